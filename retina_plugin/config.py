@@ -1,0 +1,87 @@
+"""The keys that retina_plugin adds to Detectron2's config: the one home of their defaults.
+
+Every default reproduces Detectron2's own RetinaNet, so that one of its YAML files behaves the same with
+``MODEL.META_ARCHITECTURE: FocalRetinaNet`` as its only change. The paper's choices are in ``configs/Base-Retina.yaml``.
+Alpha, gamma, the prior, the IoU thresholds and the box loss keep Detectron2's keys (``MODEL.RETINANET.*``).
+"""
+
+from detectron2.config import CfgNode, get_cfg
+
+__all__ = ["add_retina_config", "get_retina_cfg"]
+
+
+def add_retina_config(cfg: CfgNode) -> None:
+    """Add the plugin's keys to ``cfg`` in place. Calling it again keeps what ``cfg`` already holds."""
+    if "CLS_LOSS_NAME" in cfg.MODEL.RETINANET:
+        return
+    retinanet = cfg.MODEL.RETINANET
+
+    # --- Classification loss ---
+    # A name in CLASSIFICATION_LOSS_REGISTRY: FocalLoss, CrossEntropyLoss, FocalLossStar, OHEMLoss or your own.
+    # FOCAL_LOSS_ALPHA (weight of the foreground in [0, 1]; negative: no balancing) applies to each of them,
+    # FOCAL_LOSS_GAMMA (focusing, >= 0) to FocalLoss. Source: paper Sec. 3.
+    retinanet.CLS_LOSS_NAME = "FocalLoss"
+    # FL* of paper appendix A: steepness (> 0) and shift of sigmoid(gamma * x_t + beta). Table 3 has (2, 1) and (4, 0).
+    retinanet.FOCAL_STAR = CfgNode()
+    retinanet.FOCAL_STAR.GAMMA = 2.0
+    retinanet.FOCAL_STAR.BETA = 1.0
+    # Online hard example mining, paper Sec. 5.1 and Table 1d. What the paper leaves open is in docs/deviations.md.
+    retinanet.OHEM = CfgNode()
+    # Examples (anchors) kept in a minibatch: 128, 256 or 512 in Table 1d.
+    retinanet.OHEM.BATCH_SIZE = 128
+    # IoU above which NMS drops the easier of two examples, in (0, 1]: 0.5 or 0.7 in Table 1d.
+    retinanet.OHEM.NMS_THRESH = 0.5
+    # Negatives per positive: 3.0 for the "OHEM 1:3" rows of Table 1d; 0.0 sets no ratio.
+    retinanet.OHEM.NEG_POS_RATIO = 0.0
+    # What ranks an example: "cls" its classification loss, "total" that plus its box loss.
+    retinanet.OHEM.SCORE = "cls"
+    # What NMS compares: "anchors", or "decoded" for the boxes that the model predicts.
+    retinanet.OHEM.NMS_BOXES = "anchors"
+    # BATCH_SIZE is per "image", or per "batch" for all images of this process together.
+    retinanet.OHEM.SCOPE = "image"
+
+    # --- Divisor of both losses ---
+    retinanet.NORMALIZER = CfgNode()
+    # "ema": moving average of the positive anchors (Detectron2); "batch": positives of this batch (paper Sec. 4.1).
+    retinanet.NORMALIZER.NAME = "ema"
+    # Share of the old value kept per step, in [0, 1), and the value before the first step. Detectron2 retinanet.py.
+    retinanet.NORMALIZER.MOMENTUM = 0.9
+    retinanet.NORMALIZER.INITIAL = 100.0
+    # Average the count over all workers, so that every image weighs the same. Detectron2 counts each worker alone.
+    retinanet.NORMALIZER.SYNC = False
+
+    # --- Labelling ---
+    # Whether the anchor that overlaps a ground-truth box most is positive even below the upper IoU threshold, and
+    # the least IoU for that, in [0, 1]: 0.0 in Detectron2 (IoU 0 never counts), 0.4 in the authors' code.
+    retinanet.ALLOW_LOW_QUALITY_MATCHES = True
+    retinanet.LOW_QUALITY_MIN_IOU = 0.0
+
+    # --- Initialisation ---
+    # False sets the class layer's bias to 0 in place of the prior PRIOR_PROB (paper Sec. 3.3 and 5.1).
+    retinanet.USE_PRIOR = True
+
+    # --- Anchors of OctaveAnchorGenerator (ASPECT_RATIOS and OFFSET keep Detectron2's keys) ---
+    # Side of the smallest anchor of a level in units of the level's stride: 4 gives 32 px on P3 (paper Sec. 4).
+    cfg.MODEL.ANCHOR_GENERATOR.BASE_SIZE = 4.0
+    # Sizes per level, 2^(j / n) apart: 3 in the paper, 1 to 4 in Table 1c.
+    cfg.MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE = 3
+
+    # --- Data sets by path: COCO-format JSON and the folder of its images ("" = not used) ---
+    # They are registered as custom_train / custom_val and take the place of DATASETS.TRAIN / DATASETS.TEST.
+    cfg.DATASETS.TRAIN_JSON = ""
+    cfg.DATASETS.TRAIN_IMAGES = ""
+    cfg.DATASETS.VAL_JSON = ""
+    cfg.DATASETS.VAL_IMAGES = ""
+
+    # --- Weights ---
+    # Load a checkpoint whose layers have other shapes (another number of classes or anchors) without those layers.
+    cfg.MODEL.SKIP_MISMATCHED_WEIGHTS = False
+    # Let --eval-only score a model of which some parameters were not in the checkpoint.
+    cfg.TEST.ALLOW_PARTIAL_WEIGHTS = False
+
+
+def get_retina_cfg() -> CfgNode:
+    """Detectron2's default config with the plugin's keys."""
+    cfg = get_cfg()
+    add_retina_config(cfg)
+    return cfg
