@@ -1,0 +1,32 @@
+"""The one place that knows how Detectron2 v0.6 and main, and today's Pillow and torch, differ.
+
+Imported before anything of Detectron2. docs/compatibility.md has the table of tested versions.
+"""
+
+import warnings
+
+__all__ = []
+
+try:
+    import PIL.Image
+
+    # Detectron2 v0.6 names it at import; Pillow dropped it in version 10.
+    if not hasattr(PIL.Image, "LINEAR"):
+        PIL.Image.LINEAR = PIL.Image.BILINEAR
+    # Detectron2 scripts functions at import; nothing a user of it can change.
+    warnings.filterwarnings("ignore", message=r".*torch\.jit\.script.*deprecated")
+    # Detectron2's anchors on both versions call meshgrid without it.
+    warnings.filterwarnings("ignore", message=r"torch\.meshgrid: in an upcoming release", category=UserWarning)
+    import detectron2  # noqa: F401
+    import torchvision.ops  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"retina_plugin needs {error.name}, which is not installed. `make setup` in the plugin's folder installs all."
+    ) from error
+except RuntimeError as error:  # "operator torchvision::nms does not exist"
+    from importlib.metadata import version
+
+    raise ImportError(
+        f"torch {version('torch')} and torchvision {version('torchvision')} are not built for each other ({error}). "
+        "Install the torchvision release that names this torch release as its requirement."
+    ) from error

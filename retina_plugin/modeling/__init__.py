@@ -1,0 +1,32 @@
+"""The detector's parts, registered in Detectron2's registries on import."""
+
+from .anchor_generator import OctaveAnchorGenerator
+from .losses import (
+    CLASSIFICATION_LOSS_REGISTRY,
+    ClassificationLoss,
+    CrossEntropyLoss,
+    DensePredictions,
+    FocalLoss,
+    FocalLossStar,
+    OHEMLoss,
+    build_classification_loss,
+)
+from .matcher import SafeMatcher
+from .meta_arch import FocalRetinaNet
+from .normalizer import LossNormalizer, TrainingState
+
+__all__ = [
+    "CLASSIFICATION_LOSS_REGISTRY",
+    "ClassificationLoss",
+    "CrossEntropyLoss",
+    "DensePredictions",
+    "FocalLoss",
+    "FocalLossStar",
+    "FocalRetinaNet",
+    "LossNormalizer",
+    "OHEMLoss",
+    "OctaveAnchorGenerator",
+    "SafeMatcher",
+    "TrainingState",
+    "build_classification_loss",
+]

@@ -1,0 +1,51 @@
+"""Anchor labelling: Detectron2's ``Matcher`` with a low-quality rule that is safe (paper Sec. 4)."""
+
+from collections.abc import Sequence
+
+from detectron2.modeling.matcher import Matcher
+from torch import Tensor
+
+__all__ = ["SafeMatcher"]
+
+
+class SafeMatcher(Matcher):
+    """Gives each anchor the ground-truth box it overlaps most, or background, or neither.
+
+    Equal to Detectron2's ``Matcher`` except in the low-quality rule: the best anchors of a ground-truth box become
+    positive only if they overlap it at all, and by at least ``low_quality_min_iou``. Detectron2's rule takes every
+    anchor for the best one where the best IoU is 0 (a degenerate box, one outside the image, one between anchors).
+    """
+
+    def __init__(
+        self,
+        thresholds: Sequence[float],
+        labels: Sequence[int],
+        *,
+        allow_low_quality_matches: bool,
+        low_quality_min_iou: float,
+    ):
+        """
+        Args:
+            thresholds: increasing IoU bounds, each in (0, 1]; the paper's are 0.4 and 0.5, half-open.
+            labels: one more than thresholds: 0 background, -1 ignored, 1 positive.
+            allow_low_quality_matches: whether a ground-truth box keeps its best anchors below the upper bound.
+            low_quality_min_iou: least IoU for that, in [0, 1]; 0 asks for any overlap.
+        """
+        if not 0 <= low_quality_min_iou <= 1:
+            raise ValueError(
+                f"low_quality_min_iou (MODEL.RETINANET.LOW_QUALITY_MIN_IOU) must be in [0, 1], "
+                f"got {low_quality_min_iou}"
+            )
+        super().__init__(list(thresholds), list(labels), allow_low_quality_matches)
+        self.low_quality_min_iou = low_quality_min_iou
+
+    def set_low_quality_matches_(self, match_labels: Tensor, match_quality_matrix: Tensor) -> None:
+        """Label the best anchors of each eligible ground-truth box 1, in place.
+
+        Args:
+            match_labels: (R,) int8.
+            match_quality_matrix: (M, R) IoU of ground-truth boxes with anchors, M >= 1.
+        """
+        best = match_quality_matrix.max(dim=1, keepdim=True).values
+        eligible = (best > 0) & (best >= self.low_quality_min_iou)
+        match_labels[((match_quality_matrix == best) & eligible).any(dim=0)] = 1

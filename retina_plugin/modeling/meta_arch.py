@@ -1,0 +1,150 @@
+"""``FocalRetinaNet``: Detectron2's RetinaNet with the loss, the labelling and the divisor made exchangeable.
+
+N images, R anchors of an image over all levels, K classes, as in Detectron2's ``retinanet.py``. Backbone, head,
+decoding and inference are Detectron2's (paper Sec. 4).
+"""
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling.meta_arch.retinanet import RetinaNet
+from detectron2.structures import Boxes
+from detectron2.utils.events import get_event_storage
+from torch import Tensor, nn
+
+from .box_loss import BOX_REG_LOSS_TYPES, box_regression_losses
+from .losses import ClassificationLoss, DensePredictions, build_classification_loss
+from .matcher import SafeMatcher
+from .normalizer import LossNormalizer
+
+__all__ = ["FocalRetinaNet"]
+
+
+@META_ARCH_REGISTRY.register()
+class FocalRetinaNet(RetinaNet):
+    """RetinaNet of "Focal Loss for Dense Object Detection"; a drop-in for Detectron2's ``RetinaNet``.
+
+    State-dict keys and shapes are Detectron2's, so its checkpoints load without conversion.
+    """
+
+    @configurable
+    def __init__(self, *, cls_loss: ClassificationLoss, loss_normalizer: LossNormalizer, **retinanet):
+        """
+        Args:
+            cls_loss: the classification loss.
+            loss_normalizer: the divisor of both losses.
+            retinanet: the arguments of Detectron2's ``RetinaNet``, without ``focal_loss_alpha`` and
+                ``focal_loss_gamma``, which belong to ``cls_loss``.
+        """
+        super().__init__(**retinanet)
+        if self.box_reg_loss_type not in BOX_REG_LOSS_TYPES:
+            raise ValueError(
+                f"MODEL.RETINANET.BBOX_REG_LOSS_TYPE must be one of {BOX_REG_LOSS_TYPES}, got {self.box_reg_loss_type!r}"
+            )
+        self.cls_loss = cls_loss
+        self.loss_normalizer = loss_normalizer
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        arguments = super().from_config(cfg)
+        del arguments["focal_loss_alpha"], arguments["focal_loss_gamma"]
+        retinanet = cfg.MODEL.RETINANET
+        if not retinanet.USE_PRIOR:
+            nn.init.zeros_(arguments["head"].cls_score.bias)
+        arguments["anchor_matcher"] = SafeMatcher(
+            retinanet.IOU_THRESHOLDS,
+            retinanet.IOU_LABELS,
+            allow_low_quality_matches=retinanet.ALLOW_LOW_QUALITY_MATCHES,
+            low_quality_min_iou=retinanet.LOW_QUALITY_MIN_IOU,
+        )
+        return {
+            **arguments,
+            "cls_loss": build_classification_loss(cfg),
+            "loss_normalizer": LossNormalizer(cfg),
+        }
+
+    def forward(self, batched_inputs: list[dict]):
+        """Detectron2's forward, which in training checks the class ids and draws a picture every ``VIS_PERIOD``.
+
+        Raises:
+            ValueError: a ground-truth class is outside [0, K); Detectron2 takes K for background.
+        """
+        if self.training:
+            self._check_gt_classes(batched_inputs)
+            if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
+                self._draw_training_image(batched_inputs[:1])
+        return super().forward(batched_inputs)
+
+    def losses(
+        self,
+        anchors: list[Boxes],
+        pred_logits: list[Tensor],
+        gt_labels: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        gt_boxes: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """The two losses of the paper, each summed over the anchors and divided by the normalizer (Sec. 4.1).
+
+        Args:
+            anchors: per level (Hi*Wi*A, 4).
+            pred_logits, pred_anchor_deltas: per level (N, Hi*Wi*A, K) and (N, Hi*Wi*A, 4).
+            gt_labels: N tensors (R,): [0, K) positive, K background, -1 ignored.
+            gt_boxes: N tensors (R, 4), meaningful where positive.
+
+        Returns:
+            ``loss_cls`` and ``loss_box_reg``, 0-dim.
+        """
+
+        predictions = DensePredictions(
+            logits=torch.cat(pred_logits, dim=1),
+            deltas=torch.cat(pred_anchor_deltas, dim=1),
+            anchors=Boxes.cat(anchors).tensor,
+            gt_boxes=torch.stack(gt_boxes),
+            decode=self.box2box_transform.apply_deltas,
+            box_losses=self._box_losses,
+        )
+        labels = self.cls_loss.select_examples(torch.stack(gt_labels), predictions)
+        count = self.cls_loss.count_examples(labels, self.num_classes)
+        get_event_storage().put_scalar("num_pos_anchors", count.item() / len(labels))
+        normalizer = self.loss_normalizer(count)
+        box_losses = self._box_losses(predictions, self._pos_mask(labels))
+        return {
+            "loss_cls": self.cls_loss(predictions.logits, labels) / normalizer,
+            "loss_box_reg": box_losses.sum() / normalizer,
+        }
+
+    def _pos_mask(self, labels: Tensor) -> Tensor:
+        return (labels >= 0) & (labels != self.num_classes)
+
+    def _box_losses(self, predictions: DensePredictions, pos_mask: Tensor) -> Tensor:
+        """(P,) losses of the anchors in ``pos_mask`` (N, R)."""
+        return box_regression_losses(
+            predictions.deltas[pos_mask],
+            predictions.anchors.expand_as(predictions.gt_boxes)[pos_mask],
+            predictions.gt_boxes[pos_mask],
+            transform=self.box2box_transform,
+            loss_type=self.box_reg_loss_type,
+            smooth_l1_beta=self.smooth_l1_beta,
+        )
+
+    def _check_gt_classes(self, batched_inputs: list[dict]) -> None:
+        # On the loader's CPU tensors, before they move: no device is waited for.
+        for image in batched_inputs:
+            gt_classes = image["instances"].gt_classes
+            outside = gt_classes[(gt_classes < 0) | (gt_classes >= self.num_classes)]
+            if len(outside):
+                raise ValueError(
+                    f"ground-truth class {outside[0].item()} of {image.get('file_name', 'an image')} is outside "
+                    f"[0, {self.num_classes}): set MODEL.RETINANET.NUM_CLASSES to the data set's number of classes"
+                )
+
+    @torch.no_grad()
+    def _draw_training_image(self, batched_inputs: list[dict]) -> None:
+        """Put a picture of the first image's ground truth and detections into the event storage."""
+        self.eval()
+        try:
+            # Without height and width, the detections stay in the frame of the resized image, as the boxes are.
+            results = super().forward([{"image": image["image"]} for image in batched_inputs])
+        finally:
+            self.train()
+        self.visualize_training(batched_inputs, [result["instances"].to("cpu") for result in results])

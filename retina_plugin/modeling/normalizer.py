@@ -1,0 +1,89 @@
+"""The divisor of both losses (paper Sec. 4.1) and how it survives a restart."""
+
+import torch
+import torch.distributed as dist
+from detectron2.config import CfgNode, configurable
+from torch import Tensor, nn
+
+__all__ = ["LossNormalizer", "TrainingState"]
+
+NAMES = ("ema", "batch")
+
+
+class LossNormalizer(nn.Module):
+    """Turns the number of examples of a batch into the divisor of its losses.
+
+    "batch" divides by the count itself, as the paper does; "ema" by its moving average, as Detectron2 does, since a
+    count is noisy at one image a worker. Both are at least 1.
+    """
+
+    @configurable
+    def __init__(self, *, name: str, momentum: float, initial: float, sync: bool):
+        """
+        Args:
+            name: "ema" or "batch".
+            momentum: share of the old value that a step keeps, in [0, 1). "ema" only.
+            initial: value before the first step, > 0. "ema" only.
+            sync: average the count over all workers (where torch.distributed is initialised).
+        """
+        super().__init__()
+        if name not in NAMES:
+            raise ValueError(f"MODEL.RETINANET.NORMALIZER.NAME must be one of {NAMES}, got {name!r}")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"MODEL.RETINANET.NORMALIZER.MOMENTUM must be in [0, 1), got {momentum}")
+        if not 0 < initial < float("inf"):
+            raise ValueError(f"MODEL.RETINANET.NORMALIZER.INITIAL must be finite and > 0, got {initial}")
+        self.name = name
+        self.momentum = momentum
+        self.sync = sync
+        # Not persistent: the model's state dict has to keep the keys of Detectron2's RetinaNet. TrainingState saves it.
+        self.register_buffer("average", torch.tensor(float(initial)), persistent=False)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        normalizer = cfg.MODEL.RETINANET.NORMALIZER
+        return {
+            "name": normalizer.NAME,
+            "momentum": normalizer.MOMENTUM,
+            "initial": normalizer.INITIAL,
+            "sync": normalizer.SYNC,
+        }
+
+    @torch.no_grad()
+    def forward(self, count: Tensor) -> Tensor:
+        """0-dim divisor, fp32, for a 0-dim count. In training mode "ema" takes a step; in eval mode it does not."""
+        count = count.to(self.average.dtype)
+        if self.sync and dist.is_available() and dist.is_initialized():
+            count = count.clone()
+            dist.all_reduce(count)
+            count /= dist.get_world_size()
+        count = count.clamp(min=1)
+        if self.name == "batch":
+            return count
+        average = self.momentum * self.average + (1 - self.momentum) * count
+        if self.training:
+            self.average.copy_(average)
+        return average
+
+
+class TrainingState:
+    """State of a training that is no part of the model's state dict: a checkpointable of Detectron2's checkpointer.
+
+    ``DetectionCheckpointer(model, ..., training_state=TrainingState(model))`` saves and restores it.
+    """
+
+    def __init__(self, model: nn.Module):
+        """
+        Args:
+            model: any model, also wrapped in DistributedDataParallel; its LossNormalizers are what is kept.
+        """
+        model = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+        self._normalizers = {name: m for name, m in model.named_modules() if isinstance(m, LossNormalizer)}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {name: normalizer.average.clone() for name, normalizer in self._normalizers.items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        for name, average in state.items():
+            if name in self._normalizers:
+                self._normalizers[name].average.copy_(average)
