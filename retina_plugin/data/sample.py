@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..errors import SetupError
 from .sample_catalog import SAMPLE_CLASSES, default_sample_root, register_sample_datasets
 from .sample_scene import Scene, draw_scene, load_sources
-from ..errors import SetupError
 
 __all__ = ["class_quota", "main", "make_sample_dataset", "register_sample_datasets"]
 

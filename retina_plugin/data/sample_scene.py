@@ -78,7 +78,7 @@ def load_sources(seed: int) -> tuple[Sources, Sources]:
 
     def select(indices: np.ndarray, val: bool) -> Sources:
         photos = []
-        for path, photo in zip(photographs.filenames, photographs.images):
+        for path, photo in zip(photographs.filenames, photographs.images, strict=True):
             cut = round(photo.shape[1] * (1 - VAL_PHOTO_SHARE))
             name = path.replace("\\", "/").rsplit("/", 1)[-1]
             photos.append((name, cut, photo[:, cut:]) if val else (name, 0, photo[:, :cut]))
@@ -101,7 +101,7 @@ def draw_scene(sources: Sources, classes: np.ndarray, rng: np.random.Generator) 
             clutter += [box] if box else []
         objects: list[tuple[int, int, Box]] = []
         long_sides = sorted((_log_uniform(rng, LONG_SIDES) for _ in classes), reverse=True)
-        for k, long_side in zip(classes, long_sides):
+        for k, long_side in zip(classes, long_sides, strict=True):
             i = rng.choice(np.flatnonzero(sources.labels == k))
             taken = clutter + [box for _, _, box in objects]
             box = _place(canvas, _tilt(_enlarge(sources.digits[i]), rng), long_side, taken, rng)
