@@ -1,0 +1,27 @@
+"""Installs the plugin alone, beside the torch, torchvision and Detectron2 that are already there.
+
+None of the three is a requirement: pip would replace a build that fits the machine's GPU and compiler.
+``make setup`` makes a complete environment instead.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+INIT = Path(__file__).parent / "retina_plugin" / "__init__.py"
+
+setup(
+    name="retina_plugin",
+    version=re.search(r'^__version__ = "([^"]+)"', INIT.read_text(), re.MULTILINE).group(1),
+    description="RetinaNet and the focal loss as a plugin for Detectron2",
+    python_requires=">=3.10",
+    packages=find_packages(include=["retina_plugin*"]),
+    package_data={"": ["*.csv", "*.yaml"]},
+    extras_require={
+        "sample": ["scikit-learn"],
+        "draw": ["opencv-python-headless"],
+        "tensorboard": ["tensorboard"],
+        "test": ["pytest", "ruff"],
+    },
+)
