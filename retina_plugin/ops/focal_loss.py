@@ -27,7 +27,7 @@ __all__ = [
 Elementwise = Callable[[Tensor], Tensor]
 
 # Elements of logits handled at a time: 2^20 floats are 4 MB, so that the temporaries of a chunk stay in the cache
-# and the loss needs one buffer of the logits' size (the gradient) however many anchors there are.
+# and the gradient is all that the loss allocates of the logits' size, however many anchors there are.
 CHUNK_ELEMENTS = 2**20
 # Beyond it sigmoid is 0 or 1 to double precision; keeps 0 * inf out of p_t * log(p_t).
 MAX_ABS_LOGIT = 1e4
@@ -52,8 +52,6 @@ def focal(x_t: Tensor, gamma: float) -> Tensor:
 
 def focal_derivative(x_t: Tensor, gamma: float) -> Tensor:
     """d focal / d x_t = (1 - p_t)^gamma (gamma p_t log p_t + p_t - 1) (eq. 10)."""
-    if gamma == 0:
-        return cross_entropy_derivative(x_t)
     x_t = x_t.clamp(-MAX_ABS_LOGIT, MAX_ABS_LOGIT)
     modulator = torch.exp(gamma * F.logsigmoid(-x_t))
     return modulator * (gamma * torch.sigmoid(x_t) * F.logsigmoid(x_t) - torch.sigmoid(-x_t))
@@ -85,7 +83,7 @@ def dense_classification_loss(
     Returns:
         0-dim tensor, fp32 (fp64 for fp64 logits). No anchors, or none that counts: 0 with a graph.
 
-    Memory: with gradients, one buffer of the logits' size and type; no one-hot targets. Differentiable once.
+    Memory: the gradient, of the logits' size and type, in backward; no one-hot targets. Differentiable once.
     """
     num_classes = logits.shape[-1]
     return _DenseClassificationLoss.apply(
@@ -109,27 +107,28 @@ def anchor_losses(logits: Tensor, labels: Tensor, *, value: Elementwise, alpha: 
 
 
 class _DenseClassificationLoss(torch.autograd.Function):
-    """Computes value and gradient in one pass over the logits, chunk by chunk."""
+    """Chunk by chunk, so that fp32 terms and their temporaries never have the size of the logits."""
 
     @staticmethod
     def forward(ctx, logits, labels, value, derivative, weights):
+        ctx.save_for_backward(logits, labels)
+        ctx.derivative, ctx.weights = derivative, weights
         total = logits.new_zeros((), dtype=_accumulator_type(logits))
-        grad = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
-        pos_weight, neg_weight = weights
         for chunk in _chunks(logits):
-            terms = _weighted_terms(value, logits[chunk], labels[chunk], weights)
-            total += terms.sum(dtype=total.dtype)
-            if grad is not None:  # d x_t / d logit is -1 for a negative term
-                grad[chunk] = _weighted_terms(derivative, logits[chunk], labels[chunk], (pos_weight, -neg_weight))
-        if grad is not None:
-            ctx.save_for_backward(grad)
+            total += _weighted_terms(value, logits[chunk], labels[chunk], weights).sum(dtype=total.dtype)
         return total.to(_compute_type(logits))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_output):
-        (grad,) = ctx.saved_tensors
-        return (grad_output * grad).to(grad.dtype), None, None, None, None
+        logits, labels = ctx.saved_tensors
+        pos_weight, neg_weight = ctx.weights
+        grad = torch.empty_like(logits)
+        for chunk in _chunks(logits):  # d x_t / d logit is -1 for a negative term
+            terms = _weighted_terms(ctx.derivative, logits[chunk], labels[chunk], (pos_weight, -neg_weight))
+            # In fp32, then rounded: fp16 holds neither a loss scale of 65536 nor an unscaled gradient of 1e-8.
+            grad[chunk] = grad_output * terms
+        return grad, None, None, None, None
 
 
 def _weighted_terms(function: Elementwise, logits: Tensor, labels: Tensor, weights: tuple[float, float]) -> Tensor:
@@ -137,7 +136,7 @@ def _weighted_terms(function: Elementwise, logits: Tensor, labels: Tensor, weigh
     pos_weight, neg_weight = weights
     logits = logits.to(_compute_type(logits))
     pos_anchor = torch.nonzero((labels >= 0) & (labels < logits.shape[1])).squeeze(1)
-    pos = (pos_anchor, labels[pos_anchor])
+    pos = (pos_anchor, labels[pos_anchor].long())
     terms = (neg_weight * function(-logits)).masked_fill((labels < 0).unsqueeze(1), 0)
     terms[pos] = pos_weight * function(logits[pos])
     return terms
