@@ -71,7 +71,8 @@ def _hardest_after_nms(
     prefix = max(count, 1) * PREFIX_PER_EXAMPLE
     while True:
         head = order[:prefix]
-        kept = head[batched_nms(boxes[head].float(), losses[head].float(), keys[head], nms_thresh)]
+        # Sorted back into the ranking: beyond 1,000 boxes torchvision returns equal scores in any order.
+        kept = head[batched_nms(boxes[head].float(), losses[head].float(), keys[head], nms_thresh).sort().values]
         if len(kept) >= count or len(head) == len(order):
             return kept[:count]
         prefix *= 2
