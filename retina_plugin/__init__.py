@@ -2,6 +2,7 @@
 
 from . import compat  # noqa: F401  (first: it prepares the import of Detectron2)
 from .config import add_retina_config, get_retina_cfg
+from .data.sample_catalog import register_sample_datasets
 from .errors import SetupError
 from .modeling import (
     CLASSIFICATION_LOSS_REGISTRY,
@@ -18,6 +19,8 @@ from .modeling import (
 )
 
 __version__ = "0.1.0"
+
+register_sample_datasets()
 
 __all__ = [
     "CLASSIFICATION_LOSS_REGISTRY",

@@ -39,7 +39,8 @@ class FocalRetinaNet(RetinaNet):
         super().__init__(**retinanet)
         if self.box_reg_loss_type not in BOX_REG_LOSS_TYPES:
             raise ValueError(
-                f"MODEL.RETINANET.BBOX_REG_LOSS_TYPE must be one of {BOX_REG_LOSS_TYPES}, got {self.box_reg_loss_type!r}"
+                f"MODEL.RETINANET.BBOX_REG_LOSS_TYPE must be one of {BOX_REG_LOSS_TYPES}, "
+                f"got {self.box_reg_loss_type!r}"
             )
         self.cls_loss = cls_loss
         self.loss_normalizer = loss_normalizer

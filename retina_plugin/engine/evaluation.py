@@ -1,0 +1,63 @@
+"""The evaluator that fits a data set, and the table that an evaluation leaves."""
+
+import os
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, LVISEvaluator, PascalVOCDetectionEvaluator
+
+from ..errors import SetupError
+
+__all__ = ["build_evaluator", "results_table"]
+
+# COCO's evaluator scores at most this many detections of an image unless told otherwise.
+COCO_MAX_DETECTIONS = 100
+
+
+def _coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
+    # Detectron2's conversion of an earlier data set of the same name would be scored against (v0.6 cannot refuse it).
+    Path(output_dir, f"{dataset_name}_coco_format.json").unlink(missing_ok=True)
+    limit = cfg.TEST.DETECTIONS_PER_IMAGE
+    return COCOEvaluator(
+        dataset_name,
+        tasks=("bbox",),
+        output_dir=output_dir,
+        # Detectron2 leaves the official evaluator for any other limit, so it is named only where it is another.
+        max_dets_per_image=None if limit == COCO_MAX_DETECTIONS else limit,
+    )
+
+
+def _lvis(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
+    return LVISEvaluator(dataset_name, tasks=("bbox",), output_dir=output_dir)
+
+
+def _pascal_voc(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
+    return PascalVOCDetectionEvaluator(dataset_name)
+
+
+# By the data set's metadata.evaluator_type; a set without one is converted to COCO's format.
+EVALUATORS = {"": _coco, "coco": _coco, "lvis": _lvis, "pascal_voc": _pascal_voc}
+
+
+def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
+    """The evaluator of a registered data set, writing into ``output_dir``.
+
+    Raises:
+        SetupError: the data set's evaluator_type is not one for boxes.
+    """
+    kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "")
+    if kind not in EVALUATORS:
+        known = sorted(filter(None, EVALUATORS))
+        raise SetupError(f"data set {dataset_name}: evaluator_type must be one of {known}, got {kind!r}")
+    os.makedirs(output_dir, exist_ok=True)
+    return EVALUATORS[kind](cfg, dataset_name, output_dir)
+
+
+def results_table(results: dict[str, dict[str, float]]) -> str:
+    """The metrics of each task in columns, as text. ``results`` is what an evaluator returns."""
+    lines = []
+    for task, metrics in results.items():
+        width = max((len(name) for name in metrics), default=0)
+        lines += [task, *(f"  {name:<{width}}  {value:6.2f}" for name, value in metrics.items())]
+    return "\n".join(lines)

@@ -1,0 +1,112 @@
+"""``RetinaTrainer``: Detectron2's ``DefaultTrainer`` with the plugin's loader, checkpoints, evaluator and diagnosis."""
+
+import os
+import weakref
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.engine import DefaultTrainer
+from detectron2.engine.hooks import HookBase
+from detectron2.evaluation import DatasetEvaluator
+
+from ..data.mapper import RetinaDatasetMapper
+from ..modeling import TrainingState
+from .checkpoint import RetinaCheckpointer
+from .evaluation import build_evaluator
+
+__all__ = ["RetinaTrainer"]
+
+# Files of a batch named in a message.
+MAX_NAMED = 8
+
+
+class RetinaTrainer(DefaultTrainer):
+    """Trains and evaluates a RetinaNet from a config.
+
+    Differs from ``DefaultTrainer``: a checkpoint carries the loss normalizer; loading reports and refuses (see
+    ``RetinaCheckpointer``); an unreadable image is named; a loss that is not finite stops the run before the step
+    that would spoil the weights, naming its parts and images.
+    """
+
+    def build_hooks(self) -> list[HookBase | None]:
+        # DefaultTrainer makes its checkpointer just before it asks for the hooks that hold it.
+        self.checkpointer = RetinaCheckpointer(
+            self.model,
+            self.cfg.OUTPUT_DIR,
+            skip_mismatched=self.cfg.MODEL.SKIP_MISMATCHED_WEIGHTS,
+            trainer=weakref.proxy(self),
+            training_state=TrainingState(self.model),
+        )
+        return super().build_hooks()
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> "LastBatchLoader":
+        return LastBatchLoader(build_detection_train_loader(cfg, mapper=RetinaDatasetMapper(cfg, is_train=True)))
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
+        return build_detection_test_loader(cfg, dataset_name, mapper=RetinaDatasetMapper(cfg, is_train=False))
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        return build_evaluator(cfg, dataset_name, os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name))
+
+    @property
+    def last_results(self) -> dict | None:
+        """Metrics of the last evaluation, None before the first."""
+        return getattr(self, "_last_eval_results", None)
+
+    @property
+    def last_losses(self) -> dict[str, float]:
+        """The losses of the last iteration; {} before the first."""
+        latest = self.storage.latest() if hasattr(self, "storage") else {}
+        return {name: value for name, (value, _) in latest.items() if "loss" in name}
+
+    def run_step(self) -> None:
+        """One iteration.
+
+        Raises:
+            FloatingPointError: a loss is not finite; raised before the weights are changed.
+        """
+        try:
+            super().run_step()
+        except FloatingPointError:
+            raise FloatingPointError(self._describe_divergence()) from None
+
+    def _describe_divergence(self) -> str:
+        """One line on what is not finite, where, and what helps."""
+        batch = self.data_loader.batch
+        bad_losses = self._bad_losses_per_image(batch)
+        parts = {name for names in bad_losses for name in names}
+        guilty = [image["file_name"] for image, names in zip(batch, bad_losses, strict=True) if names]
+        where = f"iteration {self.iter}: {', '.join(sorted(parts)) or 'the loss'} is not finite"
+        last = self.checkpointer.get_checkpoint_file() if self.checkpointer.has_checkpoint() else ""
+        kept = f"The last checkpoint is {last}." if last else "No checkpoint was written yet."
+        if len(guilty) == len(batch):
+            return (
+                f"{where} for every image of the batch: the weights have diverged. "
+                f"Lower SOLVER.BASE_LR (now {self.cfg.SOLVER.BASE_LR}), lengthen SOLVER.WARMUP_ITERS, "
+                f"or check the normalisation layers. {kept}"
+            )
+        named = guilty or [image["file_name"] for image in batch]
+        return f"{where} for {', '.join(named[:MAX_NAMED])}. Check these images and their boxes. {kept}"
+
+    @torch.no_grad()
+    def _bad_losses_per_image(self, batch: list[dict]) -> list[list[str]]:
+        """For each image alone, the names of its losses that are not finite."""
+        model = getattr(self.model, "module", self.model)  # under DistributedDataParallel
+        return [[name for name, loss in model([image]).items() if not torch.isfinite(loss)] for image in batch]
+
+
+class LastBatchLoader:
+    """A data loader that remembers the batch it gave last, so that a failing step can name its images."""
+
+    def __init__(self, loader):
+        self._loader = loader
+        self.batch: list[dict] = []
+
+    def __iter__(self):
+        for batch in self._loader:
+            self.batch = batch
+            yield batch

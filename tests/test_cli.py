@@ -1,0 +1,241 @@
+"""train_net.py from the command line, on a sample set of a few images: train, resume, evaluate, refuse."""
+
+import json
+import logging
+import shutil
+
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.logger import setup_logger
+
+from retina_plugin.data.sample import make_sample_dataset
+from retina_plugin.engine import cli
+from retina_plugin.modeling import CLASSIFICATION_LOSS_REGISTRY, ClassificationLoss
+
+ITERATIONS = 2
+
+
+@pytest.fixture(autouse=True)
+def fresh_loggers():
+    """Detectron2 keeps a logger's first output stream, which pytest closes after each test."""
+    yield
+    setup_logger.cache_clear()
+    for name in ("detectron2", "fvcore", "retina_plugin"):
+        logging.getLogger(name).handlers.clear()
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    return make_sample_dataset(tmp_path_factory.mktemp("sample") / "set", num_train=10, num_val=4)
+
+
+@pytest.fixture(scope="module")
+def arguments(sample):
+    """Command-line arguments of a run of seconds; further ones go behind."""
+    return [
+        "--config-file", "configs/quickstart.yaml",
+        "DATASETS.TRAIN_JSON", str(sample / "annotations/train.json"),
+        "DATASETS.TRAIN_IMAGES", str(sample / "images/train"),
+        "DATASETS.VAL_JSON", str(sample / "annotations/val.json"),
+        "DATASETS.VAL_IMAGES", str(sample / "images/val"),
+        "DATALOADER.NUM_WORKERS", "0", "INPUT.MIN_SIZE_TRAIN", "64", "INPUT.MIN_SIZE_TEST", "64",
+        "SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", str(ITERATIONS),
+        "SOLVER.WARMUP_ITERS", "0", "VIS_PERIOD", "1",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(arguments, tmp_path_factory):
+    """The folder of a finished run; tests that write copy it."""
+    output = tmp_path_factory.mktemp("trained") / "run"
+    assert cli.main([*arguments, "OUTPUT_DIR", str(output)]) == 0
+    return output
+
+
+@pytest.fixture
+def copy_of_trained(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def record_of(output, name="run_record.json"):
+    return json.loads((output / name).read_text())
+
+
+def test_train_leaves_everything_in_output_dir(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert {"config.yaml", "config_diff.yaml", "metrics.json", "model_final.pth", "run_record.json"} <= names
+    assert any(name.startswith("events.out") for name in names)
+    assert (trained / "inference/custom_val/coco_instances_results.json").is_file()
+
+
+def test_run_record_says_what_was_run(trained):
+    record = record_of(trained)
+    assert record["status"] == "finished" and record["iterations"] == ITERATIONS
+    assert record["data"]["sets"]["custom_train"]["images"] == 10
+    assert record["difference_from_base"]["SOLVER.MAX_ITER"] == ITERATIONS
+    assert record["results"]["bbox"].keys() >= {"AP", "AP50", "AP75", "APs", "APm", "APl"}
+    assert record["losses"].keys() == {"loss_cls", "loss_box_reg", "total_loss"}
+    assert record["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert record["wall_seconds"] > 0 and record["peak_memory_mb"]["process"] > 100
+
+
+def test_vis_period_draws_into_tensorboard(trained):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trained))
+    events.Reload()
+    tags = events.Tags()
+    assert len(tags["images"]) == 1 and "total_loss" in tags["scalars"]
+
+
+def test_checkpoint_keeps_the_normalizer(trained):
+    checkpoint = torch.load(trained / "model_final.pth", weights_only=True)
+    assert checkpoint["training_state"].keys() == {"loss_normalizer"}
+    assert not any("normalizer" in key for key in checkpoint["model"])
+
+
+def test_resume_goes_on_where_it_stopped(arguments, copy_of_trained, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        cli.RetinaTrainer,
+        "run_step",
+        lambda trainer: seen.append(trainer.iter) or super(cli.RetinaTrainer, trainer).run_step(),
+    )
+    longer = ["--resume", *arguments, "SOLVER.MAX_ITER", str(ITERATIONS + 2), "OUTPUT_DIR", str(copy_of_trained)]
+    assert cli.main(longer) == 0
+    assert seen == [ITERATIONS, ITERATIONS + 1]
+    record = record_of(copy_of_trained)
+    assert record["resumed"] and record["start_iteration"] == ITERATIONS
+    assert record_of(copy_of_trained, "run_record.1.json")["iterations"] == ITERATIONS, "the first record is kept"
+    assert (copy_of_trained / "config.1.yaml").is_file()
+
+
+def test_resume_of_a_finished_run_evaluates_again(arguments, copy_of_trained, capfd):
+    before = record_of(copy_of_trained)["results"]
+    assert cli.main(["--resume", *arguments, "OUTPUT_DIR", str(copy_of_trained)]) == 0
+    assert "nothing to train" in capfd.readouterr().out
+    assert record_of(copy_of_trained)["results"] == before
+
+
+def test_a_folder_with_a_run_is_not_overwritten(arguments, trained, capsys):
+    before = (trained / "model_final.pth").stat().st_mtime_ns
+    assert cli.main([*arguments, "OUTPUT_DIR", str(trained)]) == cli.EXIT_SETUP
+    assert "holds a run already. Add --resume" in capsys.readouterr().err
+    assert (trained / "model_final.pth").stat().st_mtime_ns == before
+
+
+def test_eval_only_scores_the_checkpoint(arguments, trained, tmp_path):
+    weights = str(trained / "model_final.pth")
+    assert cli.main(["--eval-only", *arguments, "OUTPUT_DIR", str(tmp_path), "MODEL.WEIGHTS", weights]) == 0
+    record = record_of(tmp_path, "eval_record.json")
+    assert record["results"] == record_of(trained)["results"]
+    assert record["weights_loaded"].startswith("100.0 % of the model")
+
+
+def test_eval_only_refuses_random_weights(arguments, tmp_path, capsys):
+    assert cli.main(["--eval-only", *arguments, "OUTPUT_DIR", str(tmp_path)]) == cli.EXIT_SETUP
+    assert "would score random weights: MODEL.WEIGHTS is empty" in capsys.readouterr().err
+
+
+def test_eval_only_refuses_a_checkpoint_without_the_head(arguments, trained, tmp_path, capsys):
+    state = torch.load(trained / "model_final.pth", weights_only=True)["model"]
+    backbone = {key: value for key, value in state.items() if not key.startswith("head.")}
+    torch.save({"model": backbone}, tmp_path / "backbone.pth")
+    run = ["--eval-only", *arguments, "OUTPUT_DIR", str(tmp_path), "MODEL.WEIGHTS", str(tmp_path / "backbone.pth")]
+    assert cli.main(run) == cli.EXIT_SETUP
+    assert "not in it: head.cls_subnet.0.weight" in capsys.readouterr().err
+    assert cli.main([*run, "TEST.ALLOW_PARTIAL_WEIGHTS", "True"]) == 0
+
+
+def test_other_class_count_loads_only_when_asked(arguments, trained, tmp_path, sample, capsys):
+    annotations = json.loads((sample / "annotations/train.json").read_text())
+    kept = [c for c in annotations["categories"] if c["name"] in ("zero", "one")]
+    annotations["categories"] = kept
+    ids = {c["id"] for c in kept}
+    annotations["annotations"] = [a for a in annotations["annotations"] if a["category_id"] in ids]
+    (tmp_path / "two.json").write_text(json.dumps(annotations))
+    run = [
+        *arguments, "OUTPUT_DIR", str(tmp_path / "run"), "MODEL.WEIGHTS", str(trained / "model_final.pth"),
+        "DATASETS.TRAIN_JSON", str(tmp_path / "two.json"), "DATASETS.VAL_JSON", "", "DATASETS.VAL_IMAGES", "",
+        "DATASETS.TEST", "()", "MODEL.RETINANET.NUM_CLASSES", "0",
+    ]  # fmt: skip
+    assert cli.main(run) == cli.EXIT_SETUP
+    assert (
+        "head.cls_score.weight has shape (90, 64, 3, 3), the config asks for (18, 64, 3, 3)" in capsys.readouterr().err
+    )
+    assert cli.main([*run, "MODEL.SKIP_MISMATCHED_WEIGHTS", "True"]) == 0
+
+
+def test_divergence_names_the_loss_and_keeps_the_checkpoint(arguments, tmp_path, capsys):
+    run = [*arguments, "OUTPUT_DIR", str(tmp_path), "SOLVER.BASE_LR", "1e20", "SOLVER.MAX_ITER", "9",
+           "SOLVER.CHECKPOINT_PERIOD", "1"]  # fmt: skip
+    assert cli.main(run) == cli.EXIT_DIVERGED
+    error = capsys.readouterr().err
+    assert "is not finite for every image of the batch" in error and "SOLVER.BASE_LR" in error
+    assert "The last checkpoint is" in error
+    record = record_of(tmp_path)
+    assert record["status"] == "diverged" and "not finite" in record["reason"]
+    assert not (tmp_path / "model_final.pth").exists()
+
+
+def test_divergence_names_the_guilty_image(arguments, tmp_path, capsys, sample):
+    @CLASSIFICATION_LOSS_REGISTRY.register()
+    class NanOnSixLoss(ClassificationLoss):
+        def forward(self, logits, labels):
+            return super().forward(logits, labels) * (float("nan") if (labels == 6).any() else 1)
+
+        def value(self, x_t):
+            return torch.relu(1 - x_t)
+
+    try:
+        run = [*arguments, "OUTPUT_DIR", str(tmp_path), "MODEL.RETINANET.CLS_LOSS_NAME", "NanOnSixLoss",
+               "SOLVER.MAX_ITER", "40"]  # fmt: skip
+        assert cli.main(run) == cli.EXIT_DIVERGED
+    finally:
+        del CLASSIFICATION_LOSS_REGISTRY._obj_map["NanOnSixLoss"]
+    annotations = json.loads((sample / "annotations/train.json").read_text())
+    with_six = {a["image_id"] for a in annotations["annotations"] if a["category_id"] == 7}
+    names = {image["file_name"]: image["id"] in with_six for image in annotations["images"]}
+    error = capsys.readouterr().err
+    named = [name for name in names if name in error]
+    assert "loss_cls" in error and named and all(names[name] for name in named)
+
+
+def test_missing_device_is_replaced(arguments, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    args = cli.argument_parser().parse_args([*arguments, "OUTPUT_DIR", str(tmp_path), "MODEL.DEVICE", "cuda"])
+    cfg, _ = cli.prepare(args)
+    assert cfg.MODEL.DEVICE == "cpu"
+    assert "MODEL.DEVICE cuda is not there: running on cpu" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        (["MODEL.WEIGHTS", "no/such.pth"], "MODEL.WEIGHTS no/such.pth is not a file"),
+        (["MODEL.RETINANET.NUM_CLASSES", "3"], "NUM_CLASSES"),
+        (["MODEL.RETINANET.FOCAL_LOSS_GAMMA", "-1"], "FOCAL_LOSS_GAMMA"),
+        (["MODEL.RETINANET.CLS_LOSS_NAME", "FocalLos"], "FocalLoss"),
+        (["MODEL.RETINANET.FOCAL_LOSS_GAMA", "2"], "FOCAL_LOSS_GAMMA"),
+        (["DATASETS.TRAIN_JSON", "no/such.json"], "no/such.json"),
+    ],
+)
+def test_mistakes_are_one_message_and_leave_nothing(arguments, tmp_path, capsys, opts, message):
+    output = tmp_path / "run"
+    assert cli.main([*arguments, "OUTPUT_DIR", str(output), *opts]) == cli.EXIT_SETUP
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and error.count("\n") <= 2
+    assert not output.exists()
+
+
+def test_too_many_gpus_is_an_error(capsys):
+    assert cli.main(["--config-file", "configs/quickstart.yaml", "--num-gpus", "99"]) == cli.EXIT_SETUP
+    assert "--num-gpus 99" in capsys.readouterr().err
+
+
+def test_main_forgets_no_catalog(arguments):
+    # The sets given by path are registered under fixed names; the built-in one stays as it was.
+    assert "retina_sample_train" in DatasetCatalog.list()
+    assert MetadataCatalog.get("retina_sample_train").thing_classes[0] == "zero"

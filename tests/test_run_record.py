@@ -1,0 +1,81 @@
+"""Run records and what an evaluation leaves: JSON, tables, predictions read back."""
+
+import json
+import math
+
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import COCOEvaluator
+
+from retina_plugin import SetupError
+from retina_plugin.engine.evaluation import build_evaluator, results_table
+from retina_plugin.engine.predictions import read_coco_results
+from retina_plugin.engine.run_record import RunRecord, keep_previous
+
+
+def test_keep_previous_counts_up(tmp_path):
+    path = tmp_path / "record.json"
+    keep_previous(path)  # nothing there: nothing happens
+    for text in ("first", "second"):
+        path.write_text(text)
+        keep_previous(path)
+    assert not path.exists()
+    assert [(tmp_path / f"record.{n}.json").read_text() for n in (1, 2)] == ["first", "second"]
+
+
+def test_record_is_strict_json_from_the_start(tiny_cfg, tmp_path):
+    record = RunRecord(tmp_path / "r.json", tiny_cfg, "", resumed=False)
+    assert json.loads((tmp_path / "r.json").read_text())["status"] == "running"
+    record.finish("finished", results={"bbox": {"AP": math.nan, "AP50": 12.5}}, shape=(2, 3))
+    facts = json.loads((tmp_path / "r.json").read_text())
+    assert facts["results"] == {"bbox": {"AP": None, "AP50": 12.5}} and facts["shape"] == [2, 3]
+    assert facts["difference_from_base"]["MODEL.RESNETS.DEPTH"] == 18
+    assert facts["git"] is None or len(facts["git"]["commit"]) == 40
+
+
+@pytest.fixture
+def evaluated_set():
+    """Registers empty sets by (name, evaluator_type) and forgets them afterwards."""
+    names = []
+
+    def register(name, **metadata):
+        DatasetCatalog.register(name, lambda: [])
+        MetadataCatalog.get(name).set(thing_classes=["a"], **metadata)
+        names.append(name)
+
+    yield register
+    for name in names:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def test_evaluator_fits_the_data_set(tiny_cfg, tmp_path, evaluated_set):
+    evaluated_set("without_type")
+    (tmp_path / "without_type_coco_format.json").write_text("stale")
+    assert isinstance(build_evaluator(tiny_cfg, "without_type", str(tmp_path)), COCOEvaluator)
+    assert (tmp_path / "without_type_coco_format.json").read_text() != "stale"
+
+
+def test_unknown_evaluator_type_is_an_error(tiny_cfg, tmp_path, evaluated_set):
+    evaluated_set("panoptic", evaluator_type="coco_panoptic_seg")
+    with pytest.raises(SetupError, match=r"one of \['coco', 'lvis', 'pascal_voc'\], got 'coco_panoptic_seg'"):
+        build_evaluator(tiny_cfg, "panoptic", str(tmp_path))
+
+
+def test_results_table_lines_up():
+    assert results_table({"bbox": {"AP": 1.0, "AP50": 23.456}}) == "bbox\n  AP      1.00\n  AP50   23.46"
+
+
+def test_read_coco_results_maps_ids_and_sorts(tmp_path, evaluated_set):
+    evaluated_set("gaps", thing_dataset_id_to_contiguous_id={3: 0, 7: 1})
+    found = [
+        {"image_id": 5, "category_id": 3, "bbox": [1, 2, 10, 20], "score": 0.25},
+        {"image_id": 5, "category_id": 7, "bbox": [0, 0, 4, 4], "score": 0.5},
+    ]
+    (tmp_path / "results.json").write_text(json.dumps(found))
+    records = [{"image_id": 5, "height": 40, "width": 30}, {"image_id": 6, "height": 8, "width": 8}]
+    first, second = read_coco_results(tmp_path / "results.json", "gaps", records)
+    assert first.pred_classes.tolist() == [1, 0] and first.scores.tolist() == [0.5, 0.25]
+    torch.testing.assert_close(first.pred_boxes.tensor[1], torch.tensor([1.0, 2, 11, 22]))
+    assert len(second) == 0 and second.image_size == (8, 8)
