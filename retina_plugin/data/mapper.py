@@ -1,0 +1,36 @@
+"""Detectron2's ``DatasetMapper``, naming the file that fails."""
+
+from detectron2.data import DatasetMapper
+
+from ..errors import SetupError
+
+__all__ = ["RetinaDatasetMapper"]
+
+
+class RetinaDatasetMapper(DatasetMapper):
+    """Equal to Detectron2's, except that an image which cannot be read or prepared is named in the error.
+
+    Pillow's own errors ("image file is truncated") do not say which file of the data set they mean, and a worker
+    process adds only its own traceback.
+    """
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """
+        Args:
+            dataset_dict: a record in Detectron2's format; it is not changed.
+
+        Returns:
+            the model's input for it.
+
+        Raises:
+            SetupError: naming the file, with the first error as its cause.
+        """
+        try:
+            return super().__call__(dataset_dict)
+        except (
+            Exception
+        ) as error:  # a damaged file makes Pillow raise OSError, SyntaxError, ValueError, struct.error ...
+            raise SetupError(
+                f"Image {dataset_dict.get('file_name')} (image id {dataset_dict.get('image_id')}) cannot be read or "
+                f"prepared: {type(error).__name__}: {error}. Mend it, or remove its record."
+            ) from error
