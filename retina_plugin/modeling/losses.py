@@ -65,7 +65,7 @@ class ClassificationLoss(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         alpha = cfg.MODEL.RETINANET.FOCAL_LOSS_ALPHA
-        return {"alpha": alpha if alpha >= 0 else None}
+        return {"alpha": None if alpha < 0 else alpha}
 
     def value(self, x_t: Tensor) -> Tensor:
         """The loss at each x_t, elementwise: x_t is the logit of the labelled class, minus the logit of the others."""
