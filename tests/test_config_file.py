@@ -8,6 +8,7 @@ import pytest
 from detectron2.config import CfgNode
 
 from retina_plugin.config import get_retina_cfg
+from retina_plugin.engine import config_file
 from retina_plugin.engine.config_file import config_difference, load_base_config, load_config
 from retina_plugin.errors import SetupError
 
@@ -138,6 +139,7 @@ def test_load_config_keeps_nan_for_the_value_check(write):
         ("VERSION: 1\nMODEL: {NO_SUCH: 1}\n", "has VERSION 1 and cannot be brought to 2: .*NO_SUCH"),
         ('A: !!python/object/apply:eval ["1 +"]\n', "cannot be loaded: SyntaxError"),
         ("A: !nosuchtag 1\n", "cannot be loaded: ConstructorError"),
+        ("!!set {A, B}\n", "must hold KEY: VALUE pairs, got set"),
     ],
 )
 def test_load_config_refuses_file(write, text, match):
@@ -182,6 +184,24 @@ def test_load_config_refuses_binary_file(tmp_path):
     path.write_bytes(b"\x80\x02\xff\xfe")
     with pytest.raises(SetupError, match="model.pth is not text"):
         load_config(str(path), [])
+
+
+def test_load_config_refuses_unreadable_file(write, monkeypatch):
+    def refuse(self, encoding):
+        raise PermissionError(13, "Permission denied")
+
+    path = write("VERSION: 2\n")
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(SetupError, match="user.yaml cannot be read: Permission denied"):
+        load_config(path, [])
+
+
+def test_load_config_passes_on_that_a_key_was_renamed(write, monkeypatch):
+    defaults = get_retina_cfg()
+    defaults.register_renamed_key("SOLVER.LR", "SOLVER.BASE_LR")
+    monkeypatch.setattr(config_file, "get_retina_cfg", defaults.clone)
+    with pytest.raises(SetupError, match=r"SOLVER.LR was renamed to SOLVER.BASE_LR; .* \(command line\)"):
+        load_config(write("VERSION: 2\n"), ["SOLVER.LR", "1"])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -182,3 +183,12 @@ def test_read_coco_json_says_where_it_looked(tmp_path):
     (tmp_path / "b.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SetupError, match="is not text"):
         read_coco_json("my_set", str(tmp_path / "b.json"))
+
+
+def test_read_coco_json_refuses_unreadable_file(tmp_path, monkeypatch):
+    def refuse(self, encoding):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(SetupError, match="a.json cannot be read: Permission denied"):
+        read_coco_json("my_set", write_json(tmp_path / "a.json"))
