@@ -73,6 +73,11 @@ def add_retina_config(cfg: CfgNode) -> None:
     cfg.DATASETS.VAL_JSON = ""
     cfg.DATASETS.VAL_IMAGES = ""
 
+    # --- Optimiser ---
+    # "SGD" (Detectron2, paper Sec. 4.1) or "AdamW", which needs fewer steps from random weights. BASE_LR, WEIGHT_DECAY
+    # and the rest of SOLVER apply to both; MOMENTUM and NESTEROV to SGD alone.
+    cfg.SOLVER.OPTIMIZER = "SGD"
+
     # --- Weights ---
     # Load a checkpoint whose layers have other shapes (another number of classes or anchors) without those layers.
     cfg.MODEL.SKIP_MISMATCHED_WEIGHTS = False

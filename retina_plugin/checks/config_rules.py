@@ -157,6 +157,7 @@ COMMON_RULES = (
         "SOLVER.CHECKPOINT_PERIOD", "[1, inf)", "the last iteration is saved anyway; one above MAX_ITER saves no other"
     ),
     interval("SOLVER.BASE_LR", "[0, inf)"),
+    one_of("SOLVER.OPTIMIZER", "SGD", "AdamW"),
     interval("SOLVER.MOMENTUM", "[0, 1)"),
     interval("SOLVER.WEIGHT_DECAY", "[0, inf)"),
     interval("SOLVER.GAMMA", "(0, inf)"),

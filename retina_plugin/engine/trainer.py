@@ -9,6 +9,7 @@ from detectron2.data import build_detection_test_loader, build_detection_train_l
 from detectron2.engine import DefaultTrainer
 from detectron2.engine.hooks import HookBase
 from detectron2.evaluation import DatasetEvaluator
+from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 
 from ..data.mapper import RetinaDatasetMapper
 from ..modeling import TrainingState
@@ -39,6 +40,21 @@ class RetinaTrainer(DefaultTrainer):
             training_state=TrainingState(self.model),
         )
         return super().build_hooks()
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
+        if cfg.SOLVER.OPTIMIZER == "SGD":
+            return super().build_optimizer(cfg, model)
+        solver = cfg.SOLVER
+        parameters = get_default_optimizer_params(
+            model,
+            base_lr=solver.BASE_LR,
+            weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+            bias_lr_factor=solver.BIAS_LR_FACTOR,
+            weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+        )
+        adamw = torch.optim.AdamW(parameters, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY)
+        return maybe_add_gradient_clipping(cfg, adamw)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> "LastBatchLoader":
