@@ -30,6 +30,7 @@ pytest_plugins = ("tiny_sets",)
         (changed("images", 1, "id", 1), r"more than one image with the id 1 \(1 such ids\)"),
         (changed("images", 1, "id", "2"), "image ids in .* must be all numbers or all text, got int, str"),
         (changed("images", 0, "id", ...), "an image in .* has no id"),
+        (changed("images", 0, "file_name", 5), r"an image in .* must have text as file_name, got 5 \(id 1\)"),
         (changed("images", 0, "width", ...), "an image in .* has no width"),
         (changed("images", 0, "height", "30"), r"must have a height above 0 as a number, got '30' \(id 1\)"),
         (changed("images", 0, "height", 0), "must have a height above 0"),
