@@ -12,7 +12,6 @@ from retina_plugin import LossNormalizer, TrainingState, get_retina_cfg  # isort
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 
-
 EMA = {"name": "ema", "momentum": 0.9, "initial": 100.0, "sync": False}
 
 
