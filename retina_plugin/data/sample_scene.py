@@ -15,12 +15,12 @@ __all__ = ["INK_THRESHOLD", "MAX_OVERLAP", "Scene", "Sources", "draw_scene", "lo
 
 Box = tuple[int, int, int, int]
 
-# A quarter of the digits and the right 40 % of each photograph (256 of 640 columns, the widest image) are for val.
+# A quarter of the digits and the right 40 % of each photograph (256 of 640 columns) are for val.
 VAL_DIGIT_SHARE = 0.25
 VAL_PHOTO_SHARE = 0.4
-IMAGE_SIDES = (160, 256)  # shortest and longest side of an image, as wide as a val photograph allows
+IMAGE_SIDES = (128, 192)  # shortest and longest side of an image: small enough to learn from on a CPU in minutes
 ZOOM = (1.0, 1.6)  # a background is enlarged at most this much: more looks out of focus
-LONG_SIDES = (18, 110)  # longer side of an object; below 18 a digit of 8 x 8 samples is hard to read by eye
+LONG_SIDES = (18, 80)  # longer side of an object; below 18 a digit of 8 x 8 samples is hard to read by eye
 STRETCH = (0.35, 1.35)  # of height / width; takes a usual digit (1.5) across the range of the next line
 NARROW = 2.0  # height / width from which a shape is not widened: a "one" would become a block
 ASPECT_RATIOS = (0.5, 2.0)  # height / width after stretching: that of the paper's anchors (Sec. 4)
