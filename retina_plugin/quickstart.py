@@ -17,6 +17,7 @@ from .visualization import write_prediction_sheet
 __all__ = ["main"]
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
+VAL_SET = "retina_sample_val"
 # Pairs of pictures on the sheet: one screen.
 NUM_PICTURES = 12
 # Detections below it are not drawn. Scores of a focal-loss detector are low by design, so it is below 0.5.
@@ -37,10 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     done = time.time()
     sheet = _draw(args.output)
-    metrics = json.loads((args.output / "run_record.json").read_text(encoding="utf-8"))["results"]["bbox"]
+    record = json.loads((args.output / "run_record.json").read_text(encoding="utf-8"))
+    # null in the record: nothing was detected
+    ap50, ap = (record["results"]["bbox"][metric] or 0.0 for metric in ("AP50", "AP"))
+    num_images = record["data"]["sets"][VAL_SET]["images"]
     print(
         f"\nsample set   {root}  ({made - start:.0f} s)\n"
-        f"AP50 {metrics['AP50']:.1f}, AP {metrics['AP']:.1f} on 100 held-out images "
+        f"AP50 {ap50:.1f}, AP {ap:.1f} on {num_images} held-out images "
         f"(training and evaluation {done - made:.0f} s, seed {args.seed})\n"
         f"pictures     {sheet}  (ground truth left, predictions right)\n"
         f"checkpoint   {args.output / 'model_final.pth'}\n"
@@ -52,11 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _draw(output: Path) -> Path:
-    name = "retina_sample_val"
-    records = DatasetCatalog.get(name)[:NUM_PICTURES]
-    results = read_coco_results(output / "inference" / name / "coco_instances_results.json", name, records)
+    records = DatasetCatalog.get(VAL_SET)[:NUM_PICTURES]
+    results = read_coco_results(output / "inference" / VAL_SET / "coco_instances_results.json", VAL_SET, records)
     sheet = output / "predictions.jpg"
-    write_prediction_sheet(sheet, records, results, MetadataCatalog.get(name).thing_classes, score_thresh=DRAWN_SCORE)
+    write_prediction_sheet(
+        sheet, records, results, MetadataCatalog.get(VAL_SET).thing_classes, score_thresh=DRAWN_SCORE
+    )
     return sheet
 
 

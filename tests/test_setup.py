@@ -83,3 +83,10 @@ def test_ci_runs_make_test():
     assert script.stat().st_mode & 0o111
     commands = [line for line in script.read_text().splitlines() if line and not line.startswith("#")]
     assert commands[-1] == "exec make test </dev/null"
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=["check", "format"])
+def test_code_passes_ruff(command):
+    pytest.importorskip("ruff")
+    result = subprocess.run([sys.executable, "-m", "ruff", *command, "."], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, f"`make format` mends most of it\n{result.stdout}{result.stderr}"
