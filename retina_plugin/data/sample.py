@@ -29,7 +29,7 @@ from .sample_scene import Scene, draw_scene, load_sources
 __all__ = ["class_quota", "main", "make_sample_dataset", "register_sample_datasets"]
 
 FORMAT_VERSION = 1  # raise it when the drawing changes: sets made before are then made again
-HEAD_TO_TAIL = 10.0  # "zero" is this many times as frequent as "nine"; exponential in between, as in long-tailed sets
+HEAD_TO_TAIL = 5.0  # "zero" is this many times as frequent as "nine"; exponential in between, as in long-tailed sets
 MEAN_EXTRA_OBJECTS = 5.5  # objects beyond the first, exponential: most images have few, one in 30 has all 20
 MAX_OBJECTS = 20
 JPEG_QUALITY = 90
