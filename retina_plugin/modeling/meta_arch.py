@@ -68,10 +68,10 @@ class FocalRetinaNet(RetinaNet):
         """Detectron2's forward, which in training checks the class ids and draws a picture every ``VIS_PERIOD``.
 
         Raises:
-            ValueError: a ground-truth class is outside [0, K); Detectron2 takes K for background.
+            ValueError: an image has no ground truth, or a class outside [0, K); Detectron2 takes K for background.
         """
         if self.training:
-            self._check_gt_classes(batched_inputs)
+            self._check_ground_truth(batched_inputs)
             if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
                 self._draw_training_image(batched_inputs[:1])
         return super().forward(batched_inputs)
@@ -128,9 +128,14 @@ class FocalRetinaNet(RetinaNet):
             smooth_l1_beta=self.smooth_l1_beta,
         )
 
-    def _check_gt_classes(self, batched_inputs: list[dict]) -> None:
+    def _check_ground_truth(self, batched_inputs: list[dict]) -> None:
         # On the loader's CPU tensors, before they move: no device is waited for.
         for image in batched_inputs:
+            if "instances" not in image:
+                raise ValueError(
+                    f"{image.get('file_name', 'an image')} comes without 'instances', which training needs: "
+                    "build its data mapper with is_train=True"
+                )
             gt_classes = image["instances"].gt_classes
             outside = gt_classes[(gt_classes < 0) | (gt_classes >= self.num_classes)]
             if len(outside):
@@ -142,10 +147,12 @@ class FocalRetinaNet(RetinaNet):
     @torch.no_grad()
     def _draw_training_image(self, batched_inputs: list[dict]) -> None:
         """Put a picture of the first image's ground truth and detections into the event storage."""
+        training = {module: module.training for module in self.modules()}  # some may be in eval mode, as frozen BN is
         self.eval()
         try:
             # Without height and width, the detections stay in the frame of the resized image, as the boxes are.
             results = super().forward([{"image": image["image"]} for image in batched_inputs])
         finally:
-            self.train()
+            for module, mode in training.items():
+                module.training = mode
         self.visualize_training(batched_inputs, [result["instances"].to("cpu") for result in results])
