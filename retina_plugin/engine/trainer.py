@@ -42,6 +42,14 @@ class RetinaTrainer(DefaultTrainer):
         return super().build_hooks()
 
     @classmethod
+    def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
+        model = super().build_model(cfg)
+        if cfg.MODEL.DEVICE == "cpu":
+            # Same sums in another order; a training step of configs/quickstart.yaml took 0.87 of the time (1 thread).
+            model = model.to(memory_format=torch.channels_last)
+        return model
+
+    @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
         if cfg.SOLVER.OPTIMIZER == "SGD":
             return super().build_optimizer(cfg, model)
