@@ -9,9 +9,12 @@ from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from .data.sample import make_sample_dataset, register_sample_datasets
+from .data.sample import make_sample_dataset
+from .data.sample_catalog import default_sample_root, register_sample_datasets
 from .engine import cli
+from .engine.config_file import config_difference, load_base_config, load_config
 from .engine.predictions import read_coco_results
+from .errors import SetupError
 from .visualization import write_prediction_sheet
 
 __all__ = ["main"]
@@ -25,27 +28,36 @@ DRAWN_SCORE = 0.4
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Build the sample set, train, evaluate, draw; the return value is the exit status of the training."""
+    """Build the sample set, train, evaluate, draw; the return value is the exit status, as ``train_net.py``'s."""
     args = _parser().parse_args(argv)
+    try:
+        return _run(args)
+    except SetupError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return cli.EXIT_SETUP
+
+
+def _run(args: argparse.Namespace) -> int:
+    opts = ["OUTPUT_DIR", str(args.output), "SEED", str(args.seed), *args.opts]
+    _refuse_other_run(args.output, opts)
     start = time.time()
     root = make_sample_dataset(args.data)
     register_sample_datasets(root)
     made = time.time()
-    opts = ["OUTPUT_DIR", str(args.output), "SEED", str(args.seed), *args.opts]
     # A second call goes on with, or only evaluates, what the first one left.
     status = cli.main(["--config-file", str(CONFIG), "--resume", *opts])
     if status:
         return status
     done = time.time()
     sheet = _draw(args.output)
-    record = json.loads((args.output / "run_record.json").read_text(encoding="utf-8"))
+    record = _record(args.output)
     # null in the record: nothing was detected
     ap50, ap = (record["results"]["bbox"][metric] or 0.0 for metric in ("AP50", "AP"))
-    num_images = record["data"]["sets"][VAL_SET]["images"]
+    trained = record["iterations"] - record["start_iteration"]
     print(
         f"\nsample set   {root}  ({made - start:.0f} s)\n"
-        f"AP50 {ap50:.1f}, AP {ap:.1f} on {num_images} held-out images "
-        f"(training and evaluation {done - made:.0f} s, seed {args.seed})\n"
+        f"AP50 {ap50:.1f}, AP {ap:.1f} on {record['data']['sets'][VAL_SET]['images']} held-out images, "
+        f"seed {args.seed}  ({done - made:.0f} s for {trained} iterations and the evaluation)\n"
         f"pictures     {sheet}  (ground truth left, predictions right)\n"
         f"checkpoint   {args.output / 'model_final.pth'}\n"
         f"record       {args.output / 'run_record.json'}\n"
@@ -53,6 +65,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         'Next: your own images, in README.md under "Your own data".'
     )
     return 0
+
+
+def _refuse_other_run(output: Path, opts: list[str]) -> None:
+    """An earlier run of other settings would be taken for this one's result."""
+    earlier = _record(output)
+    if earlier is None:
+        return
+    wanted = config_difference(load_config(str(CONFIG), opts), load_base_config(str(CONFIG)))
+    before, now = earlier["difference_from_base"], {key: value for key, (_, value) in wanted.items()}
+    # The device is what the machine has.
+    keys = sorted(
+        key for key in {*before, *now} - {"MODEL.DEVICE"} if str(before.get(key)) != str(_plain(now.get(key)))
+    )
+    if keys:
+        raise SetupError(
+            f"{output} holds a run with other settings ({', '.join(keys)}). Give --output another folder, or delete it."
+        )
+
+
+def _plain(value):
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _record(output: Path) -> dict | None:
+    path = output / "run_record.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def _draw(output: Path) -> Path:
@@ -67,8 +105,12 @@ def _draw(output: Path) -> Path:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m retina_plugin.quickstart", description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("datasets/retina_sample"), help="folder of the sample set")
-    parser.add_argument("--output", type=Path, default=Path("output/quickstart"), help="folder of the run")
+    parser.add_argument(
+        "--data", type=Path, default=default_sample_root(), help="folder of the sample set (%(default)s)"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("output/quickstart"), help="folder of the run (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs that override the config")
     return parser

@@ -58,6 +58,12 @@ def test_other_shape_is_refused_unless_asked(model, tmp_path):
     assert lenient.report.missing == ("head.cls_score.bias",)
 
 
+def test_checkpoint_of_another_library_is_named(model, tmp_path):
+    torch.save([model.state_dict()], tmp_path / "list.pth")
+    with pytest.raises(SetupError, match="list.pth cannot be read as a checkpoint"):
+        RetinaCheckpointer(model).load(str(tmp_path / "list.pth"))
+
+
 @pytest.mark.parametrize("content", [b"<html>not found</html>", b"PK\x03\x04 cut off"], ids=["html", "truncated"])
 def test_a_file_that_is_no_checkpoint_is_named(model, tmp_path, content):
     path = tmp_path / "bad.pth"
@@ -113,7 +119,15 @@ def test_weights_that_are_not_there(tiny_cfg, tmp_path, name, message):
 
 def test_resume_needs_no_initial_weights(tiny_cfg, tmp_path):
     (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
+    (tmp_path / "model_0000001.pth").write_text("a checkpoint")
     tiny_cfg.MODEL.WEIGHTS, tiny_cfg.OUTPUT_DIR = "gone.pth", str(tmp_path)
     check_weights(tiny_cfg, resume=True)
-    with pytest.raises(SetupError):
+    with pytest.raises(SetupError, match="gone.pth is not a file"):
         check_weights(tiny_cfg, resume=False)
+
+
+def test_resume_needs_the_last_checkpoint(tiny_cfg, tmp_path):
+    (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
+    tiny_cfg.OUTPUT_DIR = str(tmp_path)
+    with pytest.raises(SetupError, match="names model_0000001.pth, which is not there"):
+        check_weights(tiny_cfg, resume=True)

@@ -346,7 +346,7 @@ def test_ohem_leaves_unselected_anchors_out_of_both_losses_and_the_divisor(make_
     count = 12 if scope == "image" else 6
     assert cls_mask.sum() == count and (pos_mask & cls_mask).sum() == count / 2 < pos_mask.sum()
     assert torch.equal(box_mask, pos_mask & cls_mask)
-    assert storage.latest()["num_pos_anchors"][0] == count / 2
+    assert storage.latest()["num_pos_anchors"][0] == count / 4, "half of the selected, of two images"
     expected = CrossEntropyLoss(alpha=None)(torch.cat(logits, dim=1), labels.masked_fill(~cls_mask, -1)) / count
     assert_close(losses["loss_cls"], expected)
 
@@ -459,3 +459,13 @@ def test_vis_period_leaves_a_frozen_part_in_eval_mode(bn_cfg, batch):
     assert len(storage._vis_data) == 1
     assert model.training and model.backbone.training and not model.backbone.bottom_up.training
     assert not any(module.training for module in model.backbone.bottom_up.modules())
+
+
+def test_vis_period_leaves_a_loss_that_is_not_finite_to_the_trainer(bn_cfg, batch):
+    model = build(bn_cfg)
+    with torch.no_grad():
+        model.head.bbox_pred.bias.fill_(float("inf"))
+    with EventStorage() as storage:
+        losses = model(batch)
+    assert not torch.isfinite(losses["loss_box_reg"])
+    assert storage._vis_data == []

@@ -38,7 +38,7 @@ def folders(tmp_path, monkeypatch):
 def test_quickstart_trains_evaluates_and_draws(folders, tmp_path, capsys):
     assert quickstart.main([*folders, "--seed", "3", *SHORT]) == 0
     said = capsys.readouterr().out
-    assert "on 14 held-out images" in said and "seed 3" in said
+    assert "on 14 held-out images, seed 3" in said and "2 iterations" in said
     for path in ("predictions.jpg", "model_final.pth", "run_record.json"):
         assert (tmp_path / "out" / path).is_file() and path in said
     assert cv2.imread(str(tmp_path / "out/predictions.jpg")).shape[0] > 1000, "twelve pairs of pictures"
@@ -47,6 +47,10 @@ def test_quickstart_trains_evaluates_and_draws(folders, tmp_path, capsys):
 
     assert quickstart.main([*folders, "--seed", "3", *SHORT]) == 0, "a second call evaluates what is there"
     assert json.loads((tmp_path / "out/run_record.json").read_text())["start_iteration"] == 2
+
+    for changed in (["--seed", "4", *SHORT], ["--seed", "3", *SHORT, "MODEL.RETINANET.CLS_LOSS_NAME", "OHEMLoss"]):
+        assert quickstart.main([*folders, *changed]) == 2, "another run's result must not be taken for this one's"
+        assert "holds a run with other settings" in capsys.readouterr().err
 
 
 def test_quickstart_passes_a_mistake_on(folders):

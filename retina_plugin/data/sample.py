@@ -28,7 +28,7 @@ from .sample_scene import Scene, draw_scene, load_sources
 
 __all__ = ["class_quota", "main", "make_sample_dataset", "register_sample_datasets"]
 
-FORMAT_VERSION = 1  # raise it when the drawing changes: sets made before are then made again
+FORMAT_VERSION = 2  # raise it when the drawing changes: sets made before are then made again
 HEAD_TO_TAIL = 5.0  # "zero" is this many times as frequent as "nine"; exponential in between, as in long-tailed sets
 MEAN_EXTRA_OBJECTS = 8.0  # objects beyond the first, exponential: few in most images, all 20 in one of ten
 MAX_OBJECTS = 20

@@ -2,9 +2,9 @@
 
 import logging
 import os
-import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlparse
 
 from detectron2.checkpoint import DetectionCheckpointer
@@ -60,7 +60,9 @@ class RetinaCheckpointer(DetectionCheckpointer):
         self._path = path
         try:
             extra = super().load(path, *args, **kwargs)
-        except (EOFError, KeyError, pickle.UnpicklingError, RuntimeError, UnicodeDecodeError) as error:
+        except SetupError:
+            raise
+        except Exception as error:  # unpickling a file that is none raises whatever its bytes ask for
             raise SetupError(
                 f"{path} cannot be read as a checkpoint ({_first_line(error)}). "
                 "Give a .pth or .pkl file of Detectron2 or of this plugin."
@@ -94,10 +96,20 @@ def check_weights(cfg: CfgNode, *, resume: bool) -> None:
     """Make sure that the weights a run starts from can be had, before anything is built.
 
     Raises:
-        SetupError: ``MODEL.WEIGHTS`` names a file that is not there or an address that cannot be fetched.
+        SetupError: the last checkpoint is not there; or ``MODEL.WEIGHTS`` names a file that is not there or an
+            address that cannot be fetched.
     """
+    last = Path(cfg.OUTPUT_DIR, "last_checkpoint")
+    if resume and last.is_file():
+        checkpoint = last.with_name(last.read_text(encoding="utf-8").strip())
+        if not checkpoint.is_file():
+            raise SetupError(
+                f"--resume: {last} names {checkpoint.name}, which is not there. "
+                "Write the name of a checkpoint of this folder into it."
+            )
+        return
     path = cfg.MODEL.WEIGHTS
-    if not path or (resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))):
+    if not path:
         return
     address = urlparse(path)._replace(query="").geturl()
     try:

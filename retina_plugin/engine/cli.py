@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,13 +18,13 @@ from detectron2.utils.logger import setup_logger
 from torch.multiprocessing import ProcessRaisedException
 
 from ..checks.config_checks import check_config
-from ..checks.data_checks import DataSummary, check_datasets
+from ..checks.data_checks import check_datasets
 from ..data.datasets import fill_num_classes, register_config_datasets
-from ..errors import SetupError
+from ..errors import SetupError, user_message
 from ..modeling import CLASSIFICATION_LOSS_REGISTRY
 from .checkpoint import RetinaCheckpointer, check_weights
 from .config_file import config_difference, load_base_config, load_config
-from .evaluation import results_table
+from .evaluation import build_evaluator
 from .run_record import RunRecord, keep_previous
 from .trainer import RetinaTrainer
 
@@ -55,8 +56,13 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``train_net.py``; the return value is the exit status: 0, 2 (a mistake to mend) or 3 (diverged)."""
+    """Run ``train_net.py``; the return value is the exit status.
+
+    0, 2 (a mistake to mend), 3 (a loss that is not finite) or 130 (Ctrl-C).
+    """
     args = argument_parser().parse_args(argv)
+    # For the run record; a spawned process has another one.
+    args.command = shlex.join(["python", *sys.orig_argv[1:]])
     try:
         check_processes(args)
         launch(
@@ -67,18 +73,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             dist_url=args.dist_url,
             args=(args,),
         )
-    except SetupError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_SETUP
-    except FloatingPointError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_DIVERGED
-    except ProcessRaisedException as error:  # a SetupError of one of several processes arrives as text
-        mark = f"{SetupError.__module__}.{SetupError.__name__}: "
-        if mark not in str(error):
+    except (SetupError, FloatingPointError, ProcessRaisedException) as error:
+        # Of several processes only the text of the error arrives.
+        kinds = {SetupError: EXIT_SETUP, FloatingPointError: EXIT_DIVERGED}
+        status = next((kinds[kind] for kind in kinds if isinstance(error, kind) or kind.__name__ in str(error)), None)
+        if status is None:
             raise
-        print(f"error: {str(error).rsplit(mark, 1)[1].strip()}", file=sys.stderr)
-        return EXIT_SETUP
+        print(f"error: {user_message(error)}", file=sys.stderr)
+        return status
     except KeyboardInterrupt:
         print("stopped; go on with --resume from the last checkpoint", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -86,11 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check_processes(args: argparse.Namespace) -> None:
-    if args.num_gpus > 1 and torch.cuda.device_count() < args.num_gpus:
-        raise SetupError(
-            f"--num-gpus {args.num_gpus}: this machine shows {torch.cuda.device_count()} GPUs. "
-            "Give that number, or 1 to train on one device."
-        )
+    num_gpus = torch.cuda.device_count()
+    if args.num_gpus > max(num_gpus, 1):
+        raise SetupError(f"--num-gpus {args.num_gpus}: this machine shows {num_gpus} GPUs. Give {max(num_gpus, 1)}.")
 
 
 def run(args: argparse.Namespace) -> dict:
@@ -99,12 +99,12 @@ def run(args: argparse.Namespace) -> dict:
     Returns:
         the metrics of the evaluation, by task; {} without a test set.
     """
-    cfg, data = prepare(args)
-    return evaluate(cfg, args, data) if args.eval_only else train(cfg, args, data)
+    cfg, facts = prepare(args)
+    return evaluate(cfg, args, facts) if args.eval_only else train(cfg, args, facts)
 
 
-def prepare(args: argparse.Namespace) -> tuple[CfgNode, DataSummary]:
-    """The frozen config of a run and the counts of its data, everything checked that can be before long work.
+def prepare(args: argparse.Namespace) -> tuple[CfgNode, dict]:
+    """The frozen config of a run and facts for its record, everything checked that can be before long work.
 
     Raises:
         SetupError: in the config, the data sets or the weights.
@@ -114,6 +114,8 @@ def prepare(args: argparse.Namespace) -> tuple[CfgNode, DataSummary]:
     register_config_datasets(cfg)
     pick_device(cfg)
     fill_num_classes(cfg)
+    if cfg.SEED < 0:  # Detectron2 would draw one for itself, and nobody could repeat the run
+        cfg.SEED = comm.shared_random_seed() % 2**31
     warnings = check_config(cfg, known_losses=[name for name, _ in CLASSIFICATION_LOSS_REGISTRY])
     output_dir = Path(cfg.OUTPUT_DIR)
     if not args.eval_only and not args.resume and (output_dir / "last_checkpoint").exists():
@@ -122,27 +124,32 @@ def prepare(args: argparse.Namespace) -> tuple[CfgNode, DataSummary]:
             "or give another OUTPUT_DIR."
         )
     check_weights(cfg, resume=args.resume)
-    data = check_datasets(cfg, train=not args.eval_only)
+    # Once, not by every process: a large set takes a while to look at.
+    data = asdict(check_datasets(cfg, train=not args.eval_only)) if comm.is_main_process() else None
     cfg.freeze()
+    changed = config_difference(cfg, load_base_config(args.config_file))
     if comm.is_main_process():
-        output_dir.mkdir(parents=True, exist_ok=True)
-        keep_previous(output_dir / "config.yaml")
-        keep_previous(output_dir / "config_diff.yaml")
+        write_config_difference(changed, output_dir, fresh=not args.resume and not args.eval_only)
     default_setup(cfg, args)
-    logger.handlers.clear()  # the second call below would double every line
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="retina_plugin")
+    logger.handlers[:] = logging.getLogger("detectron2").handlers  # from here on into its log file too
     for warning in warnings:
         logger.warning("%s", warning)
-    if comm.is_main_process():
-        write_config_difference(cfg, args.config_file, output_dir / "config_diff.yaml")
-    return cfg, data
+    facts = {
+        "command": args.command,
+        "config_file": args.config_file,
+        "difference_from_base": {key: value for key, (_, value) in changed.items()},
+        "data": data,
+    }
+    return cfg, facts
 
 
-def write_config_difference(cfg: CfgNode, config_file: str, path: Path) -> None:
-    """What the run's config changes in what ``config_file`` inherits, a line a key."""
-    changed = config_difference(cfg, load_base_config(config_file))
-    lines = [f"{key}: {json.dumps(value)}  # was {json.dumps(base)}" for key, (base, value) in changed.items()]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+def write_config_difference(changed: dict[str, tuple], output_dir: Path, *, fresh: bool) -> None:
+    """Write ``config_diff.yaml``, a line a key; what an earlier run left under the names of this one is kept aside."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    for name in ("config.yaml", "config_diff.yaml", *(["metrics.json"] if fresh else [])):
+        keep_previous(output_dir / name)
+    lines = [f"{key}: {json.dumps(value)}  # was {json.dumps(base)}\n" for key, (base, value) in changed.items()]
+    (output_dir / "config_diff.yaml").write_text("".join(lines), encoding="utf-8")
 
 
 def pick_device(cfg: CfgNode) -> None:
@@ -154,74 +161,57 @@ def pick_device(cfg: CfgNode) -> None:
         logger.warning("MODEL.DEVICE %s is not there: running on %s", wanted, cfg.MODEL.DEVICE)
     if cfg.SOLVER.AMP.ENABLED and not cfg.MODEL.DEVICE.startswith("cuda"):
         cfg.SOLVER.AMP.ENABLED = False
-        logger.warning(
-            "SOLVER.AMP.ENABLED needs CUDA (Detectron2's AMPTrainer): running on %s without", cfg.MODEL.DEVICE
-        )
+        logger.warning("SOLVER.AMP.ENABLED needs CUDA: running on %s without", cfg.MODEL.DEVICE)
 
 
-def train(cfg: CfgNode, args: argparse.Namespace, data: DataSummary) -> dict:
+def record_path(cfg: CfgNode, name: str) -> Path | None:
+    return Path(cfg.OUTPUT_DIR, name) if comm.is_main_process() else None
+
+
+def train(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
     """Train, evaluate and leave ``OUTPUT_DIR/run_record.json``, whatever the outcome."""
-    trainer = RetinaTrainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
-    record = None
-    if comm.is_main_process():
-        record = RunRecord(
-            Path(cfg.OUTPUT_DIR, "run_record.json"), cfg, args.config_file, resumed=trainer.start_iter > 0
-        )
-        record.update(data=asdict(data), start_iteration=trainer.start_iter)
-    if trainer.start_iter >= trainer.max_iter:
-        logger.info("nothing to train: iteration %d of %d is done", trainer.start_iter, trainer.max_iter)
-    status, reason = "failed", None
-    try:
-        trainer.train()
-        status = "finished"
-    except FloatingPointError as error:
-        status, reason = "diverged", str(error)
-        raise
-    except KeyboardInterrupt:
-        status, reason = "interrupted", "Ctrl-C"
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        if record:
-            record.finish(
-                status,
-                reason=reason,
-                iterations=getattr(trainer, "iter", trainer.start_iter),
-                images_per_batch=cfg.SOLVER.IMS_PER_BATCH,
+    with RunRecord(record_path(cfg, "run_record.json"), cfg, **facts) as record:
+        trainer = RetinaTrainer(cfg)
+        trainer.resume_or_load(resume=args.resume)
+        if trainer.start_iter >= trainer.max_iter:
+            logger.info("nothing to train: iteration %d of %d is done", trainer.start_iter, trainer.max_iter)
+        try:
+            trainer.train()
+        finally:
+            record.update(
+                start_iteration=trainer.start_iter,
+                # Detectron2 counts one more after a loop that had nothing to do.
+                iterations=min(getattr(trainer, "iter", trainer.start_iter), trainer.max_iter),
+                images_per_batch=trainer.cfg.SOLVER.IMS_PER_BATCH,
                 losses=trainer.last_losses,
                 results=trainer.last_results,
             )
     return trainer.last_results or {}
 
 
-def evaluate(cfg: CfgNode, args: argparse.Namespace, data: DataSummary) -> dict:
-    """Score a checkpoint (``--eval-only``): print the table and store it in ``OUTPUT_DIR/eval_record.json``.
+def evaluate(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
+    """Score a checkpoint (``--eval-only``) and store the result in ``OUTPUT_DIR/eval_record.json``.
 
     Raises:
         SetupError: no weights are named, or they lack part of the model (unless TEST.ALLOW_PARTIAL_WEIGHTS).
     """
-    model = RetinaTrainer.build_model(cfg)
-    checkpointer = RetinaCheckpointer(model, cfg.OUTPUT_DIR, skip_mismatched=cfg.MODEL.SKIP_MISMATCHED_WEIGHTS)
-    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
-    report = checkpointer.report
-    if not cfg.TEST.ALLOW_PARTIAL_WEIGHTS and (report is None or report.missing):
-        raise SetupError(
-            f"--eval-only would score random weights: {report or 'MODEL.WEIGHTS is empty'}.\n"
-            "Give MODEL.WEIGHTS a trained checkpoint, or --resume for the last one of OUTPUT_DIR "
-            "(TEST.ALLOW_PARTIAL_WEIGHTS True scores it all the same)."
-        )
-    record = None
+    with RunRecord(record_path(cfg, "eval_record.json"), cfg, **facts) as record:
+        model = RetinaTrainer.build_model(cfg)
+        checkpointer = RetinaCheckpointer(model, cfg.OUTPUT_DIR, skip_mismatched=cfg.MODEL.SKIP_MISMATCHED_WEIGHTS)
+        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        report = checkpointer.report
+        if not cfg.TEST.ALLOW_PARTIAL_WEIGHTS and (report is None or report.missing):
+            raise SetupError(
+                f"--eval-only would score random weights: {report or 'MODEL.WEIGHTS is empty'}.\n"
+                "Give MODEL.WEIGHTS a trained checkpoint, or --resume for the last one of OUTPUT_DIR "
+                "(TEST.ALLOW_PARTIAL_WEIGHTS True scores it all the same)."
+            )
+        record.update(weights=report and report.path, weights_loaded=str(report))
+        # Not into the folder of the training's own evaluation.
+        folder = Path(cfg.OUTPUT_DIR, "inference_eval_only")
+        evaluators = [build_evaluator(cfg, name, str(folder / name)) for name in cfg.DATASETS.TEST]
+        results = RetinaTrainer.test(cfg, model, evaluators)
+        record.update(results=results)
     if comm.is_main_process():
-        record = RunRecord(Path(cfg.OUTPUT_DIR, "eval_record.json"), cfg, args.config_file, resumed=False)
-        record.update(data=asdict(data), weights=report and report.path, weights_loaded=str(report))
-    results = RetinaTrainer.test(cfg, model)
-    if record:
-        record.finish("finished", results=results)
-        per_set = {cfg.DATASETS.TEST[0]: results} if len(cfg.DATASETS.TEST) == 1 else results
-        for name, metrics in per_set.items():
-            logger.info("results on %s\n%s", name, results_table(metrics))
         verify_results(cfg, results)
     return results

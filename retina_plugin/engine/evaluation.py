@@ -1,4 +1,4 @@
-"""The evaluator that fits a data set, and the table that an evaluation leaves."""
+"""The evaluator that fits a data set."""
 
 import os
 from pathlib import Path
@@ -6,18 +6,22 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, LVISEvaluator, PascalVOCDetectionEvaluator
+from detectron2.utils import comm
 
 from ..errors import SetupError
 
-__all__ = ["build_evaluator", "results_table"]
+__all__ = ["build_evaluator"]
 
 # COCO's evaluator scores at most this many detections of an image unless told otherwise.
 COCO_MAX_DETECTIONS = 100
 
 
 def _coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
-    # Detectron2's conversion of an earlier data set of the same name would be scored against (v0.6 cannot refuse it).
-    Path(output_dir, f"{dataset_name}_coco_format.json").unlink(missing_ok=True)
+    if not hasattr(MetadataCatalog.get(dataset_name), "json_file"):
+        # Detectron2 would score against its conversion of an earlier set of the same name (v0.6 cannot refuse it).
+        if comm.is_main_process():
+            Path(output_dir, f"{dataset_name}_coco_format.json").unlink(missing_ok=True)
+        comm.synchronize()
     limit = cfg.TEST.DETECTIONS_PER_IMAGE
     return COCOEvaluator(
         dataset_name,
@@ -52,12 +56,3 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str) -> Dataset
         raise SetupError(f"data set {dataset_name}: evaluator_type must be one of {known}, got {kind!r}")
     os.makedirs(output_dir, exist_ok=True)
     return EVALUATORS[kind](cfg, dataset_name, output_dir)
-
-
-def results_table(results: dict[str, dict[str, float]]) -> str:
-    """The metrics of each task in columns, as text. ``results`` is what an evaluator returns."""
-    lines = []
-    for task, metrics in results.items():
-        width = max((len(name) for name in metrics), default=0)
-        lines += [task, *(f"  {name:<{width}}  {value:6.2f}" for name, value in metrics.items())]
-    return "\n".join(lines)

@@ -4,24 +4,28 @@ import json
 import math
 import os
 import platform
-import resource
-import shlex
 import subprocess
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import detectron2
 import torch
 from detectron2.config import CfgNode
 
 import retina_plugin
 
-from .config_file import config_difference, load_base_config
+from ..errors import user_message
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 __all__ = ["RunRecord", "keep_previous"]
 
-PACKAGES = ("torch", "torchvision", "fvcore", "numpy", "pillow", "pycocotools")
+PACKAGES = ("torchvision", "fvcore", "numpy", "pillow", "pycocotools")
 
 
 def keep_previous(path: Path) -> None:
@@ -34,46 +38,54 @@ def keep_previous(path: Path) -> None:
 
 
 class RunRecord:
-    """Collects facts of a run and writes them as JSON; a run that fails leaves a record too."""
+    """Collects facts of a run and writes them as JSON when it begins and when it ends, however it ends.
 
-    def __init__(self, path: Path, cfg: CfgNode, config_file: str, *, resumed: bool):
+    A context manager: "finished" when its block is left in order, else "diverged" (FloatingPointError),
+    "interrupted" (Ctrl-C) or "failed", with the reason.
+    """
+
+    def __init__(self, path: Path | None, cfg: CfgNode, **facts):
         """
         Args:
-            path: of the JSON file; an earlier one is kept beside it.
+            path: of the JSON file, an earlier one being kept beside it; None (a worker's) writes nothing.
             cfg: the resolved config.
-            config_file: the YAML it came from, "" for none.
-            resumed: whether the run goes on from a checkpoint.
+            facts: what else is known at the start.
         """
-        keep_previous(path)
         self._path = path
         self._start = time.time()
-        changed = config_difference(cfg, load_base_config(config_file))
         self.facts = {
             "status": "running",
-            "command": shlex.join([os.path.basename(sys.executable), *sys.argv]),
-            "config_file": config_file,
-            "difference_from_base": {key: value for key, (_, value) in changed.items()},
             "git": git_state(),
             "versions": versions(),
             "hardware": hardware(),
             "seed": cfg.SEED,
             "device": cfg.MODEL.DEVICE,
-            "resumed": resumed,
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._start)),
             "output_dir": cfg.OUTPUT_DIR,
+            **facts,
         }
-        self.write()
+        if path:
+            keep_previous(path)
+            self._write()
+
+    def __enter__(self) -> "RunRecord":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _) -> None:
+        named = {type(None): "finished", FloatingPointError: "diverged", KeyboardInterrupt: "interrupted"}
+        self.update(
+            status=named.get(kind or type(None), "failed"),
+            reason=user_message(error) if error else None,
+            wall_seconds=round(time.time() - self._start, 1),
+            peak_memory_mb=peak_memory_mb(),
+        )
+        if self._path:
+            self._write()
 
     def update(self, **facts) -> None:
         self.facts.update(facts)
 
-    def finish(self, status: str, **facts) -> None:
-        """Add the outcome ("finished", "diverged", "failed", "interrupted") and the costs, and write."""
-        wall_seconds = round(time.time() - self._start, 1)
-        self.update(status=status, **facts, wall_seconds=wall_seconds, peak_memory_mb=peak_memory_mb())
-        self.write()
-
-    def write(self) -> None:
+    def _write(self) -> None:
         text = json.dumps(_plain(self.facts), indent=2, allow_nan=False)
         temporary = self._path.with_suffix(".tmp")
         temporary.write_text(text + "\n", encoding="utf-8")
@@ -95,11 +107,14 @@ def git_state() -> dict[str, str | bool] | None:
         return None
 
 
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "retina_plugin": retina_plugin.__version__}
-    import detectron2  # its redistributions have other names, so its own word counts
-
-    found["detectron2"] = getattr(detectron2, "__version__", "unknown")
+def versions() -> dict[str, str | None]:
+    found = {
+        "python": platform.python_version(),
+        "retina_plugin": retina_plugin.__version__,
+        "detectron2": detectron2.__version__,  # its redistributions have other package names
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+    }
     for package in PACKAGES:
         try:
             found[package] = version(package)
@@ -117,9 +132,10 @@ def hardware() -> dict[str, str | int]:
 
 def peak_memory_mb() -> dict[str, float]:
     """Peak resident memory of this process, and of the GPU where there is one, in MiB."""
-    # Linux counts in KiB, macOS in bytes.
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    peak = {"process": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)}
+    peak = {}
+    if resource:
+        unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts in bytes, Linux in KiB
+        peak["process"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
     if torch.cuda.is_available():
         peak["gpu"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
     return peak

@@ -10,6 +10,7 @@ from detectron2.engine import DefaultTrainer
 from detectron2.engine.hooks import HookBase
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
+from detectron2.utils import comm
 
 from ..data.mapper import RetinaDatasetMapper
 from ..modeling import TrainingState
@@ -95,32 +96,41 @@ class RetinaTrainer(DefaultTrainer):
         """
         try:
             super().run_step()
-        except FloatingPointError:
-            raise FloatingPointError(self._describe_divergence()) from None
+        except FloatingPointError as error:
+            raise FloatingPointError(self._describe_divergence(str(error))) from None
 
-    def _describe_divergence(self) -> str:
-        """One line on what is not finite, where, and what helps."""
+    def _describe_divergence(self, found: str) -> str:
+        """One line on what is not finite, where, and what helps; ``found`` is what Detectron2 says."""
         batch = self.data_loader.batch
+        if comm.get_world_size() > 1:
+            # The others wait in their next step: a forward pass of this one would meet their all-reduces.
+            files = ", ".join(image["file_name"] for image in batch[:MAX_NAMED])
+            return f"{' '.join(found.split())} {self._last_checkpoint()} This process had {files}."
         bad_losses = self._bad_losses_per_image(batch)
         parts = {name for names in bad_losses for name in names}
         guilty = [image["file_name"] for image, names in zip(batch, bad_losses, strict=True) if names]
         where = f"iteration {self.iter}: {', '.join(sorted(parts)) or 'the loss'} is not finite"
-        last = self.checkpointer.get_checkpoint_file() if self.checkpointer.has_checkpoint() else ""
-        kept = f"The last checkpoint is {last}." if last else "No checkpoint was written yet."
+        kept = self._last_checkpoint()
         if len(guilty) == len(batch):
             return (
                 f"{where} for every image of the batch: the weights have diverged. "
                 f"Lower SOLVER.BASE_LR (now {self.cfg.SOLVER.BASE_LR}), lengthen SOLVER.WARMUP_ITERS, "
                 f"or check the normalisation layers. {kept}"
             )
-        named = guilty or [image["file_name"] for image in batch]
-        return f"{where} for {', '.join(named[:MAX_NAMED])}. Check these images and their boxes. {kept}"
+        if not guilty:
+            return f"{where} for the batch, but for none of its images alone. {kept}"
+        return f"{where} for {', '.join(guilty[:MAX_NAMED])}. Check these images and their boxes. {kept}"
+
+    def _last_checkpoint(self) -> str:
+        last = self.checkpointer.get_checkpoint_file() if self.checkpointer.has_checkpoint() else ""
+        return f"The last checkpoint is {last}." if last else "No checkpoint was written yet."
 
     @torch.no_grad()
     def _bad_losses_per_image(self, batch: list[dict]) -> list[list[str]]:
         """For each image alone, the names of its losses that are not finite."""
         model = getattr(self.model, "module", self.model)  # under DistributedDataParallel
-        return [[name for name, loss in model([image]).items() if not torch.isfinite(loss)] for image in batch]
+        with torch.autocast("cuda", enabled=self.cfg.SOLVER.AMP.ENABLED):
+            return [[name for name, loss in model([image]).items() if not torch.isfinite(loss)] for image in batch]
 
 
 class LastBatchLoader:

@@ -42,6 +42,8 @@ class FocalRetinaNet(RetinaNet):
                 f"MODEL.RETINANET.BBOX_REG_LOSS_TYPE must be one of {BOX_REG_LOSS_TYPES}, "
                 f"got {self.box_reg_loss_type!r}"
             )
+        # They belong to cls_loss; what RetinaNet leaves here are its own defaults.
+        del self.focal_loss_alpha, self.focal_loss_gamma
         self.cls_loss = cls_loss
         self.loss_normalizer = loss_normalizer
 
@@ -70,11 +72,15 @@ class FocalRetinaNet(RetinaNet):
         Raises:
             ValueError: an image has no ground truth, or a class outside [0, K); Detectron2 takes K for background.
         """
-        if self.training:
-            self._check_ground_truth(batched_inputs)
-            if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
+        if not self.training:
+            return super().forward(batched_inputs)
+        self._check_ground_truth(batched_inputs)
+        losses = super().forward(batched_inputs)
+        if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
+            # Boxes that are not finite cannot be drawn, and the trainer has more to say about them.
+            if all(torch.isfinite(loss) for loss in losses.values()):
                 self._draw_training_image(batched_inputs[:1])
-        return super().forward(batched_inputs)
+        return losses
 
     def losses(
         self,
@@ -105,17 +111,13 @@ class FocalRetinaNet(RetinaNet):
             box_losses=self._box_losses,
         )
         labels = self.cls_loss.select_examples(torch.stack(gt_labels), predictions)
-        count = self.cls_loss.count_examples(labels, self.num_classes)
-        get_event_storage().put_scalar("num_pos_anchors", count.item() / len(labels))
-        normalizer = self.loss_normalizer(count)
-        box_losses = self._box_losses(predictions, self._pos_mask(labels))
+        pos_mask = (labels >= 0) & (labels != self.num_classes)
+        get_event_storage().put_scalar("num_pos_anchors", pos_mask.sum().item() / len(labels))
+        normalizer = self.loss_normalizer(self.cls_loss.count_examples(labels, self.num_classes))
         return {
             "loss_cls": self.cls_loss(predictions.logits, labels) / normalizer,
-            "loss_box_reg": box_losses.sum() / normalizer,
+            "loss_box_reg": self._box_losses(predictions, pos_mask).sum() / normalizer,
         }
-
-    def _pos_mask(self, labels: Tensor) -> Tensor:
-        return (labels >= 0) & (labels != self.num_classes)
 
     def _box_losses(self, predictions: DensePredictions, pos_mask: Tensor) -> Tensor:
         """(P,) losses of the anchors in ``pos_mask`` (N, R)."""
