@@ -17,7 +17,6 @@ setup(
     description="RetinaNet and the focal loss as a plugin for Detectron2",
     python_requires=">=3.10",
     packages=find_packages(include=["retina_plugin*"]),
-    package_data={"": ["*.csv", "*.yaml"]},
     extras_require={
         "sample": ["scikit-learn"],
         "draw": ["opencv-python-headless"],
