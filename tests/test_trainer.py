@@ -1,0 +1,77 @@
+"""RetinaTrainer's own parts; whole runs are in test_cli.py."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from detectron2.engine import SimpleTrainer
+from detectron2.modeling import build_model
+from detectron2.utils import comm
+
+from retina_plugin.engine.trainer import LastBatchLoader, RetinaTrainer
+
+
+@pytest.fixture
+def model():
+    return torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+
+
+@pytest.mark.parametrize(("name", "kind"), [("SGD", torch.optim.SGD), ("AdamW", torch.optim.AdamW)])
+def test_optimizer_is_chosen_by_key(tiny_cfg, model, name, kind):
+    tiny_cfg.SOLVER.OPTIMIZER = name
+    tiny_cfg.SOLVER.BASE_LR, tiny_cfg.SOLVER.BIAS_LR_FACTOR = 0.5, 2.0
+    tiny_cfg.SOLVER.WEIGHT_DECAY, tiny_cfg.SOLVER.WEIGHT_DECAY_NORM = 0.25, 0.0
+    optimizer = RetinaTrainer.build_optimizer(tiny_cfg, model)
+    assert isinstance(optimizer, kind)
+    settings = {id(p): (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
+    assert settings[id(model[0].weight)] == (0.5, 0.25)
+    assert settings[id(model[0].bias)][0] == 1.0
+    assert settings[id(model[1].weight)] == (0.5, 0.0)
+
+
+def test_adamw_clips_as_sgd_does(tiny_cfg, model):
+    tiny_cfg.SOLVER.OPTIMIZER = "AdamW"
+    tiny_cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
+    tiny_cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 0.125
+    optimizer = RetinaTrainer.build_optimizer(tiny_cfg, model)
+    model[0].weight.grad = torch.full((2, 2), -3.0)
+    optimizer.step()
+    assert (model[0].weight.grad == -0.125).all()
+
+
+def test_model_on_the_cpu_is_channels_last_and_gives_the_same(tiny_cfg, make_batch):
+    torch.manual_seed(0)
+    plain = build_model(tiny_cfg).eval()
+    torch.manual_seed(0)
+    model = RetinaTrainer.build_model(tiny_cfg).eval()
+    assert model.head.cls_score.weight.is_contiguous(memory_format=torch.channels_last)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        for ours, theirs in zip(model.backbone(image).values(), plain.backbone(image).values(), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max().item())
+
+
+def test_last_batch_loader_remembers():
+    loader = LastBatchLoader([["a"], ["b"]])
+    seen = iter(loader)
+    assert next(seen) == loader.batch == ["a"] and next(seen) == loader.batch == ["b"]
+
+
+def test_diagnosis_in_several_processes_runs_no_model(monkeypatch, tmp_path):
+    def refuse(batch):
+        raise AssertionError("the other processes wait in their next step")
+
+    def diverge(trainer):
+        raise FloatingPointError("Loss became infinite or NaN at iteration=7!\nloss_dict = {}")
+
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(SimpleTrainer, "run_step", diverge)
+    trainer = RetinaTrainer.__new__(RetinaTrainer)
+    loader = LastBatchLoader([])
+    loader.batch = [{"file_name": "a.jpg"}, {"file_name": "b.jpg"}]
+    trainer._trainer = SimpleTrainer(torch.nn.Identity(), loader, None)
+    trainer._trainer.model.forward = refuse
+    trainer.checkpointer = SimpleNamespace(has_checkpoint=lambda: True, get_checkpoint_file=lambda: "model_5.pth")
+    trainer.iter = 7
+    with pytest.raises(FloatingPointError, match=r"iteration=7! .* checkpoint is model_5.pth.* had a.jpg, b.jpg"):
+        trainer.run_step()
