@@ -34,7 +34,8 @@ def test_adamw_clips_as_sgd_does(tiny_cfg, model):
     tiny_cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
     tiny_cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 0.125
     optimizer = RetinaTrainer.build_optimizer(tiny_cfg, model)
-    model[0].weight.grad = torch.full((2, 2), -3.0)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, -3.0)
     optimizer.step()
     assert (model[0].weight.grad == -0.125).all()
 
