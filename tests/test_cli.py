@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.logger import setup_logger
 from torch.multiprocessing import ProcessRaisedException
 
@@ -27,7 +28,10 @@ def fresh_loggers():
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
-    return make_sample_dataset(tmp_path_factory.mktemp("sample") / "set", num_train=10, num_val=4)
+    yield make_sample_dataset(tmp_path_factory.mktemp("sample") / "set", num_train=10, num_val=4)
+    for name in ("custom_train", "custom_val"):
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
 
 
 @pytest.fixture(scope="module")
