@@ -17,8 +17,15 @@ try:
     warnings.filterwarnings("ignore", message=r".*torch\.jit\.script.*deprecated")
     # Detectron2's anchors on both versions call meshgrid without it.
     warnings.filterwarnings("ignore", message=r"torch\.meshgrid: in an upcoming release", category=UserWarning)
-    import detectron2  # noqa: F401
+    import detectron2
     import torchvision.ops  # noqa: F401
+
+    if detectron2.__version__ == "0.6":  # main calls itself so too, and takes no harm
+        from detectron2.modeling.meta_arch import retinanet
+
+        # Its head makes the norm layer of one channel, only to see its type; torch refuses GN's 32 groups of one.
+        _get_norm = retinanet.get_norm
+        retinanet.get_norm = lambda norm, channels: _get_norm(norm, max(channels, 32))
 except ModuleNotFoundError as error:
     raise ImportError(
         f"retina_plugin needs {error.name}, which is not installed. `make setup` in the plugin's folder installs all."
