@@ -284,11 +284,14 @@ def test_errors_of_a_spawned_process_are_told_apart(arguments, monkeypatch, caps
     assert capsys.readouterr().err == "error: WEIGHTS is gone\n"
 
 
-def test_amp_needs_cuda(arguments, tmp_path):
-    args = cli.argument_parser().parse_args([*arguments, "OUTPUT_DIR", str(tmp_path), "SOLVER.AMP.ENABLED", "True"])
+def test_prepare_takes_what_the_machine_has(arguments, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli.os, "cpu_count", lambda: 3)
+    opts = ["OUTPUT_DIR", str(tmp_path), "SOLVER.AMP.ENABLED", "True", "DATALOADER.NUM_WORKERS", "8"]
+    args = cli.argument_parser().parse_args([*arguments, *opts])
     args.command = "test"
     cfg, _ = cli.prepare(args)
-    assert not cfg.SOLVER.AMP.ENABLED
+    assert not cfg.SOLVER.AMP.ENABLED, "Detectron2's AMP needs CUDA"
+    assert cfg.DATALOADER.NUM_WORKERS == 3
 
 
 def test_a_run_without_a_seed_records_the_one_it_took(trained):

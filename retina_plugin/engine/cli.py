@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -113,6 +114,8 @@ def prepare(args: argparse.Namespace) -> tuple[CfgNode, dict]:
     cfg = load_config(args.config_file, args.opts)
     register_config_datasets(cfg)
     pick_device(cfg)
+    # More would only take turns; torch warns of it.
+    cfg.DATALOADER.NUM_WORKERS = min(cfg.DATALOADER.NUM_WORKERS, os.cpu_count() or 1)
     fill_num_classes(cfg)
     if cfg.SEED < 0:  # Detectron2 would draw one for itself, and nobody could repeat the run
         cfg.SEED = comm.shared_random_seed() % 2**31
