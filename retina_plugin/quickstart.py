@@ -23,6 +23,8 @@ CONFIG = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
 VAL_SET = "retina_sample_val"
 # Pairs of pictures on the sheet: one screen.
 NUM_PICTURES = 12
+# Keys that `train_net.py` fits to the machine.
+OF_THE_MACHINE = {"MODEL.DEVICE", "DATALOADER.NUM_WORKERS"}
 # Detections below it are not drawn. Scores of a focal-loss detector are low by design, so it is below 0.5.
 DRAWN_SCORE = 0.4
 
@@ -74,13 +76,11 @@ def _refuse_other_run(output: Path, opts: list[str]) -> None:
         return
     wanted = config_difference(load_config(str(CONFIG), opts), load_base_config(str(CONFIG)))
     before, now = earlier["difference_from_base"], {key: value for key, (_, value) in wanted.items()}
-    # The device is what the machine has.
-    keys = sorted(
-        key for key in {*before, *now} - {"MODEL.DEVICE"} if str(before.get(key)) != str(_plain(now.get(key)))
-    )
-    if keys:
+    keys = {*before, *now} - OF_THE_MACHINE
+    changed = sorted(key for key in keys if str(before.get(key)) != str(_plain(now.get(key))))
+    if changed:
         raise SetupError(
-            f"{output} holds a run with other settings ({', '.join(keys)}). Give --output another folder, or delete it."
+            f"{output} holds a run with other settings ({', '.join(changed)}). Give --output another folder, or delete it."
         )
 
 
