@@ -13,8 +13,6 @@ from retina_plugin.data.sample import make_sample_dataset, register_sample_datas
 SHORT = [
     "SOLVER.MAX_ITER",
     "2",
-    "DATALOADER.NUM_WORKERS",
-    "0",
     "INPUT.MIN_SIZE_TRAIN",
     "64",
     "INPUT.MIN_SIZE_TEST",
