@@ -274,3 +274,11 @@ def test_load_config_loads_detectron2s_own_retinanet_files():
         expected = get_retina_cfg()
         expected.merge_from_file(str(path))
         assert config_difference(load_config(str(path), []), expected) == {}
+
+
+def test_none_is_accepted_where_it_is_the_default():
+    # Base-Retina.yaml sets 0.0 where Detectron2 has None.
+    cfg = load_config("configs/retina_R50_FPN.yaml", ["SOLVER.WEIGHT_DECAY_BIAS", "None"])
+    assert cfg.SOLVER.WEIGHT_DECAY_BIAS is None
+    with pytest.raises(SetupError, match="SOLVER.BASE_LR takes a float, got 'None'"):
+        load_config("configs/retina_R50_FPN.yaml", ["SOLVER.BASE_LR", "None"])

@@ -134,7 +134,11 @@ def _set_value(cfg: CfgNode, key: str, value: Any) -> None:
         if cfg.key_is_renamed(key):
             cfg.raise_key_rename_error(key)
         if not cfg.key_is_deprecated(key):
-            value = _convert(value, _find(cfg, key), key)
+            current = _find(cfg, key)
+            # None is a value of the keys that have it by default, whatever a file has put there.
+            if _evaluate(value) is None and _find(get_retina_cfg(), key) is None:
+                current = None
+            value = _convert(value, current, key)
             # Detectron2 evaluates text once more, so text goes in quotes.
             cfg.merge_from_list([key, repr(value) if isinstance(value, str) else value])
     except (KeyError, ValueError) as error:
