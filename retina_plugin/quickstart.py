@@ -80,7 +80,8 @@ def _refuse_other_run(output: Path, opts: list[str]) -> None:
     changed = sorted(key for key in keys if str(before.get(key)) != str(_plain(now.get(key))))
     if changed:
         raise SetupError(
-            f"{output} holds a run with other settings ({', '.join(changed)}). Give --output another folder, or delete it."
+            f"{output} holds a run with other settings ({', '.join(changed)}). "
+            "Give --output another folder, or delete it."
         )
 
 
