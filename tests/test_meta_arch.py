@@ -472,3 +472,9 @@ def test_vis_period_leaves_a_loss_that_is_not_finite_to_the_trainer(bn_cfg, batc
         losses = model(batch)
     assert not torch.isfinite(losses["loss_box_reg"])
     assert storage._vis_data == []
+
+
+def test_a_model_without_classes_is_refused(tiny_cfg):
+    tiny_cfg.MODEL.RETINANET.NUM_CLASSES = 0
+    with pytest.raises(ValueError, match="NUM_CLASSES must be >= 1 to build a model, got 0"):
+        build(tiny_cfg)

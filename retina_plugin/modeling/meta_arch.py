@@ -49,6 +49,11 @@ class FocalRetinaNet(RetinaNet):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
+        if cfg.MODEL.RETINANET.NUM_CLASSES < 1:
+            raise ValueError(
+                f"MODEL.RETINANET.NUM_CLASSES must be >= 1 to build a model, got {cfg.MODEL.RETINANET.NUM_CLASSES}: "
+                "train_net.py takes the data's number for 0, your own code has to set it"
+            )
         arguments = super().from_config(cfg)
         del arguments["focal_loss_alpha"], arguments["focal_loss_gamma"]
         retinanet = cfg.MODEL.RETINANET
