@@ -114,6 +114,15 @@ def test_resume_goes_on_where_it_stopped(arguments, copy_of_trained, monkeypatch
     assert (copy_of_trained / "config.1.yaml").is_file()
 
 
+def test_resume_with_another_loss_warns(arguments, copy_of_trained, capfd):
+    run = ["--resume", *arguments, "OUTPUT_DIR", str(copy_of_trained), "SOLVER.MAX_ITER", str(ITERATIONS + 1)]
+    assert cli.main([*run, "MODEL.RETINANET.CLS_LOSS_NAME", "CrossEntropyLoss"]) == 0
+    said = capfd.readouterr().out
+    assert "--resume with another MODEL.RETINANET.CLS_LOSS_NAME: 'CrossEntropyLoss'" in said
+    warned = {line.split(":")[-2].strip() for line in said.splitlines() if "--resume with another" in line}
+    assert len(warned) == 1, "a longer schedule is what resuming is for"
+
+
 def test_resume_of_a_finished_run_evaluates_again(arguments, copy_of_trained, capfd):
     before = record_of(copy_of_trained)["results"]
     assert cli.main(["--resume", *arguments, "OUTPUT_DIR", str(copy_of_trained)]) == 0
@@ -226,6 +235,10 @@ def test_missing_device_is_replaced(arguments, tmp_path, monkeypatch, capfd):
         (["MODEL.RETINANET.CLS_LOSS_NAME", "FocalLos"], "FocalLoss"),
         (["MODEL.RETINANET.FOCAL_LOSS_GAMA", "2"], "FOCAL_LOSS_GAMMA"),
         (["DATASETS.TRAIN_JSON", "no/such.json"], "no/such.json"),
+        (
+            ["MODEL.META_ARCHITECTURE", "RetinaNet", "MODEL.RETINANET.CLS_LOSS_NAME", "OHEMLoss"],
+            "Set MODEL.META_ARCHITECTURE FocalRetinaNet",
+        ),
     ],
 )
 def test_mistakes_are_one_message_and_leave_nothing(arguments, tmp_path, capsys, opts, message):

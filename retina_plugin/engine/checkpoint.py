@@ -117,7 +117,8 @@ def check_weights(cfg: CfgNode, *, resume: bool) -> None:
     except Exception as error:  # iopath lets through whatever its handlers raise
         raise SetupError(
             f"MODEL.WEIGHTS {path} could not be fetched ({_first_line(error)}).\n"
-            "Download it elsewhere and give its path, or train from scratch: configs/Base-Retina-Scratch.yaml."
+            "Download it elsewhere and give its path, or train from scratch: this config's own keys on top of "
+            "configs/Base-Retina-Scratch.yaml or configs/retina_R18_FPN_scratch.yaml."
         ) from error
     if not os.path.isfile(local):
         raise SetupError(f"MODEL.WEIGHTS {path} is not a file. Give the path of a .pth or .pkl checkpoint.")

@@ -20,6 +20,7 @@ from torch.multiprocessing import ProcessRaisedException
 
 from ..checks.config_checks import check_config
 from ..checks.data_checks import check_datasets
+from ..config import get_retina_cfg
 from ..data.datasets import fill_num_classes, register_config_datasets
 from ..errors import SetupError, user_message
 from ..modeling import CLASSIFICATION_LOSS_REGISTRY
@@ -45,6 +46,16 @@ Examples:
                                         MODEL.RETINANET.NUM_CLASSES 0
 """
 
+# What only FocalRetinaNet reads.
+KEYS_OF_THE_MODEL = tuple(
+    f"MODEL.RETINANET.{key}"
+    for key in ("CLS_LOSS_NAME", "FOCAL_STAR", "OHEM", "NORMALIZER", "ALLOW_LOW", "LOW_QUALITY", "USE_PRIOR")
+)
+# Keys that do not make it another training.
+MAY_CHANGE_ON_RESUME = (
+    "DATALOADER.", "DATASETS.TEST", "DATASETS.VAL", "MODEL.DEVICE", "MODEL.WEIGHTS", "OUTPUT_DIR", "SEED",
+    "SOLVER.CHECKPOINT_PERIOD", "SOLVER.MAX_ITER", "SOLVER.STEPS", "TEST.", "VIS_PERIOD",
+)  # fmt: skip
 # Exit statuses: what the user can mend, and a training that diverged.
 EXIT_SETUP = 2
 EXIT_DIVERGED = 3
@@ -120,7 +131,10 @@ def prepare(args: argparse.Namespace) -> tuple[CfgNode, dict]:
     if cfg.SEED < 0:  # Detectron2 would draw one for itself, and nobody could repeat the run
         cfg.SEED = comm.shared_random_seed() % 2**31
     warnings = check_config(cfg, known_losses=[name for name, _ in CLASSIFICATION_LOSS_REGISTRY])
+    refuse_unread_keys(cfg)
     output_dir = Path(cfg.OUTPUT_DIR)
+    if args.resume and not args.eval_only:
+        warnings += changes_since(output_dir / "config.yaml", cfg)
     if not args.eval_only and not args.resume and (output_dir / "last_checkpoint").exists():
         raise SetupError(
             f"OUTPUT_DIR {cfg.OUTPUT_DIR} holds a run already. Add --resume to go on with it, "
@@ -144,6 +158,31 @@ def prepare(args: argparse.Namespace) -> tuple[CfgNode, dict]:
         "data": data,
     }
     return cfg, facts
+
+
+def refuse_unread_keys(cfg: CfgNode) -> None:
+    """Detectron2's own RetinaNet would train without a word about the plugin's keys."""
+    if cfg.MODEL.META_ARCHITECTURE != "RetinaNet":
+        return
+    changed = [key for key in config_difference(cfg, get_retina_cfg()) if key.startswith(KEYS_OF_THE_MODEL)]
+    if changed:
+        raise SetupError(
+            f"{', '.join(changed)} is set, but MODEL.META_ARCHITECTURE is Detectron2's RetinaNet, which does not read "
+            "it. Set MODEL.META_ARCHITECTURE FocalRetinaNet."
+        )
+
+
+def changes_since(config_yaml: Path, cfg: CfgNode) -> list[str]:
+    """Warnings about a resumed run whose config is no longer the one it began with."""
+    if not config_yaml.is_file():
+        return []
+    changed = config_difference(cfg, load_config(str(config_yaml), []))
+    return [
+        f"--resume with another {key}: {now!r}, the run began with {before!r}"
+        for key, (before, now) in changed.items()
+        # As JSON: YAML gives back the inner tuples of a default as lists.
+        if not key.startswith(MAY_CHANGE_ON_RESUME) and json.dumps(now) != json.dumps(before)
+    ]
 
 
 def write_config_difference(changed: dict[str, tuple], output_dir: Path, *, fresh: bool) -> None:
