@@ -77,16 +77,12 @@ def _refuse_other_run(output: Path, opts: list[str]) -> None:
     wanted = config_difference(load_config(str(CONFIG), opts), load_base_config(str(CONFIG)))
     before, now = earlier["difference_from_base"], {key: value for key, (_, value) in wanted.items()}
     keys = {*before, *now} - OF_THE_MACHINE
-    changed = sorted(key for key in keys if str(before.get(key)) != str(_plain(now.get(key))))
+    changed = sorted(key for key in keys if json.dumps(before.get(key)) != json.dumps(now.get(key)))
     if changed:
         raise SetupError(
             f"{output} holds a run with other settings ({', '.join(changed)}). "
             "Give --output another folder, or delete it."
         )
-
-
-def _plain(value):
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _record(output: Path) -> dict | None:
