@@ -99,6 +99,28 @@ def test_checkpoint_keeps_the_normalizer(trained):
     assert not any("normalizer" in key for key in checkpoint["model"])
 
 
+def test_interrupted_and_resumed_run_ends_with_the_same_weights(arguments, tmp_path, monkeypatch):
+    # Several sizes and workers: what Detectron2 draws anew on a resume.
+    more = ["SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2", "INPUT.MIN_SIZE_TRAIN", "(48,56,64,72,80)",
+            "SEED", "5", "TEST.EVAL_PERIOD", "0"]  # fmt: skip
+    straight, interrupted = tmp_path / "straight", tmp_path / "interrupted"
+    assert cli.main([*arguments, *more, "OUTPUT_DIR", str(straight)]) == 0
+
+    def stop_at_3(trainer):
+        if trainer.iter == 3:
+            raise KeyboardInterrupt
+        super(cli.RetinaTrainer, trainer).run_step()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cli.RetinaTrainer, "run_step", stop_at_3)
+        assert cli.main([*arguments, *more, "OUTPUT_DIR", str(interrupted)]) == cli.EXIT_INTERRUPTED
+    resumed = [*arguments, *more, "DATALOADER.NUM_WORKERS", "1", "OUTPUT_DIR", str(interrupted)]
+    assert cli.main(["--resume", *resumed]) == 0
+    assert record_of(interrupted)["start_iteration"] == 2
+    weights, expected = (torch.load(run / "model_final.pth", weights_only=True)["model"] for run in (interrupted, straight))
+    assert all(torch.equal(weights[key], expected[key]) for key in expected)
+
+
 def test_resume_goes_on_where_it_stopped(arguments, copy_of_trained, monkeypatch):
     seen = []
     monkeypatch.setattr(

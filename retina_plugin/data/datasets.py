@@ -52,14 +52,15 @@ def _register(name: str, json_file: str, image_root: str) -> None:
 
 
 def fill_num_classes(cfg: CfgNode) -> None:
-    """Replace ``MODEL.RETINANET.NUM_CLASSES: 0`` by the number of classes of the data; another number stays.
+    """Replace ``NUM_CLASSES: 0`` of RETINANET and ROI_HEADS by the number of classes of the data; another number stays.
 
     The first set of DATASETS.TRAIN counts, or of DATASETS.TEST if there is none to train on.
 
     Raises:
         SetupError: there is no set, or none that tells its classes.
     """
-    if cfg.MODEL.RETINANET.NUM_CLASSES != 0:
+    nodes = [node for node in (cfg.MODEL.RETINANET, cfg.MODEL.ROI_HEADS) if node.NUM_CLASSES == 0]
+    if not nodes:
         return
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
     if not names:
@@ -67,9 +68,10 @@ def fill_num_classes(cfg: CfgNode) -> None:
     # An evaluation may run where the training set is not.
     name = next((n for n in names if _has_classes(n)), names[0])
     class_names = _class_names(name)
-    cfg.MODEL.RETINANET.NUM_CLASSES = len(class_names)
+    for node in nodes:
+        node.NUM_CLASSES = len(class_names)
     logging.getLogger(__name__).info(
-        "MODEL.RETINANET.NUM_CLASSES = %d, the classes of %s: %s", len(class_names), name, ", ".join(class_names)
+        "NUM_CLASSES = %d, the classes of %s: %s", len(class_names), name, ", ".join(class_names)
     )
 
 

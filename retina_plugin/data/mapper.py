@@ -1,8 +1,11 @@
-"""Detectron2's ``DatasetMapper``, naming the file that fails."""
+"""Detectron2's ``DatasetMapper``, naming the file that fails, with an augmentation that can be repeated."""
 
+import numpy as np
+from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 
 from ..errors import SetupError
+from .train_order import POSITION_KEY
 
 __all__ = ["RetinaDatasetMapper"]
 
@@ -11,8 +14,13 @@ class RetinaDatasetMapper(DatasetMapper):
     """Equal to Detectron2's, except that an image which cannot be read or prepared is named in the error.
 
     Pillow's own errors ("image file is truncated") do not say which file of the data set they mean, and a worker
-    process adds only its own traceback.
+    process adds only its own traceback. A record with a place in the training order is augmented by that place and
+    the run's seed, whatever process reads it.
     """
+
+    def __init__(self, cfg: CfgNode, is_train: bool = True):
+        super().__init__(cfg, is_train)
+        self._seed = max(cfg.SEED, 0)
 
     def __call__(self, dataset_dict: dict) -> dict:
         """
@@ -25,6 +33,8 @@ class RetinaDatasetMapper(DatasetMapper):
         Raises:
             SetupError: naming the file, with the first error as its cause.
         """
+        if POSITION_KEY in dataset_dict:
+            np.random.seed((self._seed, dataset_dict[POSITION_KEY]))  # what Detectron2's augmentations draw from
         try:
             return super().__call__(dataset_dict)
         except (

@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import SetupError
-from .sample_catalog import SAMPLE_CLASSES, default_sample_root, register_sample_datasets
+from .sample_catalog import SAMPLE_CLASSES, SPARSE_CLASSES, default_sample_root, register_sample_datasets
 from .sample_scene import Scene, draw_scene, load_sources
 
 __all__ = ["class_quota", "main", "make_sample_dataset", "register_sample_datasets"]
@@ -36,7 +36,15 @@ JPEG_QUALITY = 90
 SET_ENTRIES = {"annotations", "images", "sample.json"}
 
 
-def make_sample_dataset(root: str | Path, *, num_train: int = 800, num_val: int = 100, seed: int = 0) -> Path:
+def make_sample_dataset(
+    root: str | Path,
+    *,
+    num_train: int = 800,
+    num_val: int = 100,
+    seed: int = 0,
+    max_objects: int = MAX_OBJECTS,
+    one_class: bool = False,
+) -> Path:
     """Write the sample set to the folder ``root``, or keep the one there if it is complete and has the same settings.
 
     The same arguments give the same bytes (with the same Pillow, NumPy and scikit-learn). The set appears at once
@@ -47,6 +55,8 @@ def make_sample_dataset(root: str | Path, *, num_train: int = 800, num_val: int 
         num_train: images in train, >= 1.
         num_val: images in val, >= 1.
         seed: >= 0.
+        max_objects: of an image, >= 1. With 1, negatives outnumber positives as in the paper.
+        one_class: annotate every digit as SPARSE_CLASSES' "digit", which is learnt in fewer steps.
 
     Returns:
         ``root`` as a path.
@@ -54,11 +64,13 @@ def make_sample_dataset(root: str | Path, *, num_train: int = 800, num_val: int 
     Raises:
         SetupError: an argument out of range, scikit-learn missing, or ``root`` holds something else than a sample set.
     """
-    for name, value, least in (("num_train", num_train, 1), ("num_val", num_val, 1), ("seed", seed, 0)):
+    settings = {"num_train": num_train, "num_val": num_val, "seed": seed, "max_objects": max_objects}
+    for name, value in settings.items():
+        least = 0 if name == "seed" else 1
         if value < least:
             raise SetupError(f"{name} must be at least {least}, got {value}")
     root = Path(root)
-    settings = {"version": FORMAT_VERSION, "num_train": num_train, "num_val": num_val, "seed": seed}
+    settings |= {"version": FORMAT_VERSION, "one_class": one_class}
     if _is_complete(root, settings):
         return root
     _refuse_foreign_folder(root)
@@ -69,7 +81,7 @@ def make_sample_dataset(root: str | Path, *, num_train: int = 800, num_val: int 
             new = Path(temporary) / "new"
             for i, (split, count) in enumerate((("train", num_train), ("val", num_val))):
                 rng = np.random.default_rng([seed, 1 + i])
-                _write_split(new, split, [draw_scene(sources[i], k, rng) for k in _draw_classes(count, rng)])
+                _write_split(new, split, one_class, [draw_scene(sources[i], k, rng) for k in _draw_classes(count, max_objects, rng)])
             (new / "sample.json").write_text(json.dumps({**settings, **_inventory(new)}) + "\n")
             if root.exists():
                 os.rename(root, Path(temporary) / "old")
@@ -90,15 +102,16 @@ def class_quota(num_objects: int) -> np.ndarray:
     return np.diff(np.round(bounds), prepend=0).astype(np.int64)
 
 
-def _draw_classes(num_images: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Classes of the objects of each image: 1 to MAX_OBJECTS long, together exactly the quota."""
+def _draw_classes(num_images: int, max_objects: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Classes of the objects of each image: 1 to ``max_objects`` long, together exactly the quota."""
     quantiles = (rng.permutation(num_images) + 0.5) / num_images  # a quota too: splits differ in size, not in kind
-    counts = np.minimum(1 - MEAN_EXTRA_OBJECTS * np.log1p(-quantiles), MAX_OBJECTS).astype(np.int64)
+    counts = np.minimum(1 - MEAN_EXTRA_OBJECTS * np.log1p(-quantiles), max_objects).astype(np.int64)
     classes = rng.permutation(np.repeat(np.arange(len(SAMPLE_CLASSES)), class_quota(int(counts.sum()))))
     return np.split(classes, np.cumsum(counts)[:-1])
 
 
-def _write_split(root: Path, split: str, scenes: list[Scene]) -> None:
+def _write_split(root: Path, split: str, one_class: bool, scenes: list[Scene]) -> None:
+    names = SPARSE_CLASSES if one_class else SAMPLE_CLASSES
     folder = root / "images" / split
     folder.mkdir(parents=True)
     images, annotations = [], []
@@ -120,7 +133,7 @@ def _write_split(root: Path, split: str, scenes: list[Scene]) -> None:
         annotations += [
             {
                 "image_id": image_id,
-                "category_id": k + 1,
+                "category_id": 1 if one_class else k + 1,
                 "bbox": bbox,
                 "area": bbox[2] * bbox[3],
                 "iscrowd": 0,
@@ -132,7 +145,7 @@ def _write_split(root: Path, split: str, scenes: list[Scene]) -> None:
         "info": {"description": f"retina_plugin sample set, {split}", "version": str(FORMAT_VERSION)},
         "images": images,
         "annotations": [{"id": i, **annotation} for i, annotation in enumerate(annotations, start=1)],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(SAMPLE_CLASSES, start=1)],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(names, start=1)],
     }
     (root / "annotations").mkdir(exist_ok=True)
     (root / "annotations" / f"{split}.json").write_text(json.dumps(record) + "\n")
@@ -171,10 +184,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--num-train", type=int, default=defaults["num_train"], help="training images (%(default)s)")
     parser.add_argument("--num-val", type=int, default=defaults["num_val"], help="validation images (%(default)s)")
     parser.add_argument("--seed", type=int, default=defaults["seed"], help="(%(default)s)")
+    parser.add_argument(
+        "--max-objects", type=int, default=defaults["max_objects"], help="objects of an image at most (%(default)s)"
+    )
+    parser.add_argument("--one-class", action="store_true", help="annotate every digit as a digit")
     args = parser.parse_args(argv)
+    settings = {name: getattr(args, name) for name in defaults}
     start = time.perf_counter()
     try:
-        root = make_sample_dataset(args.root, num_train=args.num_train, num_val=args.num_val, seed=args.seed)
+        root = make_sample_dataset(args.root, **settings)
     except SetupError as e:
         print(e, file=sys.stderr)
         return 2
@@ -182,7 +200,7 @@ def main(argv: list[str] | None = None) -> int:
     for split in ("train", "val"):
         record = json.loads((root / "annotations" / f"{split}.json").read_text())
         counts = Counter(annotation["category_id"] for annotation in record["annotations"])
-        classes = ", ".join(f"{name} {counts[i]}" for i, name in enumerate(SAMPLE_CLASSES, start=1))
+        classes = ", ".join(f"{category['name']} {counts[category['id']]}" for category in record["categories"])
         print(f"{split}: {len(record['images'])} images, {len(record['annotations'])} objects ({classes})")
     return 0
 

@@ -227,6 +227,7 @@ def train(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
                 images_per_batch=trainer.cfg.SOLVER.IMS_PER_BATCH,
                 losses=trainer.last_losses,
                 results=trainer.last_results,
+                inference_ms_per_image=(trainer.last_results or {}).get("speed", {}).get("ms_per_image"),
             )
     return trainer.last_results or {}
 
@@ -257,3 +258,7 @@ def evaluate(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
     if comm.is_main_process():
         verify_results(cfg, results)
     return results
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -13,9 +13,10 @@ from detectron2.solver.build import get_default_optimizer_params, maybe_add_grad
 from detectron2.utils import comm
 
 from ..data.mapper import RetinaDatasetMapper
+from ..data.train_order import TrainOrder, build_train_order
 from ..modeling import TrainingState
 from .checkpoint import RetinaCheckpointer
-from .evaluation import build_evaluator
+from .evaluation import InferenceTimer, build_evaluator
 
 __all__ = ["RetinaTrainer"]
 
@@ -42,6 +43,12 @@ class RetinaTrainer(DefaultTrainer):
         )
         return super().build_hooks()
 
+    def resume_or_load(self, resume: bool = True) -> None:
+        """As Detectron2's; a resumed run goes on with the batch that came next."""
+        super().resume_or_load(resume)
+        if self.data_loader.order:
+            self.data_loader.order.start_iteration = self.start_iter
+
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
         model = super().build_model(cfg)
@@ -67,7 +74,13 @@ class RetinaTrainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> "LastBatchLoader":
-        return LastBatchLoader(build_detection_train_loader(cfg, mapper=RetinaDatasetMapper(cfg, is_train=True)))
+        mapper = RetinaDatasetMapper(cfg, is_train=True)
+        if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+            return LastBatchLoader(build_detection_train_loader(cfg, mapper=mapper))
+        dataset, order = build_train_order(cfg)
+        return LastBatchLoader(
+            build_detection_train_loader(cfg, mapper=mapper, dataset=dataset, sampler=order), order=order
+        )
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
@@ -76,6 +89,13 @@ class RetinaTrainer(DefaultTrainer):
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         return build_evaluator(cfg, dataset_name, os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name))
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators: list[DatasetEvaluator] | None = None) -> dict:
+        """As Detectron2's, with ``{"speed": {"ms_per_image": ...}}`` beside the metrics."""
+        with InferenceTimer(model) as timer:
+            results = super().test(cfg, model, evaluators)
+        return {**results, "speed": {"ms_per_image": timer.ms_per_image}} if results else results
 
     @property
     def last_results(self) -> dict | None:
@@ -134,10 +154,14 @@ class RetinaTrainer(DefaultTrainer):
 
 
 class LastBatchLoader:
-    """A data loader that remembers the batch it gave last, so that a failing step can name its images."""
+    """A data loader that remembers the batch it gave last, so that a failing step can name its images.
 
-    def __init__(self, loader):
+    ``order`` is where its images come from, None with a sampler of Detectron2's that has no place to start from.
+    """
+
+    def __init__(self, loader, order: TrainOrder | None = None):
         self._loader = loader
+        self.order = order
         self.batch: list[dict] = []
 
     def __iter__(self):
