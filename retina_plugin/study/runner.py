@@ -41,7 +41,7 @@ class StudyRunner:
         """
         self._runs, self._devices, self._retry_failed, self._say = runs, devices, retry_failed, say
         self._queue: queue.Queue[Run] = queue.Queue()
-        self._children: dict[Run, subprocess.Popen] = {}
+        self._children: set[subprocess.Popen] = set()
         self._stopping = threading.Event()
         self._guard = threading.Lock()
 
@@ -53,7 +53,10 @@ class StudyRunner:
         total, waiting = len(self._runs), self._queue.qsize()
         self._say(f"{total - waiting} of {total} runs are done; {waiting} to go on {', '.join(self._devices)}")
         self._left, self._failures, self._seconds = waiting, 0, past_seconds(self._runs)
-        threads = [threading.Thread(target=self._work, args=(device,), daemon=True) for device in self._devices]
+        errors: list[BaseException] = []
+        threads = [
+            threading.Thread(target=self._guarded_work, args=(device, errors), daemon=True) for device in self._devices
+        ]
         previous = signal.signal(signal.SIGTERM, _raise_interrupt)
         try:
             for thread in threads:
@@ -66,13 +69,21 @@ class StudyRunner:
             raise
         finally:
             signal.signal(signal.SIGTERM, previous)
+        if errors:
+            raise errors[0]
         return self._failures
 
     def _stop(self) -> None:
         self._stopping.set()
         with self._guard:
-            for child in self._children.values():
+            for child in self._children:
                 child.terminate()
+
+    def _guarded_work(self, device: str, errors: list[BaseException]) -> None:
+        try:
+            self._work(device)
+        except BaseException as error:  # an error of a thread would only be printed
+            errors.append(error)
 
     def _work(self, device: str) -> None:
         while not self._stopping.is_set():
@@ -102,12 +113,12 @@ class StudyRunner:
                 pass_fds=[lock.fileno()],  # so that the lock lives as long as the training
             )
             with self._guard:
-                self._children[run] = child
+                self._children.add(child)
                 if self._stopping.is_set():
                     child.terminate()
             status = child.wait()
             with self._guard:
-                del self._children[run]
+                self._children.remove(child)
         if self._stopping.is_set() or status == EXIT_INTERRUPTED:
             return
         record_outcome(run.folder, status)
