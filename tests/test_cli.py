@@ -117,7 +117,9 @@ def test_interrupted_and_resumed_run_ends_with_the_same_weights(arguments, tmp_p
     resumed = [*arguments, *more, "DATALOADER.NUM_WORKERS", "1", "OUTPUT_DIR", str(interrupted)]
     assert cli.main(["--resume", *resumed]) == 0
     assert record_of(interrupted)["start_iteration"] == 2
-    weights, expected = (torch.load(run / "model_final.pth", weights_only=True)["model"] for run in (interrupted, straight))
+    weights, expected = (
+        torch.load(run / "model_final.pth", weights_only=True)["model"] for run in (interrupted, straight)
+    )
     assert all(torch.equal(weights[key], expected[key]) for key in expected)
 
 

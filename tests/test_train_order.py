@@ -17,9 +17,7 @@ RECORDS = [{"image_id": i, "width": w, "height": h} for i, (w, h) in enumerate(S
 
 
 def order(groups=None, seed=3) -> TrainOrder:
-    return TrainOrder(
-        TrainingSampler(NUM_IMAGES, seed=seed), groups, num_images=NUM_IMAGES, batch_size=BATCH_SIZE
-    )
+    return TrainOrder(TrainingSampler(NUM_IMAGES, seed=seed), groups, num_images=NUM_IMAGES, batch_size=BATCH_SIZE)
 
 
 def batches_of(train_order: TrainOrder, count: int) -> list[list[int]]:

@@ -81,7 +81,12 @@ def make_sample_dataset(
             new = Path(temporary) / "new"
             for i, (split, count) in enumerate((("train", num_train), ("val", num_val))):
                 rng = np.random.default_rng([seed, 1 + i])
-                _write_split(new, split, one_class, [draw_scene(sources[i], k, rng) for k in _draw_classes(count, max_objects, rng)])
+                _write_split(
+                    new,
+                    split,
+                    one_class,
+                    [draw_scene(sources[i], k, rng) for k in _draw_classes(count, max_objects, rng)],
+                )
             (new / "sample.json").write_text(json.dumps({**settings, **_inventory(new)}) + "\n")
             if root.exists():
                 os.rename(root, Path(temporary) / "old")

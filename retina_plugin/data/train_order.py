@@ -1,7 +1,8 @@
 """The order of the training images, and their augmentation, as a function of the seed and the iteration alone.
 
-Detectron2's loader starts its shuffle, its grouping by aspect ratio and its augmentation afresh on ``--resume``, so that
-an interrupted run sees other images than one that was not. Here a resumed run goes on with the very batch that came next.
+Detectron2's loader starts its shuffle, its grouping by aspect ratio and its augmentation afresh on ``--resume``, so
+that an interrupted run sees other images than one that was not. Here a resumed run goes on with the batch that came
+next.
 """
 
 from collections.abc import Iterator, Sequence

@@ -62,7 +62,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str) -> Dataset
 
 
 class InferenceTimer:
-    """Times each call of a model in evaluation, images in to detections out (Table 1e's "time"), while it is entered."""
+    """Times each call of a model in evaluation, images in to detections out (Table 1e's "time")."""
 
     def __init__(self, model: torch.nn.Module):
         self._model = model

@@ -119,7 +119,9 @@ def _read_index(path: Path) -> dict[str, dict]:
         raise SetupError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     for name, entry in index.items():
         for key in set(entry) - STUDY_KEYS:
-            raise SetupError(f"{path}: {name} has the unknown key {key!r}: choose from {', '.join(sorted(STUDY_KEYS))}.")
+            raise SetupError(
+                f"{path}: {name} has the unknown key {key!r}: choose from {', '.join(sorted(STUDY_KEYS))}."
+            )
         for row, facts in (entry.get("rows") or {}).items():
             for key in set(facts or {}) - ROW_KEYS:
                 raise SetupError(f"{path}: {name}/{row} has the unknown key {key!r}: choose from {sorted(ROW_KEYS)}.")
