@@ -16,6 +16,7 @@ from ..data.mapper import RetinaDatasetMapper
 from ..modeling import TrainingState
 from .checkpoint import RetinaCheckpointer
 from .evaluation import build_evaluator
+from .hooks import LossShareHook
 
 __all__ = ["RetinaTrainer"]
 
@@ -40,7 +41,11 @@ class RetinaTrainer(DefaultTrainer):
             trainer=weakref.proxy(self),
             training_state=TrainingState(self.model),
         )
-        return super().build_hooks()
+        hooks = super().build_hooks()
+        if self.cfg.ANALYSIS.LOSS_CDF_PERIOD > 0:
+            # Before the writers, which DefaultTrainer puts last.
+            hooks.insert(0, LossShareHook(self.cfg.ANALYSIS.LOSS_CDF_PERIOD))
+        return hooks
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
