@@ -12,11 +12,9 @@ from pathlib import Path
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
-from detectron2.modeling.meta_arch.retinanet import RetinaNet
 from detectron2.utils.env import seed_all_rng
 from torch import Tensor
 
-from ..errors import SetupError
 from ..modeling.losses import OHEMLoss, build_classification_loss
 from ..ops.focal_loss import Elementwise
 from .figures import COLORS, make_figure, make_output_folder, save_figure, write_csv, write_json
@@ -137,11 +135,6 @@ def _count(cfg: CfgNode, records: list[dict], resize: str, seed: int) -> tuple[T
     cpu_cfg.defrost()
     cpu_cfg.MODEL.DEVICE = "cpu"  # for counting alone
     model = build_model(cpu_cfg)
-    if not isinstance(model, RetinaNet):
-        raise SetupError(
-            f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} is no RetinaNet, whose anchors are counted here: "
-            "set it to FocalRetinaNet."
-        )
     strides = list(model.anchor_generator.strides)
     counts = torch.zeros(len(strides), len(GROUPS), dtype=torch.int64)
     seed_all_rng(seed)

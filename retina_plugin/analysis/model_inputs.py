@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.data import get_detection_dataset_dicts
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch.retinanet import RetinaNet
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.logger import setup_logger
@@ -79,9 +80,19 @@ def load_analysis_config(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     for warning in check_config(cfg, known_losses=[name for name, _ in CLASSIFICATION_LOSS_REGISTRY]):
         logger.warning("%s", warning)
     refuse_unread_keys(cfg)
+    _check_architecture(cfg.MODEL.META_ARCHITECTURE)
     check_datasets(cfg, train=args.split == "train")
     cfg.freeze()
     return cfg, list(cfg.DATASETS.TRAIN if args.split == "train" else cfg.DATASETS.TEST)
+
+
+def _check_architecture(name: str) -> None:
+    architecture = META_ARCH_REGISTRY.get(name)  # check_config has refused an unknown name
+    if not (isinstance(architecture, type) and issubclass(architecture, RetinaNet)):
+        raise SetupError(
+            f"MODEL.META_ARCHITECTURE {name} is no RetinaNet, whose anchors and logits are analysed here: "
+            "set it to FocalRetinaNet."
+        )
 
 
 def sample_records(names: list[str], *, max_images: int, seed: int, filter_empty: bool) -> list[dict]:
@@ -138,11 +149,6 @@ def load_trained_model(cfg: CfgNode) -> tuple[RetinaNet, LoadReport]:
         raise SetupError("No weights: give --weights a trained checkpoint (or MODEL.WEIGHTS at the end).")
     check_weights(cfg, resume=False)
     model = RetinaTrainer.build_model(cfg)
-    if not isinstance(model, RetinaNet):
-        raise SetupError(
-            f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} is no RetinaNet, whose logits are analysed here: "
-            "set it to FocalRetinaNet."
-        )
     checkpointer = RetinaCheckpointer(model, skip_mismatched=cfg.MODEL.SKIP_MISMATCHED_WEIGHTS)
     checkpointer.load(cfg.MODEL.WEIGHTS)
     report = checkpointer.report

@@ -47,7 +47,7 @@ def loss_shares(cls_loss: ClassificationLoss, logits: Tensor, labels: Tensor) ->
 
 
 class LossShareHook(HookBase):
-    """Every ``period`` iterations puts ``loss_share/...`` of the batch into Detectron2's event storage.
+    """Every ``period`` iterations puts ``cls_share/...`` of the batch into Detectron2's event storage.
 
     It listens to the call of the model's ``cls_loss`` and so runs nothing twice. With OHEM the labels are those of the
     selected anchors. Of several processes the first looks at its own images.
@@ -78,7 +78,8 @@ class LossShareHook(HookBase):
     def _listen(self, cls_loss: ClassificationLoss, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         self._stop()  # once a step
         for name, share in loss_shares(cls_loss, *inputs).items():
-            get_event_storage().put_scalar(f"loss_share/{name}", share, smoothing_hint=False)
+            # Without "loss" in the name: the record of a run and the console take such a scalar for a loss.
+            get_event_storage().put_scalar(f"cls_share/{name}", share, smoothing_hint=False)
 
     def _stop(self) -> None:
         if self._listener is not None:
