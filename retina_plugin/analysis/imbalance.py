@@ -5,6 +5,7 @@ has the probability of its bias (paper Sec. 3.3 and 4.1), which gives the loss o
 """
 
 import argparse
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from .figures import COLORS, make_figure, make_output_folder, save_figure, write
 from .model_inputs import add_data_arguments, build_mapper, load_analysis_config, map_images, sample_records
 
 __all__ = ["EPILOG", "HELP", "InitialLoss", "add_arguments", "count_labels", "initial_loss", "level_sizes", "run"]
+
+logger = logging.getLogger("retina_plugin")
 
 HELP = "count positives, ignored and negatives of a data set, and the initial loss of each, without training"
 EPILOG = """
@@ -108,6 +111,8 @@ def run(args: argparse.Namespace) -> None:
     records = sample_records(names, max_images=args.max_images, seed=args.seed, filter_empty=filter_empty)
     folder = make_output_folder(args.output)
     resize = "augment" if args.augment else args.split
+    if resize == "train" and cfg.INPUT.CROP.ENABLED:
+        logger.warning("Counted on whole images, but training crops (INPUT.CROP): --augment counts on crops.")
     counts, strides = _count(cfg, records, resize, args.seed)
     loss = _initial_loss(cfg, counts)
     levels = [f"P{int(math.log2(stride))}" for stride in strides]  # stride 8 is P3 (paper Sec. 4)
@@ -184,6 +189,10 @@ def _ratio(negative: float, positive: float) -> float | None:
     return negative / positive if positive else None
 
 
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"  # three digits: a share may be 10^-6
+
+
 def _table(content: dict) -> str:
     lines = [f"{content['images']} images of {', '.join(content['datasets'])}; anchors per image:"]
     lines.append(f"{'level':>5} {'positive':>10} {'ignored':>10} {'negative':>12} {'negatives per positive':>23}")
@@ -192,12 +201,12 @@ def _table(content: dict) -> str:
         told = f"{ratio:23,.0f}" if ratio is not None else f"{'-':>23}"
         lines.append(f"{level:>5} {row['positive']:10,.1f} {row['ignored']:10,.1f} {row['negative']:12,.1f} {told}")
     loss = content["initial_loss"]
-    share = 100 * loss["share_of_positives"]
+    share = loss["share_of_positives"]
     lines += [
         f"initial {loss['loss']}: {loss['of_a_positive_term']:.6g} a positive term, "
         f"{loss['of_a_negative_term']:.4g} a negative term",
-        f"sum per image: positives {loss['positives_per_image']:,.4g} ({share:.2f} %), "
-        f"negatives {loss['negatives_per_image']:,.4g} ({100 - share:.2f} %)",
+        f"sum per image: positives {loss['positives_per_image']:,.4g} ({_percent(share)}), "
+        f"negatives {loss['negatives_per_image']:,.4g} ({_percent(1 - share)})",
     ]
     return "\n".join(lines + [loss["note"]] if "note" in loss else lines)
 
@@ -216,7 +225,7 @@ def _draw(stem: Path, content: dict) -> None:
     sums = [loss["positives_per_image"], loss["negatives_per_image"]]
     bars = right.bar(["positive", "negative"], sums, 2 * BAR_WIDTH, color=[COLORS[0], COLORS[2]])
     shares = (loss["share_of_positives"], 1 - loss["share_of_positives"])
-    right.bar_label(bars, [f"{100 * share:.2f} %" for share in shares])
+    right.bar_label(bars, [_percent(share) for share in shares])
     right.set(yscale="log", xlabel="terms", ylabel="initial loss per image")
     right.set_title(loss["loss"], fontsize="medium")
     for panel in (left, right):
