@@ -40,7 +40,7 @@ def test_image_without_objects_gives_negatives_alone(tiny_cfg, make_batch):
 
 
 def test_run_writes_curves_and_numbers_that_agree(tmp_path, run_analysis, weights, capsys):
-    numbers = run_analysis(loss_cdf, "--weights", weights, "--gamma", "0,2")
+    numbers = run_analysis(loss_cdf, "--weights", weights, "--gamma", "0,2", pictures=True)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         f"loss_cdf.{suffix}" for suffix in ("png", "svg", "csv", "json")
     }

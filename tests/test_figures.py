@@ -33,7 +33,8 @@ def test_letters_are_9_points_at_least(tmp_path):
 
 
 def test_name_with_dots_keeps_them(tmp_path):
-    assert [path.name for path in draw(tmp_path / "gamma_0.5")] == ["gamma_0.5.png", "gamma_0.5.svg"]
+    figure, _ = make_figure(1, panel_inches=(1, 1))
+    assert [path.name for path in save_figure(figure, tmp_path / "gamma_0.5")] == ["gamma_0.5.png", "gamma_0.5.svg"]
 
 
 def test_csv_keeps_what_float32_holds(tmp_path):

@@ -77,7 +77,7 @@ def test_level_sizes_are_those_of_the_network(tiny_cfg, height, width):
 
 
 def test_run_counts_what_the_model_labels(tmp_path, run_analysis, tiny_cfg, capsys):
-    numbers = run_analysis(imbalance)
+    numbers = run_analysis(imbalance, pictures=True)
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {f"imbalance.{suffix}" for suffix in ("png", "svg", "csv", "json")}
     rows = numbers["anchors_per_image"]

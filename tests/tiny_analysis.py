@@ -35,11 +35,13 @@ def weights(tmp_path, config_file, tiny_cfg):
 
 @pytest.fixture
 def run_analysis(tmp_path, config_file, monkeypatch):
-    """run_analysis(module, words) runs a command with ``--output`` and gives its JSON."""
+    """run_analysis(module, words) runs a command with ``--output`` and gives its JSON; pictures on demand."""
     # Its handler would keep the stream of one test and write to it in the next.
     monkeypatch.setattr("retina_plugin.analysis.model_inputs.setup_logger", lambda name: None)
 
-    def run(module, *words):
+    def run(module, *words, pictures=False):
+        if not pictures:  # they take a second
+            monkeypatch.setattr(module, "save_figure", lambda figure, stem: None)
         parser = argparse.ArgumentParser()
         module.add_arguments(parser)
         output = tmp_path / "out"

@@ -27,6 +27,7 @@ DOTS_PER_INCH = 150
 _STYLE = {
     "font.size": FONT_SIZE,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.alpha": 0.3,
     "axes.spines.top": False,
     "axes.spines.right": False,

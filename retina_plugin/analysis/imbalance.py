@@ -220,7 +220,8 @@ def _draw(stem: Path, content: dict) -> None:
         left.bar(x, [row[group] for row in rows.values()], BAR_WIDTH, label=group, color=COLORS[i])
     left.set_xticks(range(len(rows)), rows)
     left.set(yscale="log", xlabel="pyramid level", ylabel="anchors per image")
-    left.legend()
+    # Above the bars, which leave no corner free.
+    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(GROUPS), frameon=False)
     loss = content["initial_loss"]
     sums = [loss["positives_per_image"], loss["negatives_per_image"]]
     bars = right.bar(["positive", "negative"], sums, 2 * BAR_WIDTH, color=[COLORS[0], COLORS[2]])
