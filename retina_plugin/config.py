@@ -84,6 +84,12 @@ def add_retina_config(cfg: CfgNode) -> None:
     # Let --eval-only score a model of which some parameters were not in the checkpoint.
     cfg.TEST.ALLOW_PARTIAL_WEIGHTS = False
 
+    # --- Analysis while training ---
+    cfg.ANALYSIS = CfgNode()
+    # Every so many iterations the event storage (TensorBoard) gets the share of the classification loss that positives,
+    # negatives and the hardest of each carry in the batch: engine/hooks.py. 0 = never.
+    cfg.ANALYSIS.LOSS_CDF_PERIOD = 0
+
 
 def get_retina_cfg() -> CfgNode:
     """Detectron2's default config with the plugin's keys."""

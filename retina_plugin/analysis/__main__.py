@@ -1,5 +1,8 @@
+"""``python -m retina_plugin.analysis``."""
+
 import sys
 
 from .cli import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

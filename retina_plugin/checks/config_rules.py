@@ -165,4 +165,5 @@ COMMON_RULES = (
     interval("SOLVER.WARMUP_FACTOR", "[0, inf)"),
     interval("TEST.EVAL_PERIOD", "[0, inf)", "0 evaluates at the end only"),
     interval("TEST.DETECTIONS_PER_IMAGE", "[1, inf)"),
+    interval("ANALYSIS.LOSS_CDF_PERIOD", "[0, inf)", "0 never looks"),
 )

@@ -50,10 +50,10 @@ Examples:
 KEYS_OF_THE_MODEL = tuple(
     f"MODEL.RETINANET.{key}"
     for key in ("CLS_LOSS_NAME", "FOCAL_STAR", "OHEM", "NORMALIZER", "ALLOW_LOW", "LOW_QUALITY", "USE_PRIOR")
-)
+) + ("ANALYSIS.LOSS_CDF_PERIOD",)
 # Keys that do not make it another training.
 MAY_CHANGE_ON_RESUME = (
-    "DATALOADER.", "DATASETS.TEST", "DATASETS.VAL", "MODEL.DEVICE", "MODEL.WEIGHTS", "OUTPUT_DIR", "SEED",
+    "ANALYSIS.", "DATALOADER.", "DATASETS.TEST", "DATASETS.VAL", "MODEL.DEVICE", "MODEL.WEIGHTS", "OUTPUT_DIR", "SEED",
     "SOLVER.CHECKPOINT_PERIOD", "SOLVER.MAX_ITER", "SOLVER.STEPS", "TEST.", "VIS_PERIOD",
 )  # fmt: skip
 # Exit statuses: what the user can mend, and a training that diverged.

@@ -17,6 +17,8 @@ from ..data.train_order import TrainOrder, build_train_order
 from ..modeling import TrainingState
 from .checkpoint import RetinaCheckpointer
 from .evaluation import InferenceTimer, build_evaluator
+from .evaluation import build_evaluator
+from .hooks import LossShareHook
 
 __all__ = ["RetinaTrainer"]
 
@@ -41,7 +43,11 @@ class RetinaTrainer(DefaultTrainer):
             trainer=weakref.proxy(self),
             training_state=TrainingState(self.model),
         )
-        return super().build_hooks()
+        hooks = super().build_hooks()
+        if self.cfg.ANALYSIS.LOSS_CDF_PERIOD > 0:
+            # Before the writers, which DefaultTrainer puts last.
+            hooks.insert(0, LossShareHook(self.cfg.ANALYSIS.LOSS_CDF_PERIOD))
+        return hooks
 
     def resume_or_load(self, resume: bool = True) -> None:
         """As Detectron2's; a resumed run goes on with the batch that came next."""

@@ -11,9 +11,11 @@ from .focal_loss import (
     focal_star,
     focal_star_derivative,
 )
+from .loss_cdf import LossCDF, focal_loss_cdf, negative_terms, positive_terms
 from .octave_sizes import octave_sizes
 
 __all__ = [
+    "LossCDF",
     "anchor_losses",
     "cross_entropy",
     "cross_entropy_derivative",
@@ -22,6 +24,9 @@ __all__ = [
     "focal_derivative",
     "focal_star",
     "focal_star_derivative",
+    "focal_loss_cdf",
+    "negative_terms",
     "octave_sizes",
+    "positive_terms",
     "select_hard_examples",
 ]

@@ -1,0 +1,100 @@
+"""Pictures and tables of an analysis: one look for all of them, written whole or not at all."""
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..errors import SetupError
+
+__all__ = ["COLORS", "LINE_STYLES", "make_figure", "make_output_folder", "save_figure", "write_csv", "write_json"]
+
+# Okabe and Ito's palette, told apart with any colour vision; its yellow, too light for a line on white, is left out.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# With the colours, so that a print without colour still tells the curves apart.
+LINE_STYLES = ("-", "--", "-.", ":")
+
+FONT_SIZE = 11  # points; a picture is meant to be read at its own size
+PANEL_INCHES = (4.8, 3.8)
+DOTS_PER_INCH = 150
+_STYLE = {
+    "font.size": FONT_SIZE,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "retina_plugin",  # equal numbers give equal files
+}
+
+
+def make_figure(num_panels: int, *, panel_inches: tuple[float, float] = PANEL_INCHES) -> tuple[Figure, list[Axes]]:
+    """A figure of ``num_panels`` >= 1 panels side by side."""
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(num_panels * panel_inches[0], panel_inches[1]), layout="constrained")
+        FigureCanvasAgg(figure)
+        panels = figure.subplots(1, num_panels, squeeze=False)
+    return figure, list(panels[0])
+
+
+def make_output_folder(path: str) -> Path:
+    """Make the folder of ``--output``.
+
+    Raises:
+        SetupError: it cannot be made or written into.
+    """
+    folder = Path(path).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SetupError(f"--output {path} cannot be made ({error.strerror}): give a folder that can.") from error
+    if not os.access(folder, os.W_OK):
+        raise SetupError(f"--output {path} must be a folder that can be written into: give another one.")
+    return folder
+
+
+def save_figure(figure: Figure, stem: Path) -> list[Path]:
+    """Write ``stem``.png and ``stem``.svg and return their paths."""
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "svg")]
+    with rc_context(_STYLE):
+        for path in paths:
+            kind = path.suffix[1:]
+            metadata = {"Date": None} if kind == "svg" else {}  # the date would make equal files differ
+            options = {"format": kind, "dpi": DOTS_PER_INCH, "metadata": metadata}
+            _write_whole(path, lambda part, options=options: figure.savefig(part, **options))
+    return paths
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table; numbers keep 9 digits, which is more than float32 has."""
+
+    def write(part: Path) -> None:
+        with part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(header)
+            writer.writerows([f"{cell:.9g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
+
+    _write_whole(path, write)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write JSON that any reader takes: NaN is refused."""
+    text = json.dumps(content, indent=2, allow_nan=False)
+    _write_whole(path, lambda part: part.write_text(text + "\n", encoding="utf-8"))
+
+
+def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Call ``write`` with a temporary name beside ``path`` and move the result there."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,147 @@
+"""LossShareHook: the shares by a full sort, and what it leaves in the event storage."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from detectron2.engine import SimpleTrainer
+from detectron2.utils.events import EventStorage
+
+from retina_plugin import ops
+from retina_plugin.checks.config_checks import check_config
+from retina_plugin.engine.hooks import LossShareHook, loss_shares
+from retina_plugin.engine.trainer import RetinaTrainer
+from retina_plugin.errors import SetupError
+from retina_plugin.modeling.losses import CrossEntropyLoss, FocalLoss, OHEMLoss
+
+
+def test_shares_are_those_of_the_sorted_terms():
+    # 10 positives and 1000 background anchors of one class, so that 20 % and 1 % are whole numbers of them.
+    logits = torch.randn(2, 505, 1) - 2
+    labels = torch.ones(2, 505, dtype=torch.long)
+    labels[:, :5] = 0
+    shares = loss_shares(FocalLoss(gamma=2.0, alpha=0.25), logits, labels)
+    pos, neg = ops.focal(logits[labels == 0], 2.0), ops.focal(-logits[labels == 1], 2.0)
+    total = 0.25 * pos.sum() + 0.75 * neg.sum()
+    assert shares["positives"] == pytest.approx(float(0.25 * pos.sum() / total), rel=1e-5)
+    assert shares["negatives"] == pytest.approx(1 - shares["positives"])
+    # Straight inside a bin of 1/64.
+    hardest = float(pos.flatten().topk(2).values.sum() / pos.sum())
+    assert shares["hardest_20pct_positives"] == pytest.approx(hardest, abs=0.01)
+    hardest = float(neg.flatten().topk(10).values.sum() / neg.sum())
+    assert shares["hardest_1pct_negatives"] == pytest.approx(hardest, abs=0.01)
+
+
+def test_without_alpha_both_groups_weigh_the_same():
+    # One positive and one negative term, both at x_t = 0.
+    shares = loss_shares(CrossEntropyLoss(alpha=None), torch.zeros(1, 2, 1), torch.tensor([[0, 1]]))
+    assert shares["positives"] == shares["negatives"] == pytest.approx(0.5)
+
+
+def test_share_of_nothing_is_left_out():
+    loss = FocalLoss(gamma=2.0, alpha=0.25)
+    shares = loss_shares(loss, torch.zeros(1, 3, 1), torch.ones(1, 3, dtype=torch.long))
+    assert shares.keys() == {"positives", "negatives", "hardest_1pct_negatives"}
+    assert shares["positives"] == 0
+    assert loss_shares(loss, torch.zeros(1, 3, 2), torch.full((1, 3), -1)) == {}
+    assert loss_shares(loss, torch.zeros(0, 3, 2), torch.zeros(0, 3, dtype=torch.long)) == {}
+
+
+def test_logits_that_are_not_finite_are_left_to_the_trainer():
+    logits = torch.tensor([[[math.nan], [0.0]]])
+    assert loss_shares(FocalLoss(gamma=2.0, alpha=0.25), logits, torch.tensor([[0, 1]])) == {}
+
+
+@pytest.fixture
+def model():
+    """A model of one class layer; ``outputs`` is what its loss gets and gives."""
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cls_loss = FocalLoss(gamma=2.0, alpha=0.25)
+            self.logits = torch.nn.Parameter(torch.randn(1, 6, 2))
+            self.labels = torch.tensor([[0, 1, 2, 2, 2, -1]])
+
+        def forward(self, batch):
+            return {"loss_cls": self.cls_loss(self.logits, self.labels)}
+
+    return Model()
+
+
+def train(model, period: int, num_iterations: int) -> EventStorage:
+    trainer = SimpleTrainer(model, [0] * num_iterations, torch.optim.SGD(model.parameters(), lr=0.1))
+    trainer.register_hooks([LossShareHook(period)] if period else [])
+    trainer.train(0, num_iterations)
+    return trainer.storage
+
+
+def test_hook_puts_the_shares_once_a_period(model):
+    seen = train(model, 3, 7).histories()["cls_share/positives"].values()
+    assert [iteration for _, iteration in seen] == [2, 5]
+    assert all(0 < share < 1 for share, _ in seen)
+
+
+def test_hook_changes_no_weight(model):
+    start = model.logits.detach().clone()
+    train(model, 1, 3)
+    with_hook = model.logits.detach().clone()
+    with torch.no_grad():
+        model.logits.copy_(start)
+    train(model, 0, 3)
+    assert not torch.equal(start, with_hook)
+    assert torch.equal(model.logits, with_hook)
+
+
+def test_hook_is_gone_after_training_and_after_a_failure(model):
+    train(model, 1, 2)
+    assert not model.cls_loss._forward_hooks
+    model.labels = None
+    with pytest.raises(AttributeError):
+        train(model, 1, 1)
+    assert not model.cls_loss._forward_hooks
+
+
+def test_hook_finds_the_model_below_distributed_data_parallel(model):
+    hook = LossShareHook(1)
+    hook.trainer = SimpleNamespace(iter=0, model=SimpleNamespace(module=model))
+    hook.before_step()
+    with EventStorage() as storage:
+        model([])
+    assert "cls_share/negatives" in storage.latest()
+
+
+@pytest.mark.parametrize("loss_name", ["FocalLoss", "OHEMLoss", "FocalLossStar", "CrossEntropyLoss"])
+def test_hook_works_with_each_loss_of_the_real_model(tiny_cfg, batch, loss_name):
+    tiny_cfg.MODEL.RETINANET.CLS_LOSS_NAME = loss_name
+    model = RetinaTrainer.build_model(tiny_cfg)
+    hook = LossShareHook(1)
+    hook.trainer = SimpleNamespace(iter=0, model=model)
+    hook.before_step()
+    with EventStorage() as storage:
+        model(batch)
+    shares = {name: value for name, (value, _) in storage.latest().items() if name.startswith("cls_share/")}
+    assert len(shares) == 4
+    assert shares["cls_share/positives"] + shares["cls_share/negatives"] == pytest.approx(1)
+    assert isinstance(model.cls_loss, OHEMLoss) == (loss_name == "OHEMLoss")
+
+
+@pytest.mark.parametrize(("period", "expected"), [(0, 0), (20, 1)])
+def test_period_of_the_config_makes_the_trainer_hook(tiny_cfg, monkeypatch, period, expected):
+    tiny_cfg.ANALYSIS.LOSS_CDF_PERIOD = period
+    trainer = RetinaTrainer.__new__(RetinaTrainer)
+    trainer.cfg, trainer._trainer = tiny_cfg, SimpleNamespace(model=None)
+    monkeypatch.setattr("retina_plugin.engine.trainer.TrainingState", lambda model: None)
+    monkeypatch.setattr("retina_plugin.engine.trainer.RetinaCheckpointer", lambda *args, **kwargs: None)
+    monkeypatch.setattr("retina_plugin.engine.trainer.DefaultTrainer.build_hooks", lambda self: ["writers"])
+    hooks = trainer.build_hooks()
+    assert [isinstance(hook, LossShareHook) for hook in hooks] == [True] * expected + [False]
+
+
+def test_negative_period_is_refused(tiny_cfg):
+    with pytest.raises(ValueError, match="ANALYSIS.LOSS_CDF_PERIOD"):
+        LossShareHook(0)
+    tiny_cfg.ANALYSIS.LOSS_CDF_PERIOD = -1
+    with pytest.raises(SetupError, match=r"ANALYSIS.LOSS_CDF_PERIOD must be in \[0, inf\), got -1"):
+        check_config(tiny_cfg)
