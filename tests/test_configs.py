@@ -9,7 +9,7 @@ import torch
 import yaml
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import build_anchor_generator, build_model
+from detectron2.modeling import GeneralizedRCNN, build_anchor_generator, build_model
 
 from retina_plugin import FocalRetinaNet
 from retina_plugin.config import get_retina_cfg
@@ -17,8 +17,9 @@ from retina_plugin.engine.config_file import load_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 PARTS = sorted((CONFIGS / "parts").glob("*.yaml"))  # laid over other files, no config by themselves
-WHOLE = sorted(set(CONFIGS.rglob("*.yaml")) - set(PARTS))
-ABLATIONS = sorted((CONFIGS / "ablations").rglob("*.yaml"))
+INDEX = CONFIGS / "ablations" / "index.yaml"  # of the studies: no config, see test_study_index.py
+WHOLE = sorted(set(CONFIGS.rglob("*.yaml")) - {*PARTS, INDEX})
+ABLATIONS = sorted(set((CONFIGS / "ablations").rglob("*.yaml")) - {INDEX})
 BASE = CONFIGS / "Base-Retina.yaml"
 MODEL_ZOO = Path(detectron2.__file__).parent / "model_zoo" / "configs" / "COCO-Detection"
 
@@ -113,6 +114,9 @@ def test_config_loads_and_builds(path):
     cfg = load_config(str(path), ["MODEL.DEVICE", "meta"])  # shapes only: 60 models of up to 101 M parameters
     with torch.device("meta"):
         model = build_model(cfg)
+    if path.stem.startswith("two_stage_faster_rcnn"):  # Table 2 compares with Detectron2's own
+        assert isinstance(model, GeneralizedRCNN)
+        return
     assert isinstance(model, FocalRetinaNet)
     num_anchors = cfg.MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE * len(cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS[0])
     assert model.head.cls_score.out_channels == num_anchors * cfg.MODEL.RETINANET.NUM_CLASSES
@@ -334,6 +338,39 @@ def section_5_1() -> dict:
     }
 
 
+def normalizer() -> dict:
+    key = f"{RETINANET}.NORMALIZER"
+    return {
+        "normalizer_batch": {f"{key}.NAME": "batch", f"{key}.SYNC": True},
+        "normalizer_ema": {f"{key}.NAME": "ema", f"{key}.SYNC": False},
+    }
+
+
+def low_quality() -> dict:
+    rows = {f"low_quality_{value:g}": {f"{RETINANET}.LOW_QUALITY_MIN_IOU": value} for value in (0.0, 0.2, 0.3, 0.4)}
+    return rows | {"low_quality_off": {f"{RETINANET}.ALLOW_LOW_QUALITY_MATCHES": False}}
+
+
+def two_stage() -> dict:
+    """Detectron2's Base-RCNN-FPN.yaml and Base-RCNN-C4.yaml, under the base's schedule and sizes."""
+
+    def keys_of(name: str, groups: tuple[str, ...]) -> dict:
+        path = MODEL_ZOO.parent / name
+        if not path.is_file():  # installed without its configs: nothing to compare with
+            return own_keys(CONFIGS / "ablations/two_stage/two_stage_faster_rcnn_fpn.yaml")
+        zoo = flatten(CfgNode.load_yaml_with_base(str(path)))
+        return {key: value for key, value in zoo.items() if key.startswith(tuple(f"MODEL.{group}" for group in groups))}
+
+    common = {"MODEL.ANCHOR_GENERATOR.NAME": "DefaultAnchorGenerator", "MODEL.META_ARCHITECTURE": "GeneralizedRCNN"}
+    box = ("BACKBONE", "RESNETS", "FPN", "ANCHOR", "RPN", "ROI_HEADS", "ROI_BOX_HEAD")
+    c4 = {"MODEL.BACKBONE.NAME": "build_resnet_backbone", "MODEL.RESNETS.OUT_FEATURES": ["res4"]}  # defaults.py
+    return {
+        "two_stage_retinanet": {"MODEL.META_ARCHITECTURE": "FocalRetinaNet"},
+        "two_stage_faster_rcnn_fpn": common | keys_of("Base-RCNN-FPN.yaml", box),
+        "two_stage_faster_rcnn_c4": common | c4 | keys_of("Base-RCNN-C4.yaml", box),
+    }
+
+
 AXES = {
     "alpha": table_1a(),
     "gamma": table_1b(),
@@ -342,6 +379,9 @@ AXES = {
     "scale": table_1e(),
     "focal_star": table_3(),
     "prior": section_5_1(),
+    "normalizer": normalizer(),
+    "low_quality": low_quality(),
+    "two_stage": two_stage(),
 }
 ROWS = [(axis, name) for axis, rows in AXES.items() for name in rows]
 
@@ -349,6 +389,8 @@ ROWS = [(axis, name) for axis, rows in AXES.items() for name in rows]
 def base_of(axis: str, name: str) -> Path:
     if axis == "scale":
         return CONFIGS / f"retina_{name.split('_')[1]}_FPN.yaml"
+    if axis == "two_stage":
+        return CONFIGS / "retina_R101_FPN.yaml"
     return CONFIGS / f"retina_{'R101' if axis == 'ohem' else 'R50'}_FPN_600.yaml"
 
 
@@ -375,7 +417,9 @@ def test_ablation_readme_links_each_file():
     ]
 
 
-@pytest.mark.parametrize(("axis", "name"), [row for row in ROWS if row[0] != "scale"], ids=lambda value: value)
+@pytest.mark.parametrize(
+    ("axis", "name"), [row for row in ROWS if row[0] not in ("scale", "two_stage")], ids=lambda value: value
+)
 def test_ablation_readme_names_each_change(axis, name):
     path = CONFIGS / "ablations" / axis / f"{name}.yaml"
     lines = (CONFIGS / "ablations" / "README.md").read_text().splitlines()

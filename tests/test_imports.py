@@ -28,6 +28,8 @@ RANKS = {
     "engine": 7,
     "analysis": 8,
     "quickstart": 8,
+    "study": 8,
+    "__main__": 9,
 }
 
 

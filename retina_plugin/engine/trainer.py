@@ -17,7 +17,6 @@ from ..data.train_order import TrainOrder, build_train_order
 from ..modeling import TrainingState
 from .checkpoint import RetinaCheckpointer
 from .evaluation import InferenceTimer, build_evaluator
-from .evaluation import build_evaluator
 from .hooks import LossShareHook
 
 __all__ = ["RetinaTrainer"]
