@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> None:
     if proposal:
         write_text(folder / "fitted.yaml", proposal.yaml)
     _draw(folder, truth, coverages, frames, images, pictures)
-    print(f"{truth.content.name}: {len(truth.boxes)} boxes in {len(truth.sizes)} images\n")
+    print(f"{truth.content.name} ({truth.content.source}): {len(truth.boxes)} boxes in {len(truth.sizes)} images\n")
     print(coverage_table(coverages, groups))
     if proposal:
         print(f"\n{proposal.yaml.strip()}")

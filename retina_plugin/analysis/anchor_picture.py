@@ -17,10 +17,10 @@ from .coverage_numbers import AnchorCoverage
 from .coverage_picture import OKABE_ITO
 from .ground_truth import GroundTruth
 
-__all__ = ["anchors_figure", "outlines", "pick_images", "read_picture"]
+__all__ = ["anchors_figure", "best_anchor_boxes", "outlines", "pick_images", "read_picture"]
 
 PANEL_WIDTH = 6.5  # inches; three panels at 100 dpi stay below 2000 px
-TRUTH_COLOR, UNREACHED_COLOR = "white", "#FF2D2D"
+TRUTH_COLOR, UNREACHED_COLOR = "black", "#FF2D2D"  # both on a white halo
 
 
 def pick_images(truth: GroundTruth, unreached: np.ndarray, number: int) -> list[int]:
@@ -50,7 +50,8 @@ def outlines(boxes: np.ndarray, **look) -> LineCollection:
     """(n, 4) XYXY boxes as one drawing of closed lines; n may be 0."""
     x1, y1, x2, y2 = np.asarray(boxes, dtype=float).reshape(-1, 4).T
     corners = np.stack([x1, y1, x2, y1, x2, y2, x1, y2, x1, y1], axis=1).reshape(-1, 5, 2)
-    return LineCollection(list(corners), **look)
+    # Unsnapped, so that a line and its halo stay on each other.
+    return LineCollection(list(corners), snap=False, **look)
 
 
 def anchors_figure(
@@ -83,12 +84,10 @@ def anchors_figure(
         for k, name in enumerate(names)
     ]
     handles += [
-        Line2D([], [], color="0.75", label="ground truth (white in the pictures)"),
+        Line2D([], [], color=TRUTH_COLOR, label="ground truth"),
         Line2D([], [], color=UNREACHED_COLOR, linewidth=2.5, label="ground truth that no anchor reaches"),
     ]
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(len(handles), 2 + 2 * len(coverages)), fontsize=10
-    )
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 2 * len(coverages)), fontsize=10)
     return figure
 
 
@@ -123,8 +122,8 @@ def _draw_panel(
     levels = [shapes[s][0] for s in coverage.shapes[chosen]]
     reached = coverage.best[chosen] >= coverage.lower_iou
     corners = boxes[chosen].numpy()
-    axes.add_collection(outlines(corners, colors="black", linewidths=2.0))
-    axes.add_collection(outlines(corners[reached], colors=TRUTH_COLOR, linewidths=1.1))
+    axes.add_collection(outlines(corners, colors="white", linewidths=3.2))
+    axes.add_collection(outlines(corners[reached], colors=TRUTH_COLOR, linewidths=1.3))
     axes.add_collection(outlines(corners[~reached], colors=UNREACHED_COLOR, linewidths=2.2))
     colors = [OKABE_ITO[level % len(OKABE_ITO)] for level in levels]
     axes.add_collection(outlines(anchors, colors=colors, linewidths=1.2, linestyles=(0, (3, 1.5))))
