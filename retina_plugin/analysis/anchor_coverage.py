@@ -17,7 +17,7 @@ from .anchor_picture import anchors_figure, pick_images, read_picture
 from .anchor_proposal import Proposal, propose
 from .coverage_numbers import AnchorCoverage, box_groups
 from .coverage_picture import coverage_figure
-from .coverage_report import coverage_table, write_coverage
+from .coverage_report import coverage_table, list_unreached, write_coverage
 from .ground_truth import GroundTruth, load_analysis_config, load_ground_truth, resize_boxes
 from .result_files import make_folder, write_figure, write_text
 
@@ -86,6 +86,8 @@ def run(args: argparse.Namespace) -> None:
     _draw(folder, truth, coverages, frames, images, pictures)
     print(f"{truth.content.name} ({truth.content.source}): {len(truth.boxes)} boxes in {len(truth.sizes)} images\n")
     print(coverage_table(coverages, groups))
+    if unreached := list_unreached(truth, coverages[0]):
+        print(f"\n{unreached}")
     if proposal:
         print(f"\n{proposal.yaml.strip()}")
     print(f"\n{folder}: written in {time.perf_counter() - start:.1f} s")

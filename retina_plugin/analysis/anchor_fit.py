@@ -123,8 +123,10 @@ def fit_sizes(start: AnchorFit, like: AnchorLayout, boxes: Tensor, grids: Tensor
 
 
 def cluster_ratios(log_ratios: np.ndarray, number: int) -> tuple[float, ...]:
-    """Centres of k-means in log(height / width), begun at the quantiles: ``number`` >= 1 aspect ratios, increasing."""
-    centers = np.quantile(log_ratios, (np.arange(number) + 0.5) / number)
+    """Centres of k-means in log(height / width), begun evenly: ``number`` >= 1 aspect ratios, increasing."""
+    # Between percentiles, so that one odd box draws no centre to itself.
+    low, high = np.percentile(log_ratios, (2, 98))
+    centers = low + (high - low) * (np.arange(number) + 0.5) / number
     for _ in range(CLUSTER_ROUNDS):
         nearest = np.abs(log_ratios[:, None] - centers[None]).argmin(axis=1)
         # A centre without boxes stays where it is.

@@ -19,7 +19,8 @@ from .ground_truth import GroundTruth
 
 __all__ = ["anchors_figure", "best_anchor_boxes", "outlines", "pick_images", "read_picture"]
 
-PANEL_WIDTH = 6.5  # inches; three panels at 100 dpi stay below 2000 px
+# Inches by the number of columns: at 100 dpi the picture stays below 2000 px.
+PANEL_WIDTHS = {1: 12.0, 2: 7.5, 3: 6.4}
 TRUTH_COLOR, UNREACHED_COLOR = "black", "#FF2D2D"  # both on a white halo
 
 
@@ -66,12 +67,13 @@ def anchors_figure(
     Args:
         truth: the data set.
         images: indices of the images, at least one; pictures: their pixels, (H, W, 3) RGB.
-        coverages: per config.
+        coverages: of one to three configs.
         frames: per config the (M, 4) boxes and (N, 2) sizes of the resized images.
     """
     shapes = [pictures[i].shape[0] / pictures[i].shape[1] for i in range(len(images))]
+    panel_width = PANEL_WIDTHS[len(coverages)]
     figure = Figure(
-        figsize=(PANEL_WIDTH * len(coverages), PANEL_WIDTH * sum(shapes) + 0.35 * len(images) + 0.8),
+        figsize=(panel_width * len(coverages), panel_width * sum(shapes) + 0.35 * len(images) + 0.8),
         layout="constrained",
     )
     panels = figure.subplots(len(images), len(coverages), squeeze=False, height_ratios=shapes)
@@ -122,9 +124,9 @@ def _draw_panel(
     levels = [shapes[s][0] for s in coverage.shapes[chosen]]
     reached = coverage.best[chosen] >= coverage.lower_iou
     corners = boxes[chosen].numpy()
-    axes.add_collection(outlines(corners, colors="white", linewidths=3.2))
-    axes.add_collection(outlines(corners[reached], colors=TRUTH_COLOR, linewidths=1.3))
-    axes.add_collection(outlines(corners[~reached], colors=UNREACHED_COLOR, linewidths=2.2))
+    axes.add_collection(outlines(corners, colors="white", linewidths=2.6))
+    axes.add_collection(outlines(corners[reached], colors=TRUTH_COLOR, linewidths=1.1))
+    axes.add_collection(outlines(corners[~reached], colors=UNREACHED_COLOR, linewidths=1.8))
     colors = [OKABE_ITO[level % len(OKABE_ITO)] for level in levels]
     axes.add_collection(outlines(anchors, colors=colors, linewidths=1.2, linestyles=(0, (3, 1.5))))
     # A border for anchors that stick out of the image.

@@ -76,7 +76,8 @@ def propose(
         tried["sizes"] = fit_sizes(tried["octaves"], first.layout, *fitted_on, objective=objective)
         results["sizes"] = _judge(tried["sizes"], first, boxes, images, ~half, objective)
     kind = next((kind for kind in tried if _is_worth(results[kind], margin)), None)
-    decision = _decision(kind, results[kind or "octaves"], first.name, objective, margin)
+    best = kind or max(results, key=lambda tried_kind: results[tried_kind]["gain"])
+    decision = _decision(kind, results[best], first.name, objective, margin)
     numbers = {
         **settings,
         "objective": str(objective),
@@ -121,7 +122,9 @@ def _decision(kind: str | None, result: dict[str, float], first: str, objective:
         f"{100 * result['default_not_reached']:.1f}%"
     )
     if kind is None:
-        return f"keep the anchors of {first}: fitted ones do not beat them by {margin:g} ({numbers})"
+        beaten = result["gain"] >= margin and result["gain"] > 2 * result["standard_error"]
+        reason = "leave more boxes without an anchor" if beaten else f"do not beat them by {margin:g} beyond chance"
+        return f"keep the anchors of {first}: fitted ones {reason} ({numbers})"
     return f"fitted anchors: {numbers}"
 
 

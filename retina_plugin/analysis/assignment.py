@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import SetupError
 from .anchor_layout import AnchorLayout, build_detector
 from .anchor_picture import read_picture
-from .assignment_picture import assignment_figure
+from .assignment_picture import DPI, assignment_figure
 from .ground_truth import GroundTruth, load_analysis_config, load_ground_truth, resize_boxes
 from .result_files import make_folder, write_csv, write_figure, write_json
 
@@ -30,7 +30,6 @@ Examples:
                                     --file-name 000000000285.jpg --index 7
 Images are resized as for testing, neither flipped nor cropped; the network does not run.
 """
-DPI = 100
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from .coverage_picture import OKABE_ITO
 if TYPE_CHECKING:
     from .assignment import Assignment
 
-__all__ = ["assignment_figure"]
+__all__ = ["DPI", "assignment_figure", "box_colors"]
 
-# Inches at 100 dpi: a small image is enlarged until letters fit beside it, a large one reduced.
+DPI = 100
+# Inches at this DPI: a small image is enlarged until letters fit beside it, a large one reduced.
 WIDTH_LIMITS = (11.0, 19.0)
 BORDER = 0.06  # of the image's side, shown around it for anchors that stick out
 COLORS = OKABE_ITO[:-1]  # black is for the halo
@@ -31,34 +32,47 @@ def assignment_figure(picture: np.ndarray, size: tuple[int, int], assignment: "A
         numbers: what ``assignment.json`` says about the image.
     """
     height, width = size
-    figure_width = min(max(width / 100, WIDTH_LIMITS[0]), WIDTH_LIMITS[1])
-    figure = Figure(figsize=(figure_width, figure_width * height / width + 1.1), layout="constrained")
+    figure_width = min(max(width / DPI, WIDTH_LIMITS[0]), WIDTH_LIMITS[1])
+    figure = Figure(figsize=(figure_width, figure_width * height / width + 1.4), layout="constrained")
     axes = figure.subplots()
     axes.imshow(picture, extent=(0, width, height, 0), interpolation="bilinear", alpha=0.7)
     anchors, labels = assignment.anchors.numpy(), assignment.labels.numpy()
     matched = assignment.matched.numpy()
-    colors = np.array([COLORS[m % len(COLORS)] for m in range(max(1, len(assignment.boxes)))])
+    boxes = assignment.boxes.numpy()
+    colors = np.array(box_colors(boxes) or COLORS[:1])
     ignored, positive = labels == -1, labels == 1
+    # Thick lines would cover small boxes and their anchors.
+    sides = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)) * figure_width * DPI / width
+    line_width = float(np.clip(np.median(sides) / 25, 1.5, 3)) if len(boxes) else 3.0
     axes.add_collection(
         outlines(anchors[ignored], colors=colors[matched[ignored]], linewidths=0.6, linestyles=(0, (4, 3)), alpha=0.45)
     )
     axes.add_collection(outlines(anchors[positive], colors=colors[matched[positive]], linewidths=1.0, alpha=0.9))
-    boxes = assignment.boxes.numpy()
     alone = np.array([box["positives"] == 0 for box in numbers["boxes"]], dtype=bool)
-    axes.add_collection(outlines(boxes, colors="white", linewidths=5.0))
-    axes.add_collection(outlines(boxes[~alone], colors=colors[: len(boxes)][~alone], linewidths=3.0))
-    axes.add_collection(outlines(boxes[alone], colors=UNREACHED_COLOR, linewidths=3.0))
+    axes.add_collection(outlines(boxes, colors="white", linewidths=line_width + 1.8))
+    axes.add_collection(outlines(boxes[~alone], colors=colors[: len(boxes)][~alone], linewidths=line_width))
+    axes.add_collection(outlines(boxes[alone], colors=UNREACHED_COLOR, linewidths=line_width))
     for x1, y1, x2, y2 in boxes[alone]:
         axes.plot([x1, x2, np.nan, x1, x2], [y1, y2, np.nan, y2, y1], color=UNREACHED_COLOR, linewidth=1.5)
-    axes.set(
-        xlim=(-BORDER * width, (1 + BORDER) * width),
-        ylim=((1 + BORDER) * height, -BORDER * height),
-        xticks=[],
-        yticks=[],
-    )  # fmt: skip
+    shown = np.concatenate([anchors[positive], [[0, 0, width, height]]])
+    left, top = np.maximum(shown[:, :2].min(axis=0), [-BORDER * width, -BORDER * height])
+    right, bottom = np.minimum(shown[:, 2:].max(axis=0), [(1 + BORDER) * width, (1 + BORDER) * height])
+    axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
     axes.set_title(_title(numbers), fontsize=11)
-    figure.legend(handles=_handles(numbers), loc="outside lower center", ncols=4, fontsize=10)
+    figure.legend(handles=_handles(numbers), loc="outside lower center", ncols=2, fontsize=10)
     return figure
+
+
+def box_colors(boxes: np.ndarray) -> list[str]:
+    """A colour for each of (M, 4) XYXY boxes; those of one colour lie far from each other. [] for none."""
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    chosen: list[int] = []
+    for m in range(len(boxes)):
+        distance = np.full(len(COLORS), np.inf)
+        for other, color in enumerate(chosen):
+            distance[color] = min(distance[color], float(np.linalg.norm(centers[m] - centers[other])))
+        chosen.append(int(distance.argmax()))  # a colour not in use is infinitely far
+    return [COLORS[color] for color in chosen]
 
 
 def _title(numbers: dict) -> str:

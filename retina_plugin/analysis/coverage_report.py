@@ -10,7 +10,9 @@ from .coverage_numbers import THRESHOLDS, AnchorCoverage
 from .ground_truth import GroundTruth
 from .result_files import write_csv, write_json
 
-__all__ = ["coverage_table", "write_coverage"]
+__all__ = ["coverage_table", "list_unreached", "write_coverage"]
+
+LISTED = 5  # boxes printed; the file has all
 
 
 def write_coverage(
@@ -44,6 +46,22 @@ def write_coverage(
         ["config", "best_iou", *columns],
         [[c.name, round(float(c.best[m]), 4), *described[m]] for c in coverages for m in c.unreached],
     )
+
+
+def list_unreached(truth: GroundTruth, coverage: AnchorCoverage) -> str:
+    """The boxes that fit the anchors least, a line each; "" if all are reached."""
+    unreached = coverage.unreached[np.argsort(coverage.best[coverage.unreached], kind="stable")]
+    if not len(unreached):
+        return ""
+    lines = [f"not reached by {coverage.name} (the worst of {len(unreached)}; all are in unreachable.csv)"]
+    for m in unreached[:LISTED]:
+        file_name, image_id, annotation_id, *box = _describe_box(truth, m)
+        x, y, width, height = (f"{value:g}" for value in box)
+        lines.append(
+            f"  best IoU {coverage.best[m]:.2f}: {Path(file_name).name} (image id {image_id}), annotation id "
+            f"{annotation_id or '-'}, {width} x {height} px at ({x}, {y})"
+        )
+    return "\n".join(lines)
 
 
 def _describe_box(truth: GroundTruth, m: int) -> list:
