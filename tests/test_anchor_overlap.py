@@ -6,7 +6,8 @@ from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.structures import Boxes, pairwise_iou
 from torch.testing import assert_close
 
-from retina_plugin.ops import best_anchors, grid_sizes, nearest_anchors, octave_sizes, paired_iou
+from retina_plugin.ops import octave_sizes
+from retina_plugin.ops.anchor_overlap import best_anchors, grid_sizes, nearest_anchors, paired_iou
 
 STRIDES = [8, 16, 32, 64, 128]
 

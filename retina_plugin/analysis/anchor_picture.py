@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from ..errors import SetupError
-from ..ops import nearest_anchors
+from ..ops.anchor_overlap import nearest_anchors
 from .coverage_numbers import AnchorCoverage
 from .coverage_picture import OKABE_ITO
 from .ground_truth import GroundTruth

@@ -1,4 +1,4 @@
-"""``python -m retina_plugin.analysis`` (also ``retina analyze``): read-only looks at losses, anchors and checkpoints."""
+"""``python -m retina_plugin.analysis`` (also ``retina analyze``): looks at losses, anchors and checkpoints."""
 
 import argparse
 import importlib
@@ -25,8 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one analysis; the return value is the exit status: 0, 2 (a mistake to mend) or 130 (Ctrl-C)."""
     parser = argparse.ArgumentParser(prog="python -m retina_plugin.analysis", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, module_name in COMMANDS.items():
-        module = importlib.import_module(f".{module_name}", __package__)
+    argv = sys.argv[1:] if argv is None else list(argv)
+    # Importing all of them takes seconds: Detectron2 and matplotlib. Only the list of commands needs it.
+    asked = [name for name in COMMANDS if argv[:1] == [name]] or list(COMMANDS)
+    for name in asked:
+        module = importlib.import_module(f".{COMMANDS[name]}", __package__)
         command = commands.add_parser(
             name,
             help=module.HELP,
