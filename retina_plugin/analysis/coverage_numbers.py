@@ -1,0 +1,92 @@
+"""What share of the boxes anchors reach, by size and aspect ratio, and what the anchors cost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from .anchor_layout import AnchorLayout
+
+__all__ = ["THRESHOLDS", "AnchorCoverage", "box_groups"]
+
+THRESHOLDS = (0.4, 0.5, 0.7)  # background and foreground bounds of the paper (Sec. 4), and the RPN's bound
+COCO_AREAS = (32**2, 96**2)  # small, medium and large of COCO's evaluation, pixels of the original image
+# Of height / width: the paper's ratios 1/2, 1 and 2 lie within; beyond 3 no default anchor fits well.
+RATIO_EDGES = (1 / 3, 2**-0.5, 2**0.5, 3)
+RATIO_NAMES = ("h/w < 0.33", "h/w 0.33-0.71", "h/w 0.71-1.41", "h/w 1.41-3", "h/w >= 3")
+
+
+@dataclass(frozen=True)
+class AnchorCoverage:
+    """Best anchors of M boxes under one config."""
+
+    name: str
+    layout: AnchorLayout
+    best: np.ndarray  # (M,) best IoU
+    shapes: np.ndarray  # (M,) index of the shape that reaches it
+    grids: Tensor  # (N, L, 2) rows and columns of each image's levels
+    lower_iou: float  # IOU_THRESHOLDS[0]: below it an anchor is background
+    num_classes: int
+
+    @property
+    def unreached(self) -> np.ndarray:
+        """(U,) indices of boxes whose best IoU is below ``lower_iou``."""
+        return np.flatnonzero(self.best < self.lower_iou)
+
+    @property
+    def anchors_per_image(self) -> float:
+        """Mean over the images."""
+        points = self.grids.prod(dim=2).double()  # (N, L)
+        per_point = points.new_tensor([len(cells) for cells in self.layout.cell_anchors])
+        return float((points * per_point).sum(dim=1).mean())
+
+    @property
+    def class_layer_macs(self) -> float:
+        """Multiply-adds of the last class layer per image: 3 x 3 from C channels to one score an anchor and class."""
+        return self.anchors_per_image * self.num_classes * 9 * self.layout.channels
+
+    def unused_shapes(self) -> list[dict]:
+        """Anchor shapes that are the best of no box."""
+        used = set(self.shapes.tolist())
+        return [
+            {"level": self.layout.level_names[level], "width": round(width, 1), "height": round(height, 1)}
+            for s, (level, width, height) in enumerate(self.layout.shapes())
+            if s not in used
+        ]
+
+    def rows(self, groups: dict[str, np.ndarray]) -> list[dict]:
+        """One row a group of boxes: how many, mean best IoU, and the share at each of ``THRESHOLDS`` (None of none)."""
+        return [{"config": self.name, "group": name, **_summary(self.best[mask])} for name, mask in groups.items()]
+
+    def as_dict(self, groups: dict[str, np.ndarray]) -> dict:
+        """All numbers, for JSON."""
+        return {
+            "anchors_per_point": self.layout.per_point,
+            "anchors_per_image": round(self.anchors_per_image, 1),
+            "class_layer_multiply_adds_per_image": round(self.class_layer_macs),
+            "num_classes": self.num_classes,
+            "lower_iou": self.lower_iou,
+            "unreached_boxes": len(self.unreached),
+            "shapes": len(self.layout.shapes()),
+            "unused_shapes": self.unused_shapes(),
+            "groups": {row["group"]: {k: v for k, v in row.items() if k not in ("config", "group")}
+                       for row in self.rows(groups)},
+        }  # fmt: skip
+
+
+def box_groups(boxes: np.ndarray) -> dict[str, np.ndarray]:
+    """Name -> (M,) bool of all boxes, COCO's sizes, and aspect ratios, for (M, 4) XYXY boxes of the original images."""
+    width, height = (boxes[:, 2:] - boxes[:, :2]).T
+    size = np.digitize(width * height, COCO_AREAS)
+    ratio = np.digitize(height / width, RATIO_EDGES)
+    return {
+        "all": np.ones(len(boxes), bool),
+        **{name: size == k for k, name in enumerate(("small", "medium", "large"))},
+        **{name: ratio == k for k, name in enumerate(RATIO_NAMES)},
+    }
+
+
+def _summary(best: np.ndarray, thresholds: Sequence[float] = THRESHOLDS) -> dict:
+    shares = {f"coverage_{t:g}": float((best >= t).mean()) if len(best) else None for t in thresholds}
+    return {"boxes": len(best), "mean_best_iou": float(best.mean()) if len(best) else None, **shares}
