@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from ..engine.config_file import config_difference, load_config
+from ..engine.config_file import config_difference, load_base_config, load_config
+from ..engine.yaml_source import base_files
 from ..errors import SetupError
 
 __all__ = ["ABLATIONS", "Row", "Study", "load_studies", "paper_figures"]
@@ -167,10 +168,12 @@ def _row(name: str, changes: dict[str, Any], facts: dict, axes: dict[str, str]) 
 def _file_values(folder: Path, base: Path) -> dict[str, dict[str, Any]]:
     """Row name -> every key that some row of the folder changes in ``base``, with this row's value."""
     base_cfg = load_config(str(base), [])
-    changed = {
-        path.stem: {key: value for key, (_, value) in config_difference(load_config(str(path), []), base_cfg).items()}
-        for path in sorted(folder.glob("*.yaml"), key=_natural_order)
-    }
+    changed = {}
+    for path in sorted(folder.glob("*.yaml"), key=_natural_order):
+        # A file that inherits from nothing is laid over the base as it stands.
+        before = base_cfg if base_files(str(path)) else load_base_config(str(path))
+        difference = config_difference(load_config(str(path), []), before)
+        changed[path.stem] = {key: value for key, (_, value) in difference.items()}
     if not changed:
         raise SetupError(f"{folder} holds no YAML file: a study needs one per row.")
     keys = sorted({key for values in changed.values() for key in values})
