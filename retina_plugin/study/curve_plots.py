@@ -1,6 +1,7 @@
 """Two plots across runs or studies: the learning curves of a study, and all studies at a glance."""
 
 import math
+import textwrap
 
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
@@ -16,7 +17,7 @@ __all__ = ["curve_panels", "draw_overview"]
 
 DASHES = ("-", "--", ":")
 TITLES = {"total_loss": "Training loss by iteration", "AP": "AP by iteration"}
-LEGEND_COLUMNS = 2
+LEGEND_LETTERS = 22  # of a label; with longer ones two columns do not fit
 OVERVIEW_WIDTH, OVERVIEW_COLUMNS = 12.0, 3  # inches: three plots of four, beside each other in a README
 
 
@@ -28,13 +29,14 @@ def curve_panels(summary: StudySummary) -> list[Panel]:
             curves = [(row.row.label, mean_curve(_curves_of(row, key))) for row in summary.rows]
             if max((len(curve) for _, curve in curves), default=0) < 2:
                 continue
-            lines = math.ceil(sum(len(curve) > 0 for _, curve in curves) / LEGEND_COLUMNS)
-            figure, axes = new_axes(title, 2.9 + 0.19 * lines)
+            columns = 2 if max(len(label) for label, curve in curves if len(curve)) <= LEGEND_LETTERS else 1
+            lines = math.ceil(sum(len(curve) > 0 for _, curve in curves) / columns)
+            figure, axes = new_axes(title, 2.7 + 0.19 * lines)
             for number, (label, curve) in enumerate(curves):
                 if len(curve):
                     style = _style(number, len(curves)) | ({"marker": "o", "ms": 3} if key == "AP" else {})
-                    axes.plot(*curve.T, label=wrap(label), lw=1.4, **style)
-            _finish(axes, key)
+                    axes.plot(*curve.T, label=label, lw=1.4, **style)
+            _finish(axes, key, columns)
             panels.append(Panel(f"curve_{key}", figure, f"{summary.study.title}. {title}, mean over seeds."))
     return panels
 
@@ -54,17 +56,24 @@ def _style(number: int, total: int) -> dict:
     }
 
 
-def _finish(axes: Axes, key: str) -> None:
+def _finish(axes: Axes, key: str, columns: int) -> None:
     if key == "total_loss":
         axes.set_yscale("log")
         axes.grid(which="minor", lw=0.3)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(_minor_tick)
     axes.set(xlabel="iteration", ylabel="AP" if key == "AP" else "total loss (log)")
-    axes.figure.legend(loc="outside lower center", ncols=LEGEND_COLUMNS)
+    axes.figure.legend(loc="outside lower center", ncols=columns)
 
 
-def draw_overview(summaries: list[StudySummary]) -> Figure:
+def _minor_tick(value: float, _: int) -> str:
+    """2 and 5 of each decade: a loss that falls within one decade needs them, more would touch."""
+    return f"{value:g}" if f"{value:.0e}"[0] in "25" else ""
+
+
+def draw_overview(summaries: list[StudySummary]) -> Panel:
     """Every study at a glance: AP relative to its reference row, ours with its spread beside the paper's."""
-    shown = [s for s in summaries if any(row.difference is not None for row in s.rows)]
+    shown = [s for s in summaries if s.reference and s.reference.ap is not None and len(s.rows) > 1]
     num_rows = max(1, math.ceil(len(shown) / OVERVIEW_COLUMNS))
     columns = min(OVERVIEW_COLUMNS, max(len(shown), 1))
     heights = [
@@ -87,12 +96,12 @@ def draw_overview(summaries: list[StudySummary]) -> Figure:
             figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2, fontsize=10)
         else:
             grid.flat[0].text(0.5, 0.5, "No study has a reference row and another with a finished run.", ha="center")
-    return figure
+    return Panel("overview", figure, "All studies: AP relative to the reference row, ours beside the paper's.")
 
 
 def _draw_differences(axes: Axes, summary: StudySummary) -> None:
     """The whole spread of a row is drawn, not that of the difference: the reference row has its own."""
-    axes.set_title(summary.study.title)
+    axes.set_title(textwrap.fill(summary.study.title, 34))
     axes.axvline(0, color=INK, lw=0.8)
     reference = summary.reference
     for position, row in enumerate(summary.rows):
@@ -110,4 +119,4 @@ def _draw_differences(axes: Axes, summary: StudySummary) -> None:
             axes.annotate(row.status, (0.02, position - 0.12), color=PALETTE[1], fontsize=9, **place)
     axes.set_yticks(range(len(summary.rows)), [wrap(row.row.label, 28).split("\n")[0] for row in summary.rows])
     axes.set_ylim(len(summary.rows) - 0.4, -0.6)
-    axes.set_xlabel(f"AP minus that of {reference.row.label}" if reference else "AP")
+    axes.set_xlabel(textwrap.fill(f"AP minus that of {reference.row.label}", 38))

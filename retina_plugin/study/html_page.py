@@ -128,8 +128,8 @@ def _table(table: Table, label: str, *, is_text: bool = False) -> str:
         rows.append(f'<tr class="{line.kind}"><th scope="row">{escape(first)}</th>{cells}</tr>')
     kind = "scroll words" if is_text else "scroll"
     return (
-        f'<div class="{kind}" tabindex="0" role="region" aria-label="{escape(label)}"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f'<div class="{kind}" tabindex="0" role="region" aria-label="{escape(label)}"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 

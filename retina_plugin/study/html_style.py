@@ -25,7 +25,8 @@ h2 { font-size: 1.35rem; line-height: 1.25; letter-spacing: -0.01em; margin: 0 0
 h3 { font-size: 1rem; margin: 1.6rem 0 0.6rem; }
 p { margin: 0 0 0.9rem; max-width: 75ch; }
 a { color: var(--accent); }
-a:focus-visible, summary:focus-visible, [tabindex]:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+a:focus-visible, summary:focus-visible, [tabindex]:focus-visible {
+  outline: 2px solid var(--accent); outline-offset: 2px; }
 .kicker { display: block; margin: 0 0 0.15rem; color: var(--quiet); font-size: 0.74rem; font-weight: 600;
   letter-spacing: 0.06em; text-transform: uppercase; }
 .claims { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); }
@@ -61,18 +62,19 @@ main > section { margin: 2.2rem 0; }
 .figures { display: grid; gap: 1rem 2rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr));
   align-items: start; margin: 1.2rem 0; }
 figure { margin: 0; min-width: 0; }
-figure svg { display: block; width: 100%; max-width: 31rem; height: auto; }
+figure svg { display: block; width: 100%; max-width: 27rem; height: auto; }
 .scroll { overflow-x: auto; margin: 0 0 0.7rem; border: 1px solid var(--rule); border-radius: 0.5rem; }
 table { border-collapse: collapse; width: 100%; font-size: 0.86rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.42rem 0.7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--rule); }
 thead th { color: var(--quiet); font-weight: 600; font-size: 0.78rem; }
 tbody tr:last-child > * { border-bottom: 0; }
-th:first-child { position: sticky; left: 0; z-index: 1; min-width: 8.5rem; max-width: 17rem; background: var(--card);
+th:first-child { position: sticky; left: 0; z-index: 1; min-width: 11.5rem; max-width: 17rem; background: var(--card);
   text-align: left; white-space: normal; font-weight: 500; }
 tr.reference > * { background: var(--stripe); }
 tr.reference > th { font-weight: 700; }
 tr.reported > * { color: var(--quiet); font-style: italic; }
-.words td { text-align: left; white-space: normal; min-width: 6rem; }
+.words :is(td, th) { text-align: left; }
+.words td { white-space: normal; min-width: 6rem; }
 td.quiet { color: var(--quiet); }
 .words td.quiet { color: inherit; }
 td.beyond { color: var(--good); font-weight: 600; }
@@ -87,8 +89,8 @@ pre { overflow-x: auto; margin: 0; padding: 0.8rem 1rem; background: var(--strip
   font: 0.8rem/1.6 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
 footer { padding-block: 0.5rem 3rem; color: var(--quiet); font-size: 0.85rem; }
 @media (max-width: 40rem) {
-  header, main, footer { padding-inline: 0.9rem; }
-  .study { padding: 1.1rem 0.9rem; }
+  header, main, footer { padding-inline: 0.7rem; }
+  .study { padding: 1.1rem 0.75rem; }
   .facts div { grid-template-columns: 1fr; gap: 0; }
   th:first-child { min-width: 7rem; max-width: 9.5rem; }
 }

@@ -13,7 +13,7 @@ __all__ = ["Curve", "mean_curve", "read_curves"]
 Curve = np.ndarray  # (P, 2): iteration, value; by rising iteration
 KEYS = {"total_loss": "total_loss", "bbox/AP": "AP"}  # in the file -> here
 # More points than a plot of 400 pixels can show would only make the page heavy.
-MAX_POINTS = 60
+MAX_POINTS = 40
 
 
 def read_curves(path: Path) -> dict[str, Curve]:

@@ -8,7 +8,6 @@ from ..errors import SetupError
 from .curve_plots import draw_overview
 from .html_page import html_page
 from .markdown_page import markdown_page
-from .plot_style import png, standalone_svg
 from .report_content import Report, build_report, results_json
 from .results import read_study_folder
 from .tables import csv_text
@@ -38,15 +37,15 @@ def write_report(study_dir: Path, output: Path) -> list[Path]:
 
 
 def _contents(report: Report) -> dict[str, str | bytes]:
-    """File name -> content; everything is made before anything is written. The pages come last: they link to the rest."""
+    """File name -> content, all made before anything is written; the pages come last, for they link to the rest."""
     overview = draw_overview([part.summary for part in report.parts])
-    files: dict[str, str | bytes] = {"overview.png": png(overview), "overview.svg": standalone_svg(overview)}
+    files: dict[str, str | bytes] = {"overview.png": overview.png, "overview.svg": overview.svg}
     for part in report.parts:
         name = part.summary.study.name
         files[f"{name}.csv"] = csv_text(part.summary)
         for panel in part.panels + part.curves:
-            files[f"plots/{name}_{panel.name}.png"] = png(panel.figure)
-            files[f"plots/{name}_{panel.name}.svg"] = standalone_svg(panel.figure)
+            files[f"plots/{name}_{panel.name}.png"] = panel.png
+            files[f"plots/{name}_{panel.name}.svg"] = panel.svg
     files["results.json"] = json.dumps(results_json(report), indent=2, allow_nan=False) + "\n"
     files["report.md"] = markdown_page(report)
     files["index.html"] = html_page(report)

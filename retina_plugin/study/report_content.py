@@ -16,10 +16,11 @@ from .verdict import conclusions, run_warnings, verdict
 __all__ = ["Report", "StudyPart", "build_report", "protocol_facts", "results_json"]
 
 TEST = (
-    "Difference from the reference row: Welch's two-sided t-test on the AP of the seeds, Holm-corrected over the rows of "
-    f"one study; beyond seed noise where the corrected p is below {SIGNIFICANCE}. Pairs of rows and the lead of a best row "
-    "are tested the same way without correction. Ordering: Kendall's tau-b between our mean AP and the paper's AP, over "
-    "rows that have both. With a few seeds only large differences can pass. Over the studies nothing is corrected."
+    "Difference from the reference row: Welch's two-sided t-test on the AP of the seeds, Holm-corrected over the rows "
+    f"of one study; beyond seed noise where the corrected p is below {SIGNIFICANCE}. Pairs of rows and the lead of a "
+    "best row are tested the same way without correction, and nothing is corrected over the studies. With a few seeds "
+    "only large differences can pass. Ordering: Kendall's tau-b between our mean AP and the paper's AP, over rows that "
+    "have both."
 )
 
 
@@ -84,8 +85,9 @@ def protocol_facts(folder: StudyFolder) -> list[tuple[str, str]]:
 
 def _data(run: Run) -> list[str]:
     sets = (run.record.get("data") or {}).get("sets") or {}
+    counts = "{images} images, {boxes} boxes, {classes} classes"
     return [
-        f"{name}: {facts.get('images')} images, {facts.get('boxes')} boxes, {len(facts.get('class_names') or [])} classes"
+        f"{name}: " + counts.format_map({**facts, "classes": len(facts.get("class_names") or [])})
         for name, facts in sets.items()
     ]
 

@@ -1,6 +1,6 @@
 """The statistics of a report: numbers in, numbers out.
 
-Spread over seeds, Welch's test of a difference, Holm's correction and Kendall's rank correlation with the paper's order.
+Spread over seeds, Welch's test of a difference, Holm's correction, Kendall's rank correlation with the paper.
 """
 
 import math

@@ -32,14 +32,14 @@ def study_table(summary: StudySummary) -> Table:
     """Ours as mean ± std over n seeds, the difference from the reference row with its test, the paper's figures."""
     metrics = METRICS + (("time_ms",) if summary.has_times else ())
     titles = tuple("ms / image" if name == "time_ms" else name for name in metrics)
-    header = ("setting", "n", *titles, "Δ AP", "p (Holm)", "seed noise", "paper AP", "paper Δ")
+    header = ("setting", "n", "AP", "Δ AP", "p (Holm)", "seed noise", "paper AP", "paper Δ", *titles[1:])
     if summary.has_times:
         header += ("paper ms",)
     lines = [_line(row, metrics, summary.has_times) for row in summary.rows]
     for figures in summary.study.reported:
-        ours = (ABSENT,) * (len(metrics) + 3)
         note = f"{figures.get('label', '?')} (reported by the paper, not run)"
-        cells = (note, ABSENT, *ours, _figure(figures.get("AP")), ABSENT)
+        others = (ABSENT,) * len(metrics)  # paper Δ and our metrics but AP
+        cells = (note, *(ABSENT,) * 5, _figure(figures.get("AP")), *others)
         lines.append(Line("reported", cells + ((_figure(figures.get("time_ms"), 0),) if summary.has_times else ())))
     return Table(header, tuple(lines))
 
@@ -54,12 +54,13 @@ def _line(row: RowSummary, metrics: tuple[str, ...], has_times: bool) -> Line:
     cells = (
         label,
         str(row.n),
-        *values,
+        values[0],
         "reference" if row.is_reference else signed(row.difference),
         ABSENT if row.p_holm is None else format_p(row.p_holm).removeprefix("p = ").removeprefix("p "),
         _noise(row),
         _figure(paper.get("AP")),
         "reference" if row.is_reference and paper.get("AP") is not None else signed(row.paper_difference),
+        *values[1:],
     )
     return Line(kind, cells + ((_figure(paper.get("time_ms"), 0),) if has_times else ()))
 

@@ -35,7 +35,7 @@ def verdict(summary: StudySummary) -> str:
 
 def _best_sentence(summary: StudySummary, best: RowSummary, rest: list[RowSummary]) -> str:
     papers = {row.row.name: row.row.paper["AP"] for row in summary.rows if row.row.paper.get("AP") is not None}
-    top = [row for row in summary.rows if papers.get(row.row.name) == max(papers.values(), default=None)]
+    top = [row for row in summary.rows if papers and papers.get(row.row.name) == max(papers.values())]
     if best.ap == 0:
         return "No row has found anything: every AP is 0."
     if not top:
@@ -66,7 +66,9 @@ def _noise(first: RowSummary, second: RowSummary) -> str:
 def _missing(summary: StudySummary) -> str:
     counts = {s: sum(row.status == s for row in summary.rows) for s in ("diverged", "failed", "not finished")}
     found = [f"{count} {status}" for status, count in counts.items() if count]
-    return f" Of {len(summary.rows)} rows: {', '.join(found)}." if found else ""
+    text = f" Of {len(summary.rows)} rows: {', '.join(found)}." if found else ""
+    lacks = summary.reference is not None and summary.reference.ap is None
+    return text + (f" The reference row, {summary.reference.row.label}, has no AP: no differences." if lacks else "")
 
 
 def pairs_sentence(summary: StudySummary) -> str:
@@ -129,7 +131,7 @@ UNIFORM: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 def run_warnings(folder: StudyFolder) -> list[str]:
-    """What weakens a comparison of the runs: different code, machines or schedules, uncommitted changes, missing runs."""
+    """What weakens a comparison of the runs: different code, machines or schedules, uncommitted changes, gaps."""
     records = [run.record for run in folder.runs.values() if run.status == "finished"]
     warnings = []
     for title, fact in UNIFORM.items():
