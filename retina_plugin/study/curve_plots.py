@@ -87,6 +87,7 @@ def draw_overview(summaries: list[StudySummary]) -> Panel:
         grid = figure.subplots(
             num_rows, columns, squeeze=False, gridspec_kw={"height_ratios": [3 + h for h in heights]}
         )
+        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # inches: else titles and labels touch
         for axes, summary in zip(grid.flat, shown, strict=False):
             _draw_differences(axes, summary)
         for axes in grid.flat[len(shown) :]:
@@ -101,7 +102,7 @@ def draw_overview(summaries: list[StudySummary]) -> Panel:
 
 def _draw_differences(axes: Axes, summary: StudySummary) -> None:
     """The whole spread of a row is drawn, not that of the difference: the reference row has its own."""
-    axes.set_title(textwrap.fill(summary.study.title, 34))
+    axes.set_title(textwrap.fill(summary.study.title, 27))
     axes.axvline(0, color=INK, lw=0.8)
     reference = summary.reference
     for position, row in enumerate(summary.rows):
@@ -119,4 +120,4 @@ def _draw_differences(axes: Axes, summary: StudySummary) -> None:
             axes.annotate(row.status, (0.02, position - 0.12), color=PALETTE[1], fontsize=9, **place)
     axes.set_yticks(range(len(summary.rows)), [wrap(row.row.label, 28).split("\n")[0] for row in summary.rows])
     axes.set_ylim(len(summary.rows) - 0.4, -0.6)
-    axes.set_xlabel(textwrap.fill(f"AP minus that of {reference.row.label}", 38))
+    axes.set_xlabel(textwrap.fill(f"AP minus that of {reference.row.label}", 28))

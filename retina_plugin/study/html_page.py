@@ -6,7 +6,7 @@ from html import escape
 from .html_style import CSS
 from .plot_style import Panel, inline_svg
 from .report_content import Report, StudyPart, protocol_facts
-from .tables import Table, failures, seed_table, study_table
+from .tables import Table, failures, reported_table, seed_table, study_table
 from .verdict import pairs_sentence
 
 __all__ = ["html_page"]
@@ -95,6 +95,8 @@ def _study(part: StudyPart) -> str:
     )
     parts += [_figures(part.panels, _anchor(part)), _table(study_table(summary), study.title)]
     parts.append(f'<p class="aside">{LEGEND}</p>')
+    if study.reported:
+        parts.append(_table(reported_table(summary), "Reported by the paper, not run"))
     if part.discussion:
         parts.append(f'<div class="discussion"><h3>Discussion</h3>{_paragraphs(part.discussion)}</div>')
     if part.curves:

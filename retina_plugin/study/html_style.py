@@ -64,7 +64,8 @@ main > section { margin: 2.2rem 0; }
 figure { margin: 0; min-width: 0; }
 figure svg { display: block; width: 100%; max-width: 27rem; height: auto; }
 .scroll { overflow-x: auto; margin: 0 0 0.7rem; border: 1px solid var(--rule); border-radius: 0.5rem; }
-table { border-collapse: collapse; width: 100%; font-size: 0.86rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: 0.86rem;
+  font-variant-numeric: tabular-nums; }
 th, td { padding: 0.42rem 0.7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--rule); }
 thead th { color: var(--quiet); font-weight: 600; font-size: 0.78rem; }
 tbody tr:last-child > * { border-bottom: 0; }
@@ -74,7 +75,9 @@ tr.reference > * { background: var(--stripe); }
 tr.reference > th { font-weight: 700; }
 tr.reported > * { color: var(--quiet); font-style: italic; }
 .words :is(td, th) { text-align: left; }
-.words td { white-space: normal; min-width: 6rem; }
+.words td { white-space: normal; vertical-align: top; }
+.words td:last-child { min-width: 15rem; overflow-wrap: anywhere; }
+.words th { vertical-align: top; }
 td.quiet { color: var(--quiet); }
 .words td.quiet { color: inherit; }
 td.beyond { color: var(--good); font-weight: 600; }

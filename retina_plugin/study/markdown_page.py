@@ -1,7 +1,7 @@
 """The report as Markdown: what the HTML page says, for reading in a repository."""
 
 from .report_content import Report, StudyPart, protocol_facts
-from .tables import Table, failures, seed_table, study_table
+from .tables import Table, failures, reported_table, seed_table, study_table
 from .verdict import pairs_sentence
 
 __all__ = ["markdown_page"]
@@ -33,6 +33,8 @@ def _study(part: StudyPart) -> list[str]:
     lines += [f"**{escape(part.verdict)}** {escape(pairs_sentence(summary))}", ""]
     lines += [f"![{escape(panel.description)}](plots/{study.name}_{panel.name}.png)" for panel in part.panels]
     lines += ["", *_table(study_table(summary)), ""]
+    if study.reported:
+        lines += [*_table(reported_table(summary)), ""]
     if part.discussion:
         lines += [escape(paragraph) + "\n" for paragraph in part.discussion.split("\n\n")]
     stopped = failures(summary)

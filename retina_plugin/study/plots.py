@@ -215,11 +215,11 @@ def _speed(summary: StudySummary, ours: bool) -> Panel:
             style = {"color": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)], "capsize": 2}
             axes.errorbar(times, aps, y_std, x_std, label="RetinaNet" if depth is None else f"depth {depth}", **style)
     others = [] if ours else [i for i in summary.study.reported if None not in (i.get("AP"), i.get("time_ms"))]
-    for item in others:
+    for number, item in enumerate(sorted(others, key=lambda item: (item["time_ms"], item["AP"]))):
+        below = number % 2 == 0  # neighbours' names, below and above in turn, do not run into each other
         axes.plot(item["time_ms"], item["AP"], ls="", marker="s", color=PALETTE[-1])
-        axes.annotate(
-            item.get("label", "?"), (item["time_ms"], item["AP"]), (5, -11), textcoords="offset points", fontsize=9
-        )
+        place = {"xytext": (5, -11 if below else 5), "textcoords": "offset points", "fontsize": 9}
+        axes.annotate(item.get("label", "?"), (item["time_ms"], item["AP"]), **place)
     axes.set(xlabel="time per image (ms)", ylabel="AP")
     axes.margins(x=0.12, y=0.12)
     if axes.get_legend_handles_labels()[0]:

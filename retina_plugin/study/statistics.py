@@ -56,7 +56,8 @@ def welch_test(first: Sequence[float], second: Sequence[float]) -> float | None:
     """
     if min(len(first), len(second)) < 2 or len(set(first)) == len(set(second)) == 1:
         return None
-    p_value = float(stats.ttest_ind(first, second, equal_var=False).pvalue)
+    facts = [fact for values in (first, second) for fact in (*mean_std(values), len(values))]
+    p_value = float(stats.ttest_ind_from_stats(*facts, equal_var=False).pvalue)
     return p_value if math.isfinite(p_value) else None
 
 

@@ -93,8 +93,7 @@ class StudySummary:
 
     @property
     def has_times(self) -> bool:
-        figures = [row.row.paper for row in self.rows] + list(self.study.reported)
-        return any(row.values("time_ms") for row in self.rows) or any(f.get("time_ms") is not None for f in figures)
+        return any(row.values("time_ms") or row.row.paper.get("time_ms") is not None for row in self.rows)
 
     @property
     def seeds(self) -> list[int]:

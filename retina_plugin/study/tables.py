@@ -8,7 +8,7 @@ from .results import METRICS
 from .summary import RowSummary, StudySummary
 from .verdict import format_p
 
-__all__ = ["ABSENT", "Line", "Table", "csv_text", "failures", "seed_table", "study_table"]
+__all__ = ["ABSENT", "Line", "Table", "csv_text", "failures", "reported_table", "seed_table", "study_table"]
 
 ABSENT = "–"
 MINUS = "\N{MINUS SIGN}"
@@ -16,7 +16,7 @@ MINUS = "\N{MINUS SIGN}"
 
 @dataclass(frozen=True)
 class Line:
-    """Cells of one row; kind: row, reference, stopped (no figure of ours) or reported (by the paper, not run)."""
+    """Cells of one row; kind: row, reference, stopped (no figure) or reported (the paper's)."""
 
     kind: str
     cells: tuple[str, ...]
@@ -36,12 +36,18 @@ def study_table(summary: StudySummary) -> Table:
     if summary.has_times:
         header += ("paper ms",)
     lines = [_line(row, metrics, summary.has_times) for row in summary.rows]
-    for figures in summary.study.reported:
-        note = f"{figures.get('label', '?')} (reported by the paper, not run)"
-        others = (ABSENT,) * len(metrics)  # paper Δ and our metrics but AP
-        cells = (note, *(ABSENT,) * 5, _figure(figures.get("AP")), *others)
-        lines.append(Line("reported", cells + ((_figure(figures.get("time_ms"), 0),) if summary.has_times else ())))
     return Table(header, tuple(lines))
+
+
+def reported_table(summary: StudySummary) -> Table:
+    """The paper's figures of detectors that are not run here."""
+    names = (*METRICS, "time_ms")
+    header = ("reported by the paper, not run", *METRICS, "ms / image", "source")
+    lines = [
+        (str(item.get("label", "?")), *(_figure(item.get(name)) for name in names), str(item.get("source") or ABSENT))
+        for item in summary.study.reported
+    ]
+    return Table(header, tuple(Line("reported", cells) for cells in lines))
 
 
 def _line(row: RowSummary, metrics: tuple[str, ...], has_times: bool) -> Line:
