@@ -67,7 +67,7 @@ def test_groups_are_methods_by_batch_size(maker):
     maker.add_row("ohem", "fl", [36.0], label="FL")
     (panel,) = study_panels(summary_of(maker))
     axes = panel.figure.axes[0]
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["batch 128", "batch 256", "FL"]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["128", "256", "FL"]
     assert [text.get_text() for text in panel.figure.legends[0].get_texts()] == ["OHEM 1:3, NMS 0.5", "FL"]
     places = {round(bar.get_x() + bar.get_width() / 2, 6): bar.get_height() for bar in axes.patches}
     assert places == {0.0: 12.8, 1.0: 25.6, 2.0: 36.0}

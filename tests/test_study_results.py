@@ -111,6 +111,13 @@ def test_wrong_plan_is_refused(maker, key, value, message):
         read_study_folder(maker.write())
 
 
+def test_study_name_that_is_no_file_name_is_refused(maker):
+    maker.add_study("../alpha")
+    maker.add_row("../alpha", "a", [20.0])
+    with pytest.raises(SetupError, match="a study's name must be letters"):
+        read_study_folder(maker.write())
+
+
 @pytest.mark.parametrize("value", [101.0, -1.0, "20"])
 def test_impossible_ap_is_refused(maker, value):
     record = make_record(20.0, 0)

@@ -90,6 +90,7 @@ def test_verdict_without_a_reference_figure_says_so(maker):
     maker.add_row("alpha", "b", ["missing"], 20.0)
     _, summary = read(maker)
     assert summary.rows[0].difference is None
+    assert verdict(summary).startswith("Only a has an AP here: there is nothing to rank.")
     assert verdict(summary).endswith("Of 2 rows: 1 not finished. The reference row, b, has no AP: no differences.")
     assert pairs_sentence(summary).startswith("Fewer than two rows")
 

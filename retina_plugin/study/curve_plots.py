@@ -120,4 +120,4 @@ def _draw_differences(axes: Axes, summary: StudySummary) -> None:
             axes.annotate(row.status, (0.02, position - 0.12), color=PALETTE[1], fontsize=9, **place)
     axes.set_yticks(range(len(summary.rows)), [wrap(row.row.label, 28).split("\n")[0] for row in summary.rows])
     axes.set_ylim(len(summary.rows) - 0.4, -0.6)
-    axes.set_xlabel(textwrap.fill(f"AP minus that of {reference.row.label}", 28))
+    axes.set_xlabel(f"AP minus that of\n{wrap(reference.row.label, 28)}")

@@ -14,7 +14,8 @@ __all__ = ["html_page"]
 NUMBER = re.compile(r"[+\N{MINUS SIGN}<]? ?\d")
 LEGEND = (
     "Mean ± sample standard deviation over n finished seeds, AP in points of 0 to 100. Δ AP and its p are against the "
-    "row marked reference. Paper Δ is the same difference in the paper's figures."
+    "row marked reference. Paper Δ is the same difference in the paper's figures. "
+    "A dash: undefined (no box of that size, no test) or not given."
 )
 
 

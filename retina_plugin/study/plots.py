@@ -1,6 +1,7 @@
 """The plots of one study: ours with its spread beside the paper's, in the form that the study asks for."""
 
 import re
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -155,8 +156,9 @@ def _grouped(summary: StudySummary, ours: bool) -> Panel:
             if word := _stopped(row, ours):
                 place = {"xycoords": ("data", "axes fraction"), "rotation": 90, "ha": "center", "va": "bottom"}
                 axes.annotate(word, (position, 0.02), color=color, fontsize=9, **place)
-    axes.set_xticks(range(len(batches) + len(alone)), [f"batch {batch:g}" for batch in batches] + alone)
-    axes.set_ylabel("AP")
+    ticks = [f"{batch:g}" for batch in batches] + [textwrap.fill(group, 11) for group in alone]
+    axes.set_xticks(range(len(batches) + len(alone)), ticks)
+    axes.set(xlabel="batch size" if batches else "", ylabel="AP")
     axes.grid(axis="x", visible=False)
     axes.figure.legend(loc="outside lower center", ncols=2)
     return panel

@@ -6,6 +6,7 @@ report of half a folder would look like a report of the whole.
 
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,8 @@ def _is_run(seed: str, path: Any, where: str) -> bool:
 
 def _read_study(name: str, entry: dict, runs: dict[str, Run], where: str) -> Study:
     where = f"{where}, study {name!r}"
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):  # it becomes a file's name
+        raise SetupError(f"{where}: a study's name must be letters, digits, '_' and '-'. Rename it there.")
     plot = entry.get("plot", "none")
     if plot not in PLOTS:
         raise SetupError(f"{where}: 'plot' must be one of {', '.join(PLOTS)}, got {plot!r}. Correct it there.")

@@ -41,8 +41,11 @@ def study_table(summary: StudySummary) -> Table:
 
 def reported_table(summary: StudySummary) -> Table:
     """The paper's figures of detectors that are not run here."""
-    names = (*METRICS, "time_ms")
-    header = ("reported by the paper, not run", *METRICS, "ms / image", "source")
+    names = [
+        name for name in (*METRICS, "time_ms") if any(item.get(name) is not None for item in summary.study.reported)
+    ]
+    titles = ("ms / image" if name == "time_ms" else name for name in names)
+    header = ("reported by the paper, not run", *titles, "source")
     lines = [
         (str(item.get("label", "?")), *(_figure(item.get(name)) for name in names), str(item.get("source") or ABSENT))
         for item in summary.study.reported

@@ -38,6 +38,8 @@ def _best_sentence(summary: StudySummary, best: RowSummary, rest: list[RowSummar
     top = [row for row in summary.rows if papers and papers.get(row.row.name) == max(papers.values())]
     if best.ap == 0:
         return "No row has found anything: every AP is 0."
+    if not rest:
+        return f"Only {best.row.label} has an AP here: there is nothing to rank."
     if not top:
         return f"Best here: {best.row.label}{_lead(best, rest)}; the paper has no figures for these rows."
     if any(row is best for row in top):
@@ -50,8 +52,6 @@ def _best_sentence(summary: StudySummary, best: RowSummary, rest: list[RowSummar
 
 
 def _lead(best: RowSummary, rest: list[RowSummary]) -> str:
-    if not rest:
-        return ""
     return f" ({best.ap - rest[0].ap:.1f} AP ahead of {rest[0].row.label}, {_noise(best, rest[0])})"
 
 
