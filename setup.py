@@ -20,6 +20,7 @@ setup(
     extras_require={
         "sample": ["scikit-learn"],
         "draw": ["opencv-python-headless"],
+        "study": ["scipy", "matplotlib"],
         "tensorboard": ["tensorboard"],
         "test": ["pytest", "ruff"],
     },

@@ -1,0 +1,152 @@
+"""Sentences of a report that follow from its figures alone: verdicts, warnings, what may be concluded."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .results import Run, StudyFolder
+from .statistics import SIGNIFICANCE, welch_test
+from .summary import RowSummary, StudySummary
+
+__all__ = ["conclusions", "format_p", "pairs_sentence", "run_warnings", "verdict"]
+
+# Paper Sec. 4.1 and 5: trainval35k (COCO's train2017) of 118,287 images, 90k iterations of 16 images.
+PAPER_IMAGES = 118_287
+PAPER_IMAGES_SEEN = 90_000 * 16
+
+
+def format_p(p_value: float) -> str:
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+
+
+def verdict(summary: StudySummary) -> str:
+    """One line: whose row is best, by how much, and whether the order is the paper's."""
+    shown = [row for row in summary.rows if row.ap is not None]
+    if not shown:
+        return "No row has a finished run yet." + _missing(summary)
+    best, *rest = sorted(shown, key=lambda row: -row.ap)
+    parts = [_best_sentence(summary, best, rest)]
+    if summary.ordering:
+        tau, p_value, n = summary.ordering
+        parts.append(f"Ordering against the paper's: tau = {tau:.2f} (n = {n} rows, {format_p(p_value)}).")
+    elif sum(row.row.paper.get("AP") is not None for row in shown) < 3:
+        parts.append("Fewer than three rows have both figures, so no ordering is compared.")
+    return " ".join(parts) + _missing(summary)
+
+
+def _best_sentence(summary: StudySummary, best: RowSummary, rest: list[RowSummary]) -> str:
+    papers = {row.row.name: row.row.paper["AP"] for row in summary.rows if row.row.paper.get("AP") is not None}
+    top = [row for row in summary.rows if papers and papers.get(row.row.name) == max(papers.values())]
+    if best.ap == 0:
+        return "No row has found anything: every AP is 0."
+    if not rest:
+        return f"Only {best.row.label} has an AP here: there is nothing to rank."
+    if not top:
+        return f"Best here: {best.row.label}{_lead(best, rest)}; the paper has no figures for these rows."
+    if any(row is best for row in top):
+        return f"The paper's best row, {best.row.label}, is also best here{_lead(best, rest)}."
+    papers_best = next((row for row in top if row.ap is not None), None)
+    if papers_best is None:
+        return f"The paper's best row, {top[0].row.label}, has no AP here ({top[0].status}); best is {best.row.label}."
+    gap = f"{best.ap - papers_best.ap:.1f} AP above it, {_noise(best, papers_best)}"
+    return f"The paper's best row is {papers_best.row.label}; here it is {best.row.label}, {gap}."
+
+
+def _lead(best: RowSummary, rest: list[RowSummary]) -> str:
+    return f" ({best.ap - rest[0].ap:.1f} AP ahead of {rest[0].row.label}, {_noise(best, rest[0])})"
+
+
+def _noise(first: RowSummary, second: RowSummary) -> str:
+    """Of one pair, not corrected: the pair was picked for being first and second, so its p is on the low side."""
+    p_value = welch_test(first.values("AP"), second.values("AP"))
+    if p_value is None:
+        return f"no test with n = {min(first.n, second.n)}" if min(first.n, second.n) < 2 else "no spread to test with"
+    return f"{'beyond' if p_value < SIGNIFICANCE else 'within'} seed noise, {format_p(p_value)}"
+
+
+def _missing(summary: StudySummary) -> str:
+    counts = {s: sum(row.status == s for row in summary.rows) for s in ("diverged", "failed", "not finished")}
+    found = [f"{count} {status}" for status, count in counts.items() if count]
+    text = f" Of {len(summary.rows)} rows: {', '.join(found)}." if found else ""
+    lacks = summary.reference is not None and summary.reference.ap is None
+    return text + (f" The reference row, {summary.reference.row.label}, has no AP: no differences." if lacks else "")
+
+
+def pairs_sentence(summary: StudySummary) -> str:
+    """How much of the order of the rows is noise."""
+    total, tested, within = summary.pairs
+    if not total:
+        return "Fewer than two rows have a figure: there is no order to judge."
+    if not tested:
+        return f"None of the {total} pairs of rows can be tested (fewer than two seeds, or no spread)."
+    rest = f"; {total - tested} cannot be tested" if tested < total else ""
+    return f"{within} of the {tested} tested pairs of rows differ by no more than seed noise{rest}."
+
+
+def conclusions(folder: StudyFolder) -> tuple[str, str]:
+    """What the report shows and what it does not: the first lines of it."""
+    finished = [run for run in folder.runs.values() if run.status == "finished"]
+    seeds = sorted({run.seed for run in finished})
+    images = max((_training_images(run) for run in finished), default=0)
+    seen = max((_images_seen(run) for run in finished), default=0)
+    amount = f"{images:,} training images ({_share(images, PAPER_IMAGES)} of the paper's {PAPER_IMAGES:,})"
+    schedule = f"{seen:,.0f} image presentations ({_share(seen, PAPER_IMAGES_SEEN)} of its {PAPER_IMAGES_SEEN:,})"
+    shows = (
+        f"How the settings compare with one another under one protocol: {amount}, at most {schedule}, "
+        f"{len(finished)} finished runs, seeds {', '.join(map(str, seeds))}. A difference is called real only where it "
+        "exceeds the seed noise."
+    )
+    if len(seeds) < 2:
+        shows += " With a single seed nothing is tested: every difference may be chance."
+    hides = (
+        "The level of any AP here is not comparable with the paper's, which stands beside it for the order of the rows "
+        "only. That an order holds, or fails to, on this little data and training says nothing certain about COCO at "
+        "the paper's length; a difference within noise is not evidence of equality either."
+    )
+    return shows, hides
+
+
+def _training_images(run: Run) -> int:
+    """Of the largest set, which in a study is the training set."""
+    sets = (run.record.get("data") or {}).get("sets") or {}
+    return max((facts.get("images") or 0 for facts in sets.values()), default=0)
+
+
+def _images_seen(run: Run) -> int:
+    return (run.record.get("iterations") or 0) * (run.record.get("images_per_batch") or 0)
+
+
+def _share(part: float, whole: float) -> str:
+    percent = 100 * part / whole
+    return f"{percent:.2g} %" if percent < 10 else f"{percent:.0f} %"
+
+
+# What should be the same in all runs: title -> the fact in a record.
+UNIFORM: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "commits": lambda record: (record.get("git") or {}).get("commit"),
+    "devices": lambda record: (record.get("hardware") or {}).get("gpu") or (record.get("hardware") or {}).get("cpu"),
+    "versions of torch": lambda record: (record.get("versions") or {}).get("torch"),
+    "versions of Detectron2": lambda record: (record.get("versions") or {}).get("detectron2"),
+    "lengths of training (iterations)": lambda record: record.get("iterations"),
+}
+
+
+def run_warnings(folder: StudyFolder) -> list[str]:
+    """What weakens a comparison of the runs: different code, machines or schedules, uncommitted changes, gaps."""
+    records = [run.record for run in folder.runs.values() if run.status == "finished"]
+    warnings = []
+    for title, fact in UNIFORM.items():
+        found = _distinct(fact(record) for record in records)
+        if len(found) > 1:
+            warnings.append(f"The runs are of different {title}: {', '.join(found)}.")
+    dirty = sum(bool((record.get("git") or {}).get("dirty")) for record in records)
+    if dirty:
+        warnings.append(f"{dirty} of {len(records)} finished runs were made with uncommitted changes in the code.")
+    for status in ("diverged", "failed", "not finished"):
+        count = sum(run.status == status for run in folder.runs.values())
+        if count:
+            warnings.append(f"{count} of {len(folder.runs)} runs: {status}. They are listed under their study.")
+    return warnings
+
+
+def _distinct(facts: Iterable[Any]) -> list[str]:
+    return sorted({str(fact) for fact in facts if fact is not None})
