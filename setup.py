@@ -17,6 +17,8 @@ setup(
     description="RetinaNet and the focal loss as a plugin for Detectron2",
     python_requires=">=3.10",
     packages=find_packages(include=["retina_plugin*"]),
+    package_data={"retina_plugin.study": ["*.csv"]},
+    entry_points={"console_scripts": ["retina = retina_plugin.__main__:main"]},
     extras_require={
         "sample": ["scikit-learn"],
         "draw": ["opencv-python-headless"],
