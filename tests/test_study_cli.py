@@ -6,7 +6,7 @@ import pytest
 
 from retina_plugin import __main__ as retina
 from retina_plugin.data.sample import make_sample_dataset
-from retina_plugin.study import cli
+from retina_plugin.study import cli, estimate
 from retina_plugin.study.plan import Run
 
 
@@ -16,18 +16,25 @@ def test_list_names_studies_rows_and_the_papers_figures(capsys):
     assert "prior: The prior of the class layer" in printed and "paper AP 30.2  (reference)" in printed
 
 
-def test_dry_run_starts_nothing_and_says_what_it_would(capsys, tmp_path):
+@pytest.fixture
+def no_training(monkeypatch):
+    """Dry runs take three steps of each row, for which a test has no data: here each run takes ten seconds."""
+    monkeypatch.setattr(estimate, "measure_seconds", lambda run: 10.0)
+
+
+def test_dry_run_starts_nothing_and_says_what_it_would(capsys, tmp_path, no_training):
     output = tmp_path / "study"
     arguments = ["run", "prior", "--config-file", "configs/study/small.yaml", "--seeds", "0,1", "--output", str(output)]
     assert cli.main([*arguments, "--fraction", "0.5", "--devices", "cpu", "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert "8 of 8 runs to do on cpu" in printed and "prior_without_ce seed 1, 50 iterations" in printed
+    assert "time: about 80 s, from three steps of each row" in printed
     # 2.098637 M parameters of 4 bytes, and AdamW's two moments
-    assert "disk: 25 MB a run for its last checkpoint, 0.2 GB in all" in printed
+    assert "disk: up to 25 MB a run for its last checkpoint, 0.2 GB in all" in printed
     assert not output.exists()
 
 
-def test_iterations_stand_for_a_fraction(capsys, tmp_path):
+def test_iterations_stand_for_a_fraction(capsys, tmp_path, no_training):
     arguments = ["run", "prior", "--config-file", "configs/study/small.yaml", "--iterations", "10", "--dry-run"]
     assert cli.main([*arguments, "--output", str(tmp_path)]) == 0
     assert "prior_with_fl seed 0, 10 iterations" in capsys.readouterr().out
@@ -75,6 +82,8 @@ def test_study_trains_a_row_and_does_not_train_it_again(tmp_path, capsys):
         "MODEL.RETINANET.NUM_CLASSES", "0", "DATALOADER.NUM_WORKERS", "0", "SOLVER.IMS_PER_BATCH", "2",
         "INPUT.MIN_SIZE_TRAIN", "64", "INPUT.MIN_SIZE_TEST", "64",
     ]  # fmt: skip
+    assert cli.main([*arguments[:1], "own", "--dry-run", *arguments[2:]]) == 0
+    assert "time: about" in capsys.readouterr().out and not output.exists()
     assert cli.main(arguments) == 0
     manifest = json.loads((output / "study.json").read_text())
     (row,) = manifest["studies"]["own"]["rows"]

@@ -27,8 +27,6 @@ Examples:
   all of it on two GPUs, your data     study run all --config-file my.yaml --devices 0,1 --output output/mine
   the page to look at                  study report --input output/study --output output/report
 """
-# An optimiser's state in units of the weights: AdamW has two moments, SGD one; the weights themselves are the first.
-CHECKPOINT_COPIES = {"AdamW": 3, "SGD": 2}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,29 +84,19 @@ def show_plan(runs: list[Run], devices: list[str]) -> None:
         print(f"{run.status or 'to do':12} {run.name} seed {run.seed}, {run.max_iter} iterations")
         print(f"             {shell_command(run)}")
     print(f"\n{len(waiting)} of {len(runs)} runs to do on {', '.join(devices)}")
-    seconds = past_seconds(runs)
-    if seconds:
-        mean = sum(seconds) / len(seconds)
-        print(f"time: about {clock(mean * len(waiting) / len(devices))}, from {len(seconds)} finished runs")
-    else:
-        print("time: known once a run is finished; try one study with --fraction 0.05")
-    if waiting:
-        cfg = load_config(waiting[0].config_file, waiting[0].opts)
-        size = checkpoint_megabytes(cfg)
-        print(f"disk: {size:.0f} MB a run for its last checkpoint, {size * len(waiting) / 1000:.1f} GB in all")
+    if not waiting:
+        return
+    from .estimate import checkpoint_megabytes, measure_seconds  # here: the trainer, which listing needs not
 
-
-def checkpoint_megabytes(cfg) -> float:
-    """Of weights and optimiser; the model is built without memory."""
-    from detectron2.modeling import build_model
-
-    cfg = cfg.clone()
-    cfg.MODEL.DEVICE = "meta"
-    cfg.MODEL.RETINANET.NUM_CLASSES = cfg.MODEL.RETINANET.NUM_CLASSES or 1  # 0: of the data; a small part of the model
-    with torch.device("meta"):
-        model = build_model(cfg)
-    num_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
-    return num_bytes * CHECKPOINT_COPIES[cfg.SOLVER.OPTIMIZER] / 1e6
+    seconds, source = past_seconds(runs), "finished runs"
+    if not seconds:
+        # Each row by itself: rows of other sizes or depths take other times.
+        rows = {run.folder.parent: run for run in waiting}.values()
+        seconds, source = [measure_seconds(run) for run in rows], "three steps of each row, evaluation not counted"
+    mean = sum(seconds) / len(seconds)
+    print(f"time: about {clock(mean * len(waiting) / len(devices))}, from {source}")
+    sizes = [checkpoint_megabytes(run) for run in waiting]
+    print(f"disk: up to {max(sizes):.0f} MB a run for its last checkpoint, {sum(sizes) / 1000:.1f} GB in all")
 
 
 def _say(line: str) -> None:
