@@ -1,0 +1,46 @@
+"""The study that the README shows: its report in docs/study says what the records in results/study say."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from retina_plugin.study.index import load_studies
+from retina_plugin.study.results import read_study_folder
+from retina_plugin.study.summary import summarize
+from retina_plugin.study.verdict import verdict
+
+ROOT = Path(__file__).parents[1]
+FOLDER = read_study_folder(ROOT / "results" / "study")
+REPORT = json.loads((ROOT / "docs" / "study" / "results.json").read_text(encoding="utf-8"))
+STUDIES = {study.name: study for study in FOLDER.studies}
+
+
+def test_the_studies_of_the_papers_argument_are_there():
+    assert set(STUDIES) >= {"prior", "alpha", "gamma", "anchors", "ohem", "focal_star"}
+    assert set(REPORT["studies"]) == set(STUDIES)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_report_says_what_the_records_say(name):
+    summary, printed = summarize(STUDIES[name]), REPORT["studies"][name]
+    assert printed["verdict"] == verdict(summary)
+    assert [row["name"] for row in printed["rows"]] == [row.row.name for row in summary.rows]
+    for row, facts in zip(summary.rows, printed["rows"], strict=True):
+        assert facts["n"] == row.n and row.n >= 1
+        assert (facts["metrics"]["AP"]["mean"], facts["metrics"]["AP"]["std"]) == row.mean_std("AP")
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_rows_were_run_as_the_index_says(name):
+    shipped = {row.name: row for row in load_studies([name])[name].rows}
+    printed = {row["name"]: row for row in REPORT["studies"][name]["rows"]}
+    assert printed.keys() == shipped.keys()
+    for row, facts in printed.items():
+        assert facts["changes"] == shipped[row].changes and facts["paper"] == shipped[row].paper
+
+
+def test_records_name_no_path_of_a_machine():
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "results" / "study").rglob("*.json")]
+    assert len(texts) > 60
+    assert not any(word in text for text in texts for word in ("/work", "/root", "/home", "/tmp"))
