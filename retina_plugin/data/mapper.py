@@ -1,7 +1,7 @@
 """Detectron2's ``DatasetMapper``, naming the file that fails, with an augmentation that can be repeated."""
 
 import numpy as np
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetMapper
 
 from ..errors import SetupError
@@ -18,9 +18,19 @@ class RetinaDatasetMapper(DatasetMapper):
     the run's seed, whatever process reads it.
     """
 
-    def __init__(self, cfg: CfgNode, is_train: bool = True):
-        super().__init__(cfg, is_train)
-        self._seed = max(cfg.SEED, 0)
+    @configurable
+    def __init__(self, *, seed: int, **of_detectron2):
+        """
+        Args:
+            seed: >= 0, of the augmentation of records with a place.
+            of_detectron2: arguments of Detectron2's mapper.
+        """
+        super().__init__(**of_detectron2)
+        self._seed = seed
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
+        return {**super().from_config(cfg, is_train), "seed": max(cfg.SEED, 0)}
 
     def __call__(self, dataset_dict: dict) -> dict:
         """
