@@ -1,6 +1,7 @@
 """From rows and seeds to runs: shared, shortened, in order; and the manifest beside them."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +103,28 @@ def test_folder_with_other_settings_is_refused(tmp_path):
     manifest(tmp_path, ["prior"])
     with pytest.raises(SetupError, match="other settings .fraction was 1.0"):
         manifest(tmp_path, ["prior"], StudySettings(SMALL.base_config, [], 0.5))
+
+
+def test_row_shares_the_run_that_an_earlier_call_made(tmp_path):
+    _, per_row = plan(["prior"], tmp_path)
+    prior = per_row["prior"]["prior_with_fl"][0]
+    prior.folder.mkdir(parents=True)
+    _, per_row = plan(["gamma"], tmp_path)
+    assert per_row["gamma"]["gamma_2"][0].folder == prior.folder
+    assert per_row["gamma"]["gamma_1"][0].folder.parent.name.startswith("gamma_1-")
+
+
+def test_seeds_of_another_config_are_not_mixed(tmp_path):
+    base = tmp_path / "base.yaml"
+    settings = StudySettings(str(base), [], 1.0)
+    base.write_text(f"_BASE_: {Path(SMALL.base_config).resolve()}\n")
+    before = manifest(tmp_path, ["prior"], settings, seeds=(0, 1))
+    base.write_text(f"_BASE_: {Path(SMALL.base_config).resolve()}\nSOLVER:\n  BASE_LR: 0.5\n")
+    with pytest.raises(SetupError, match="prior_.* is no longer that of its seeds 1. Run those seeds again"):
+        manifest(tmp_path, ["prior"], settings, seeds=(0, 2))
+    assert json.loads((tmp_path / "study.json").read_text()) == before
+    after = manifest(tmp_path, ["prior"], settings, seeds=(0, 1, 2))
+    assert len({path.split("/")[1] for path in after["studies"]["prior"]["rows"][0]["runs"].values()}) == 1
 
 
 def test_half_a_record_counts_as_none(tmp_path):

@@ -159,6 +159,16 @@ def test_output_that_is_a_file_is_refused(tmp_path):
         write_report(maker.write(), tmp_path / "report")
 
 
+def test_name_with_a_mark_and_label_like_a_formula(tmp_path):
+    maker = StudyMaker(tmp_path)
+    maker.add_study("box_loss")
+    maker.add_row("box_loss", "a", [30.0], label=r"cost $\notacommand$")
+    write_report(maker.write(), tmp_path / "report")
+    markdown = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    assert "](#box_loss)" in markdown and '<a id="box_loss"></a>' in markdown
+    assert r"$\notacommand$" in (tmp_path / "report" / "plots" / "box_loss_ours.svg").read_text(encoding="utf-8")
+
+
 def test_small_differences_have_no_sign():
     assert [signed(value) for value in (1.25, -0.34, 0.04, -0.04, None)] == ["+1.2", "−0.3", "0.0", "0.0", "–"]
 

@@ -109,6 +109,16 @@ def test_failure_is_recorded_and_stops_nothing(make_runs, name, reason, over):
     assert not run_is_over(runs[0], retry_failed=True)
 
 
+def test_mistake_is_told_and_not_the_one_before_it(make_runs):
+    (run,) = make_runs("mistake")
+    run.folder.mkdir(parents=True)
+    earlier = {"status": "failed", "reason": "mended since", "setup_error": True}
+    (run.folder / "run_record.json").write_text(json.dumps(earlier))
+    _, lines = work([run])
+    assert "DATASETS.TRAIN names nothing" in record_of(run)["reason"] and "mended since" not in lines[1]
+    assert json.loads((run.folder / "run_record.1.json").read_text()) == earlier
+
+
 def test_two_runners_do_not_collide(make_runs):
     runs = make_runs("slow", "one")
     runs[0].folder.mkdir(parents=True)

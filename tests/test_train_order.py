@@ -8,6 +8,7 @@ from detectron2.data.common import AspectRatioGroupedDataset
 from detectron2.data.samplers import TrainingSampler
 
 from retina_plugin.config import get_retina_cfg
+from retina_plugin.data import train_order
 from retina_plugin.data.mapper import RetinaDatasetMapper
 from retina_plugin.data.train_order import POSITION_KEY, PositionedRecords, TrainOrder
 
@@ -20,9 +21,9 @@ def order(groups=None, seed=3) -> TrainOrder:
     return TrainOrder(TrainingSampler(NUM_IMAGES, seed=seed), groups, num_images=NUM_IMAGES, batch_size=BATCH_SIZE)
 
 
-def batches_of(train_order: TrainOrder, count: int) -> list[list[int]]:
+def batches_of(stream: TrainOrder, count: int) -> list[list[int]]:
     dataset = PositionedRecords(RECORDS)
-    ids = [dataset[code]["image_id"] for code in islice(train_order, count * BATCH_SIZE)]
+    ids = [dataset[code]["image_id"] for code in islice(stream, count * BATCH_SIZE)]
     return [ids[i : i + BATCH_SIZE] for i in range(0, len(ids), BATCH_SIZE)]
 
 
@@ -47,6 +48,16 @@ def test_train_order_gives_every_place_of_the_stream_once():
 
 def test_train_order_differs_between_seeds():
     assert list(islice(order(seed=3), 20)) != list(islice(order(seed=4), 20))
+
+
+def test_sizes_are_asked_for_only_to_group_by_them(monkeypatch):
+    records = [{"image_id": i} for i in range(4)]
+    monkeypatch.setattr(train_order, "get_detection_dataset_dicts", lambda *args, **options: records)
+    cfg = get_retina_cfg()
+    cfg.SOLVER.IMS_PER_BATCH = 2
+    cfg.DATALOADER.ASPECT_RATIO_GROUPING = False
+    dataset, positions = train_order.build_train_order(cfg)
+    assert sorted(dataset[code]["image_id"] for code in islice(positions, 4)) == [0, 1, 2, 3]
 
 
 def test_records_carry_their_position():

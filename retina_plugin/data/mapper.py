@@ -19,13 +19,13 @@ class RetinaDatasetMapper(DatasetMapper):
     """
 
     @configurable
-    def __init__(self, *, seed: int, **arguments):
+    def __init__(self, *, seed: int, **of_detectron2):
         """
         Args:
-            seed: of the run, >= 0.
-            arguments: Detectron2's.
+            seed: >= 0, of the augmentation of records with a place.
+            of_detectron2: arguments of Detectron2's mapper.
         """
-        super().__init__(**arguments)
+        super().__init__(**of_detectron2)
         self._seed = seed
 
     @classmethod

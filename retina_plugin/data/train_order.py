@@ -72,10 +72,12 @@ def build_train_order(cfg: CfgNode) -> tuple[PositionedRecords, TrainOrder]:
     records = get_detection_dataset_dicts(
         cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, proposal_files=None
     )
-    wider = [int(record["width"] <= record["height"]) for record in records]  # Detectron2's two groups
+    # Detectron2's two groups. Without grouping a record need not say its size.
+    grouped = cfg.DATALOADER.ASPECT_RATIO_GROUPING
+    groups = [int(record["width"] <= record["height"]) for record in records] if grouped else None
     order = TrainOrder(
         TrainingSampler(len(records), seed=cfg.SEED if cfg.SEED >= 0 else None),
-        wider if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None,
+        groups,
         num_images=len(records),
         batch_size=cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),
     )

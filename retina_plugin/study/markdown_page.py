@@ -27,7 +27,8 @@ def _study(part: StudyPart) -> list[str]:
     summary = part.summary
     study = summary.study
     table = f" ({escape(study.paper_table)})" if study.paper_table else ""
-    lines = ["", f'<a id="{escape(study.name)}"></a>', "", f"## {escape(study.title)}{table}", ""]
+    # A study's name needs no escape (results.py), and as an attribute bears none.
+    lines = ["", f'<a id="{study.name}"></a>', "", f"## {escape(study.title)}{table}", ""]
     if study.question:
         lines += [f"Claim of the paper: {escape(study.question)}", ""]
     lines += [f"**{escape(part.verdict)}** {escape(pairs_sentence(summary))}", ""]

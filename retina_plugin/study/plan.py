@@ -90,13 +90,13 @@ def plan_runs(
             opts = [*_row_opts(row.changes, base, paper_base), *settings.overrides]
             cfg = load_config(config_file, opts)
             opts += _shortened(cfg, settings.fraction)
-            name = f"{row.name}-{_fingerprint(load_config(config_file, opts))}"
+            folder = _folder(output / "runs", row.name, _fingerprint(load_config(config_file, opts)))
             per_row[study.name][row.name] = {
                 seed: Run(
                     name=row.name,
                     config_file=config_file,
                     opts=opts,
-                    folder=output / "runs" / name / f"seed{seed}",
+                    folder=folder / f"seed{seed}",
                     seed=seed,
                     max_iter=round(cfg.SOLVER.MAX_ITER * settings.fraction),
                 )
@@ -105,14 +105,19 @@ def plan_runs(
     return _share(per_row, seeds)
 
 
+def _folder(runs: Path, row: str, fingerprint: str) -> Path:
+    """The row's own folder, else one that an earlier call made for another row of the same config."""
+    own = runs / f"{row}-{fingerprint}"
+    return own if own.is_dir() else next(iter(sorted(runs.glob(f"*-{fingerprint}"))), own)
+
+
 def _share(per_row: dict, seeds: list[int]) -> tuple[list[Run], dict]:
     """Rows of equal config take the run of the first of them."""
     first: dict[tuple[str, int], Run] = {}
     for rows in per_row.values():
         for runs in rows.values():
             for seed, run in runs.items():
-                fingerprint = run.folder.parent.name.rsplit("-", 1)[1]
-                runs[seed] = first.setdefault((fingerprint, seed), run)
+                runs[seed] = first.setdefault((_fingerprint_of(run.folder), seed), run)
     return sorted(first.values(), key=lambda run: seeds.index(run.seed)), per_row
 
 
@@ -144,13 +149,18 @@ def _fingerprint(cfg: CfgNode) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
+def _fingerprint_of(folder: Path) -> str:
+    """Of the config that a run's folder is named for."""
+    return folder.parent.name.rsplit("-", 1)[1]
+
+
 def write_manifest(
     output: Path, studies: dict[str, Study], settings: StudySettings, per_row: dict, *, command: str, protocol: str
 ) -> None:
     """Write or extend ``study.json``.
 
     Raises:
-        SetupError: the folder holds a study with other settings.
+        SetupError: the folder holds a study with other settings, or other seeds of a row whose config was another.
     """
     with _locked(output / ".study.lock"):
         path = output / MANIFEST
@@ -176,12 +186,18 @@ def write_manifest(
 
 
 def _entry(study: Study, runs: dict[str, dict[int, Run]], manifest: dict, output: Path) -> dict:
-    """A study as JSON; seeds of earlier calls stay."""
+    """A study as JSON; seeds of earlier calls stay, and must be of the config that the row means now."""
     earlier = {row["name"]: row["runs"] for row in manifest["studies"].get(study.name, {}).get("rows", [])}
     entry = {**asdict(study), "base": study.base.name}
     for row in entry["rows"]:
         new = {str(seed): run.folder.relative_to(output).as_posix() for seed, run in runs[row["name"]].items()}
         row["runs"] = {**earlier.get(row["name"], {}), **new}
+        if len({_fingerprint_of(Path(path)) for path in row["runs"].values()}) > 1:
+            others = ", ".join(sorted(row["runs"].keys() - new.keys(), key=int))
+            raise SetupError(
+                f"{output}: the config of {study.name}/{row['name']} is no longer that of its seeds {others}. "
+                "Run those seeds again with the others, or give another --output."
+            )
     return entry
 
 

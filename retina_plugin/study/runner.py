@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from ..engine.cli import EXIT_DIVERGED, EXIT_INTERRUPTED
+from ..engine.run_record import keep_previous
 from .plan import ENDED, RECORD, Run, read_record
 
 __all__ = ["StudyRunner", "clock"]
@@ -103,6 +104,8 @@ class StudyRunner:
 
     def _train(self, run: Run, device: str, lock: IO) -> None:
         start = time.time()
+        if run.ended:  # begun again: what it said then must not pass for what it says now
+            keep_previous(run.folder / RECORD)
         with (run.folder / CONSOLE).open("ab") as console:
             child = subprocess.Popen(
                 training_command(run, device),
@@ -119,18 +122,18 @@ class StudyRunner:
             status = child.wait()
             with self._guard:
                 self._children.remove(child)
-        if self._stopping.is_set() or status == EXIT_INTERRUPTED:
+        if self._stopping.is_set() or status in (EXIT_INTERRUPTED, -signal.SIGINT):
             return
         record_outcome(run.folder, status)
         if run.status == "finished":
             drop_intermediate_checkpoints(run.folder)
-        self._failures += run.status == "failed"
-        self._count(time.time() - start)
+        self._count(time.time() - start, failed=run.status == "failed")
         self._say(f"{run.name} seed {run.seed}: {outcome(run)}; {self._progress()}")
 
-    def _count(self, seconds: float | None) -> None:
+    def _count(self, seconds: float | None, *, failed: bool = False) -> None:
         with self._guard:
             self._left -= 1
+            self._failures += failed
             if seconds is not None:
                 self._seconds.append(seconds)
 
