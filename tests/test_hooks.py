@@ -127,9 +127,12 @@ def test_hook_works_with_each_loss_of_the_real_model(tiny_cfg, batch, loss_name)
     assert isinstance(model.cls_loss, OHEMLoss) == (loss_name == "OHEMLoss")
 
 
-@pytest.mark.parametrize(("period", "expected"), [(0, 0), (20, 1)])
-def test_period_of_the_config_makes_the_trainer_hook(tiny_cfg, monkeypatch, period, expected):
+@pytest.mark.parametrize(
+    ("period", "model", "expected"), [(0, "FocalRetinaNet", 0), (20, "FocalRetinaNet", 1), (20, "GeneralizedRCNN", 0)]
+)
+def test_period_of_the_config_makes_the_trainer_hook(tiny_cfg, monkeypatch, period, model, expected):
     tiny_cfg.ANALYSIS.LOSS_CDF_PERIOD = period
+    tiny_cfg.MODEL.META_ARCHITECTURE = model
     trainer = RetinaTrainer.__new__(RetinaTrainer)
     trainer.cfg, trainer._trainer = tiny_cfg, SimpleNamespace(model=None)
     monkeypatch.setattr("retina_plugin.engine.trainer.TrainingState", lambda model: None)

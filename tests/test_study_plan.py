@@ -67,6 +67,12 @@ def test_fraction_shortens_the_whole_schedule(tmp_path):
     assert (run.max_iter, solver.MAX_ITER, solver.STEPS, solver.WARMUP_ITERS) == (900, 900, (600, 800), 5)
 
 
+def test_what_is_off_stays_off_in_a_fraction(tmp_path):
+    overrides = ["SOLVER.WARMUP_ITERS", "0", "TEST.EVAL_PERIOD", "0"]
+    runs, _ = plan(["prior"], tmp_path, StudySettings(SMALL.base_config, overrides, 0.01))
+    assert (config_of(runs[0]).SOLVER.WARMUP_ITERS, config_of(runs[0]).TEST.EVAL_PERIOD) == (0, 0)
+
+
 def test_overrides_and_base_change_the_folder(tmp_path):
     folders = {
         plan(["prior"], tmp_path, settings)[0][0].folder

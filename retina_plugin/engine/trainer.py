@@ -43,7 +43,7 @@ class RetinaTrainer(DefaultTrainer):
             training_state=TrainingState(self.model),
         )
         hooks = super().build_hooks()
-        if self.cfg.ANALYSIS.LOSS_CDF_PERIOD > 0:
+        if self.cfg.ANALYSIS.LOSS_CDF_PERIOD > 0 and self.cfg.MODEL.META_ARCHITECTURE == "FocalRetinaNet":
             # Before the writers, which DefaultTrainer puts last.
             hooks.insert(0, LossShareHook(self.cfg.ANALYSIS.LOSS_CDF_PERIOD))
         return hooks

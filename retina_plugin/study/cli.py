@@ -61,7 +61,7 @@ def run_studies(args: argparse.Namespace) -> int:
     runs, per_row = plan_runs(studies, settings, _seeds(args.seeds), args.output)
     devices = _devices(args.devices)
     if args.dry_run:
-        show_plan(runs, devices)
+        show_plan(runs, devices, retry_failed=args.retry_failed)
         return 0
     command = shlex.join(["python", *sys.orig_argv[1:]])
     write_manifest(args.output, studies, settings, per_row, command=command, protocol=args.protocol)
@@ -77,9 +77,9 @@ def report(args: argparse.Namespace) -> None:
         print(path)
 
 
-def show_plan(runs: list[Run], devices: list[str]) -> None:
+def show_plan(runs: list[Run], devices: list[str], *, retry_failed: bool) -> None:
     """Print what would run, how long and with how much disk, and start nothing."""
-    waiting = [run for run in runs if not run_is_over(run)]
+    waiting = [run for run in runs if not run_is_over(run, retry_failed)]
     for run in runs:
         print(f"{run.status or 'to do':12} {run.name} seed {run.seed}, {run.max_iter} iterations")
         print(f"             {shell_command(run)}")

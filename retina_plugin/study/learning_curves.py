@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import SetupError
-
 __all__ = ["Curve", "mean_curve", "read_curves"]
 
 Curve = np.ndarray  # (P, 2): iteration, value; by rising iteration
@@ -20,30 +18,21 @@ def read_curves(path: Path) -> dict[str, Curve]:
     """Total loss and AP by iteration.
 
     Args:
-        path: of JSON lines. After a resume an iteration may stand twice: the later line wins. A last line without its
-            end was cut off by an interruption and is left out.
+        path: of JSON lines. After a resume an iteration may stand twice: the later line wins. A line that a kill cut
+            off, and what a resumed run wrote behind it, is left out.
 
     Returns:
         "total_loss" and "AP" -> (P, 2); a key without a finite value is absent, {} without the file.
-
-    Raises:
-        SetupError: a line before the last is not JSON.
     """
     if not path.is_file():
         return {}
-    text = path.read_text(encoding="utf-8")
-    lines = text.splitlines()
     points: dict[str, dict[int, float]] = {}
-    for number, line in enumerate(lines, start=1):
+    for line in path.read_text(encoding="utf-8").splitlines():
         try:
             entry = json.loads(line)
             iteration = int(entry["iteration"])
-        except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines) and not text.endswith("\n"):
-                break
-            raise SetupError(
-                f"{path}, line {number} must be a JSON object with 'iteration', got {line[:60]!r}. Remove the line."
-            ) from error
+        except (ValueError, KeyError, TypeError):
+            continue
         for key, name in KEYS.items():
             if isinstance(entry.get(key), (int, float)) and math.isfinite(entry[key]):
                 points.setdefault(name, {})[iteration] = float(entry[key])

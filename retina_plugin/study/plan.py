@@ -27,7 +27,7 @@ RECORD = "run_record.json"
 # A record's status after which a run is not begun again.
 ENDED = ("finished", "diverged", "failed")
 # Keys whose values count iterations: --fraction shortens them together.
-ITERATION_KEYS = ("SOLVER.MAX_ITER", "SOLVER.WARMUP_ITERS", "SOLVER.CHECKPOINT_PERIOD")
+ITERATION_KEYS = ("SOLVER.MAX_ITER", "SOLVER.WARMUP_ITERS", "SOLVER.CHECKPOINT_PERIOD", "TEST.EVAL_PERIOD")
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,15 @@ def _shortened(cfg: CfgNode, fraction: float) -> list[str]:
         return []
     opts = []
     for key in ITERATION_KEYS:
-        opts += [key, str(max(round(cfg[key.split(".")[0]][key.split(".")[1]] * fraction), 1))]
-    steps = tuple(max(round(step * fraction), 1) for step in cfg.SOLVER.STEPS)
-    return [*opts, "SOLVER.STEPS", str(tuple(sorted(set(steps))))]
+        group, name = key.split(".")
+        opts += [key, str(_scaled(cfg[group][name], fraction))]
+    steps = {_scaled(step, fraction) for step in cfg.SOLVER.STEPS}
+    return [*opts, "SOLVER.STEPS", str(tuple(sorted(steps)))]
+
+
+def _scaled(iterations: int, fraction: float) -> int:
+    """At least 1; what is off (0) stays off."""
+    return max(round(iterations * fraction), 1) if iterations > 0 else iterations
 
 
 def _fingerprint(cfg: CfgNode) -> str:

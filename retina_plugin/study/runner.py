@@ -67,6 +67,8 @@ class StudyRunner:
                     thread.join(0.5)  # seconds: a join without end would keep Ctrl-C waiting
         except KeyboardInterrupt:
             self._stop()
+            for thread in threads:  # until the locks are free, or the same command at once would find them taken
+                thread.join()
             raise
         finally:
             signal.signal(signal.SIGTERM, previous)
