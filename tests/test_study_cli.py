@@ -13,7 +13,7 @@ from retina_plugin.study.plan import Run
 def test_list_names_studies_rows_and_the_papers_figures(capsys):
     assert cli.main(["list", "prior"]) == 0
     printed = capsys.readouterr().out
-    assert "prior: The prior of the class layer" in printed and "paper AP 30.2  (reference)" in printed
+    assert "prior: The prior of the class layer - Sec. 3.3" in printed and "reported AP 30.2  (reference)" in printed
 
 
 @pytest.fixture

@@ -74,8 +74,9 @@ def test_finished_run_is_never_run_again(make_runs):
 
 def test_progress_says_result_and_what_is_left(make_runs):
     _, lines = work(make_runs("one", "two"))
-    assert lines[1].startswith("one seed 0: AP 12.5, AP50 30.0 in 2 s; 1 of 2 done, about")
-    assert "2 of 2 done, about 0 s left" in lines[2]
+    assert lines[1].startswith("one seed 0: 10 iterations on cpu, log ") and lines[1].endswith("console.txt")
+    assert lines[2].startswith("one seed 0: AP 12.5, AP50 30.0 in 2 s; 1 of 2 done, about")
+    assert "2 of 2 done, about 0 s left" in lines[4]
 
 
 def test_intermediate_checkpoints_go_when_a_run_is_finished(make_runs):
@@ -87,7 +88,7 @@ def test_intermediate_checkpoints_go_when_a_run_is_finished(make_runs):
 def test_divergence_is_a_result_and_stops_nothing(make_runs):
     runs = make_runs("diverges", "one")
     failures, lines = work(runs)
-    assert failures == 0 and "diverged: the loss is not finite" in lines[1]
+    assert failures == 0 and "diverged: the loss is not finite" in lines[2]
     assert record_of(runs[0])["status"] == "diverged" and runs[1].status == "finished"
     assert run_is_over(runs[0], retry_failed=True)
 

@@ -43,6 +43,10 @@ class LossCurve:
     derivative: Elementwise
 
 
+# The paper's figure that a file repeats for its own settings.
+FIGURES = {"loss_over_p_t": "Figure 1", "loss_over_x_t": "Figure 5", "gradient_over_x_t": "Figure 6"}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gamma", nargs="+", default=GAMMAS, metavar="G", help="focal losses, >= 0; 0 is CE")
     parser.add_argument("--star", nargs="*", default=STARS, metavar="G,B", help="FL* by gamma > 0 and beta")
@@ -78,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
         _draw(folder / stem, x, columns, y_range)
         rows = torch.stack([x, *columns.values()], dim=1).tolist()
         write_csv(folder / f"{stem}.csv", [stem.split("_over_")[1], *columns], rows)
-        print(f"{folder / stem}.png, .svg, .csv")
+        print(f"{folder / stem}.png, .svg, .csv  ({FIGURES[stem]})")
 
 
 def choose_curves(gammas: list[str], stars: list[str], *, alpha: float | None) -> list[LossCurve]:

@@ -48,11 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def list_studies(args: argparse.Namespace) -> None:
     for study in load_studies(args.names or None, args.studies).values():
-        print(f"{study.name}: {study.title} ({study.paper_table}), {len(study.rows)} rows")
+        print(f"{study.name}: {study.title} - {study.paper_table}, {len(study.rows)} rows")
         for row in study.rows:
-            paper = "" if row.paper is None or row.paper["AP"] is None else f"  paper AP {row.paper['AP']:.1f}"
+            reported = "" if row.paper is None or row.paper["AP"] is None else f"reported AP {row.paper['AP']:.1f}"
             mark = "  (reference)" if row.name == study.reference else ""
-            print(f"  {row.name:24} {row.label}{paper}{mark}")
+            print(f"  {row.name:26} {row.label:24} {reported}{mark}".rstrip())
 
 
 def run_studies(args: argparse.Namespace) -> int:
@@ -80,12 +80,15 @@ def report(args: argparse.Namespace) -> None:
 def show_plan(runs: list[Run], devices: list[str], *, retry_failed: bool) -> None:
     """Print what would run, how long and with how much disk, and start nothing."""
     waiting = [run for run in runs if not run_is_over(run, retry_failed)]
+    print(f"{len(waiting)} of {len(runs)} runs to do on {', '.join(devices)}")
+    if waiting:
+        print(_time_and_disk(runs, waiting, len(devices)))
     for run in runs:
-        print(f"{run.status or 'to do':12} {run.name} seed {run.seed}, {run.max_iter} iterations")
-        print(f"             {shell_command(run)}")
-    print(f"\n{len(waiting)} of {len(runs)} runs to do on {', '.join(devices)}")
-    if not waiting:
-        return
+        print(f"\n{run.status or 'to do'}: {run.name} seed {run.seed}, {run.max_iter} iterations")
+        print(f"  {shell_command(run)}")
+
+
+def _time_and_disk(runs: list[Run], waiting: list[Run], num_devices: int) -> str:
     from .estimate import checkpoint_megabytes, measure_seconds  # here: the trainer, which listing needs not
 
     seconds, source = past_seconds(runs), "finished runs"
@@ -94,9 +97,11 @@ def show_plan(runs: list[Run], devices: list[str], *, retry_failed: bool) -> Non
         rows = {run.folder.parent: run for run in waiting}.values()
         seconds, source = [measure_seconds(run) for run in rows], "three steps of each row, evaluation not counted"
     mean = sum(seconds) / len(seconds)
-    print(f"time: about {clock(mean * len(waiting) / len(devices))}, from {source}")
     sizes = [checkpoint_megabytes(run) for run in waiting]
-    print(f"disk: up to {max(sizes):.0f} MB a run for its last checkpoint, {sum(sizes) / 1000:.1f} GB in all")
+    return (
+        f"time: about {clock(mean * len(waiting) / num_devices)}, from {source}\n"
+        f"disk: up to {max(sizes):.0f} MB a run for its last checkpoint, {sum(sizes) / 1000:.1f} GB in all"
+    )
 
 
 def _say(line: str) -> None:

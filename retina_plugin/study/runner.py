@@ -108,6 +108,7 @@ class StudyRunner:
         start = time.time()
         if run.ended:  # begun again: what it said then must not pass for what it says now
             keep_previous(run.folder / RECORD)
+        self._say(f"{run.name} seed {run.seed}: {run.max_iter} iterations on {device}, log {run.folder / CONSOLE}")
         with (run.folder / CONSOLE).open("ab") as console:
             child = subprocess.Popen(
                 training_command(run, device),
