@@ -26,7 +26,7 @@ from ..errors import SetupError, user_message
 from ..modeling import CLASSIFICATION_LOSS_REGISTRY
 from .checkpoint import RetinaCheckpointer, check_weights
 from .config_file import config_difference, load_base_config, load_config
-from .evaluation import build_evaluator
+from .evaluation import InferenceTimer, build_evaluator
 from .run_record import RunRecord, keep_previous
 from .trainer import RetinaTrainer
 
@@ -218,7 +218,8 @@ def train(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
         if trainer.start_iter >= trainer.max_iter:
             logger.info("nothing to train: iteration %d of %d is done", trainer.start_iter, trainer.max_iter)
         try:
-            trainer.train()
+            with InferenceTimer(trainer.model) as timer:
+                trainer.train()
         finally:
             record.update(
                 start_iteration=trainer.start_iter,
@@ -227,7 +228,7 @@ def train(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
                 images_per_batch=trainer.cfg.SOLVER.IMS_PER_BATCH,
                 losses=trainer.last_losses,
                 results=trainer.last_results,
-                inference_ms_per_image=(trainer.last_results or {}).get("speed", {}).get("ms_per_image"),
+                inference_ms_per_image=timer.ms_per_image,
             )
     return trainer.last_results or {}
 
@@ -253,8 +254,9 @@ def evaluate(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
         # Not into the folder of the training's own evaluation.
         folder = Path(cfg.OUTPUT_DIR, "inference_eval_only")
         evaluators = [build_evaluator(cfg, name, str(folder / name)) for name in cfg.DATASETS.TEST]
-        results = RetinaTrainer.test(cfg, model, evaluators)
-        record.update(results=results)
+        with InferenceTimer(model) as timer:
+            results = RetinaTrainer.test(cfg, model, evaluators)
+        record.update(results=results, inference_ms_per_image=timer.ms_per_image)
     if comm.is_main_process():
         verify_results(cfg, results)
     return results

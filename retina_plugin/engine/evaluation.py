@@ -13,7 +13,7 @@ from detectron2.utils import comm
 
 from ..errors import SetupError
 
-__all__ = ["InferenceTimer", "build_evaluator"]
+__all__ = ["InferenceTimer", "build_evaluator", "device_time"]
 
 # COCO's evaluator scores at most this many detections of an image unless told otherwise.
 COCO_MAX_DETECTIONS = 100
@@ -62,7 +62,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str) -> Dataset
 
 
 class InferenceTimer:
-    """Times each call of a model in evaluation, images in to detections out (Table 1e's "time")."""
+    """Times each call of a model in evaluation, images in to detections out (Table 1e's "time"); not in training."""
 
     def __init__(self, model: torch.nn.Module):
         self._model = model
@@ -85,13 +85,16 @@ class InferenceTimer:
         return 1000 * statistics.median(self._per_image) if self._per_image else None
 
     def _begin(self, model: torch.nn.Module, inputs: tuple) -> None:
-        self._started = self._now()
+        if not model.training:
+            self._started = device_time()
 
     def _end(self, model: torch.nn.Module, inputs: tuple, outputs: list) -> None:
-        self._per_image.append((self._now() - self._started) / max(len(inputs[0]), 1))
+        if not model.training:
+            self._per_image.append((device_time() - self._started) / max(len(inputs[0]), 1))
 
-    @staticmethod
-    def _now() -> float:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return time.perf_counter()
+
+def device_time() -> float:
+    """Seconds of a clock, once the GPU has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()

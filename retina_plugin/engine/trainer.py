@@ -16,7 +16,7 @@ from ..data.mapper import RetinaDatasetMapper
 from ..data.train_order import TrainOrder, build_train_order
 from ..modeling import TrainingState
 from .checkpoint import RetinaCheckpointer
-from .evaluation import InferenceTimer, build_evaluator
+from .evaluation import build_evaluator
 from .hooks import LossShareHook
 
 __all__ = ["RetinaTrainer"]
@@ -94,13 +94,6 @@ class RetinaTrainer(DefaultTrainer):
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         return build_evaluator(cfg, dataset_name, os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name))
-
-    @classmethod
-    def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators: list[DatasetEvaluator] | None = None) -> dict:
-        """As Detectron2's, with ``{"speed": {"ms_per_image": ...}}`` beside the metrics."""
-        with InferenceTimer(model) as timer:
-            results = super().test(cfg, model, evaluators)
-        return {**results, "speed": {"ms_per_image": timer.ms_per_image}} if results else results
 
     @property
     def last_results(self) -> dict | None:

@@ -1,7 +1,5 @@
 """What a study would take, before it is begun: seconds from a few real steps, megabytes from the model's size."""
 
-import time
-
 import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
@@ -9,6 +7,7 @@ from detectron2.utils.events import EventStorage
 from ..data.datasets import fill_num_classes, register_config_datasets
 from ..engine.cli import pick_device
 from ..engine.config_file import load_config
+from ..engine.evaluation import device_time
 from ..engine.trainer import RetinaTrainer
 from .plan import Run
 
@@ -38,10 +37,10 @@ def measure_seconds(run: Run) -> float:
         batches = iter(RetinaTrainer.build_train_loader(cfg))
         for _ in range(WARM_UP_STEPS):
             _step(model, next(batches))
-        start = _now()
+        start = device_time()
         for _ in range(TIMED_STEPS):
             _step(model, next(batches))
-    return (_now() - start) / TIMED_STEPS * run.max_iter
+    return (device_time() - start) / TIMED_STEPS * run.max_iter
 
 
 def checkpoint_megabytes(run: Run) -> float:
@@ -60,9 +59,3 @@ def _step(model: torch.nn.Module, batch: list[dict]) -> None:
     """Without the optimiser, which takes some hundredths of a step and at full rate would let some rows diverge."""
     model.zero_grad()
     sum(model(batch).values()).backward()
-
-
-def _now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
