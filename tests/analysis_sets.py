@@ -38,7 +38,7 @@ def make_set(tmp_path, clean_catalog):
 
 
 @pytest.fixture
-def config_file(tmp_path, pytestconfig):
+def anchors_config(tmp_path, pytestconfig):
     """The paper's anchors on images of 128 pixels."""
     path = tmp_path / "small.yaml"
     path.write_text(CONFIG.format(base=pytestconfig.rootpath / "configs" / "retina_R50_FPN.yaml"))

@@ -46,13 +46,13 @@ def read_rows(path) -> list[dict]:
         return list(csv.DictReader(file))
 
 
-def test_best_iou_of_each_box_is_that_of_detectron2_s_anchors(no_pictures, make_set, config_file, tmp_path):
+def test_best_iou_of_each_box_is_that_of_detectron2_s_anchors(no_pictures, make_set, anchors_config, tmp_path):
     # 100 x 200 is resized to 128 x 256: boxes by 1.28. A tall box, one at the border, one that fills the image, and an
     # image without boxes.
     boxes = [[[10, 10, 9, 80], [150.5, 60, 49.5, 40]], [], [[0, 0, 200, 100]]]
     opts = make_set(boxes)
-    run_command("--config-file", config_file, "--output", tmp_path / "out", "--images", 0, "--no-fit", *opts)
-    model, _ = build_detector(load_config(config_file, []), config_file)
+    run_command("--config-file", anchors_config, "--output", tmp_path / "out", "--images", 0, "--no-fit", *opts)
+    model, _ = build_detector(load_config(anchors_config, []), anchors_config)
     grid = [[128 // s, 256 // s] for s in (8, 16, 32, 64)] + [[1, 2]]
     anchors = Boxes.cat(model.anchor_generator([torch.zeros(1, 1, *size) for size in grid]))
     xywh = torch.tensor([box for image in boxes for box in image]) * 1.28
@@ -64,9 +64,9 @@ def test_best_iou_of_each_box_is_that_of_detectron2_s_anchors(no_pictures, make_
     assert [row["image_id"] for row in rows] == ["10", "10", "12"]
 
 
-def test_costs_and_unreachable_boxes_by_hand(no_pictures, make_set, config_file, tmp_path, capsys):
+def test_costs_and_unreachable_boxes_by_hand(no_pictures, make_set, anchors_config, tmp_path, capsys):
     opts = make_set([[[50, 20, 50, 50], [30, 30, 3, 3]], [[2, 2, 50, 50]]])
-    run_command("--config-file", config_file, "--output", tmp_path / "out", "--images", 0, "--no-fit", *opts)
+    run_command("--config-file", anchors_config, "--output", tmp_path / "out", "--images", 0, "--no-fit", *opts)
     numbers = json.loads((tmp_path / "out" / "coverage.json").read_text())["configs"]["small"]
     # 128 x 256: 16 * 32 + 8 * 16 + 4 * 8 + 2 * 4 + 1 * 2 points of 9 anchors, 1 class, 9 * 256 multiply-adds each.
     assert numbers["anchors_per_image"] == 682 * 9
@@ -84,10 +84,10 @@ def test_costs_and_unreachable_boxes_by_hand(no_pictures, make_set, config_file,
     assert "best IoU 0.01: 0.png (image id 10), annotation id 101, 3 x 3 px at (30, 30)" in said
 
 
-def test_fitted_anchors_load_and_reach_the_gain_that_is_stated(make_set, config_file, tmp_path):
+def test_fitted_anchors_load_and_reach_the_gain_that_is_stated(make_set, anchors_config, tmp_path):
     opts = make_set(square_boxes(14, images=12))
     out = tmp_path / "out"
-    run_command("--config-file", config_file, "--output", out, "--images", 1, "--max-anchors", 3, *opts)
+    run_command("--config-file", anchors_config, "--output", out, "--images", 1, "--max-anchors", 3, *opts)
     numbers = json.loads((out / "coverage.json").read_text())
     held_out = numbers["proposal"]["held_out"]["octaves"]
     # Squares of 18 px under anchors of 32 px and more: IoU at most (18 / 32)^2 = 0.32 before.
@@ -95,7 +95,7 @@ def test_fitted_anchors_load_and_reach_the_gain_that_is_stated(make_set, config_
     assert numbers["proposal"]["decision"].startswith("fitted anchors")
     assert numbers["configs"]["fitted"]["anchors_per_point"] <= 3
     fitted = tmp_path / "fitted_config.yaml"
-    fitted.write_text(f'_BASE_: "{config_file}"\n' + (out / "fitted.yaml").read_text())
+    fitted.write_text(f'_BASE_: "{anchors_config}"\n' + (out / "fitted.yaml").read_text())
     run_command("--config-file", fitted, "--output", tmp_path / "again", "--images", 0, "--no-fit", *opts)
     again = json.loads((tmp_path / "again" / "coverage.json").read_text())["configs"]["fitted_config"]
     assert again["groups"] == numbers["configs"]["fitted"]["groups"]
@@ -103,23 +103,23 @@ def test_fitted_anchors_load_and_reach_the_gain_that_is_stated(make_set, config_
         assert (out / name).stat().st_size > 500
 
 
-def test_default_is_kept_where_it_fits(no_pictures, make_set, config_file, tmp_path, capsys):
+def test_default_is_kept_where_it_fits(no_pictures, make_set, anchors_config, tmp_path, capsys):
     opts = make_set(square_boxes(25, images=12))  # 32 px after resizing, the smallest anchor
-    run_command("--config-file", config_file, "--output", tmp_path, "--images", 0, "--margin", 0.3, *opts)
+    run_command("--config-file", anchors_config, "--output", tmp_path, "--images", 0, "--margin", 0.3, *opts)
     assert "# keep the anchors of small" in capsys.readouterr().out
     kept = load_config(str(tmp_path / "fitted.yaml"), []).MODEL.ANCHOR_GENERATOR
     assert (kept.NAME, kept.BASE_SIZE, kept.SCALES_PER_OCTAVE) == ("OctaveAnchorGenerator", 4.0, 3)
 
 
-def test_one_image_leaves_nothing_to_judge_on(no_pictures, make_set, config_file, tmp_path, capsys):
+def test_one_image_leaves_nothing_to_judge_on(no_pictures, make_set, anchors_config, tmp_path, capsys):
     opts = make_set(square_boxes(14, images=1))
-    run_command("--config-file", config_file, "--output", tmp_path, "--images", 0, *opts)
+    run_command("--config-file", anchors_config, "--output", tmp_path, "--images", 0, *opts)
     assert "all boxes are in one image" in capsys.readouterr().out
 
 
-def test_configs_of_one_name_are_told_apart(no_pictures, make_set, config_file, tmp_path):
+def test_configs_of_one_name_are_told_apart(no_pictures, make_set, anchors_config, tmp_path):
     opts = make_set([[[50, 20, 50, 50]]])
-    arguments = ["--config-file", config_file] * 2
+    arguments = ["--config-file", anchors_config] * 2
     run_command(*arguments, "--output", tmp_path, "--images", 0, "--no-fit", *opts)
     assert len({row["config"] for row in read_rows(tmp_path / "coverage.csv")}) == 2
 
@@ -138,13 +138,13 @@ def test_configs_of_one_name_are_told_apart(no_pictures, make_set, config_file, 
         ([[[5, 5, 20, 20]]], [], ["MODEL.ANCHOR_GENERATOR.NAME", "Mine"], "Mine"),
     ],
 )
-def test_mistakes_are_refused_in_a_sentence(make_set, config_file, tmp_path, boxes, arguments, opts, match):
+def test_mistakes_are_refused_in_a_sentence(make_set, anchors_config, tmp_path, boxes, arguments, opts, match):
     with pytest.raises(SetupError, match=match):
-        run_command("--config-file", config_file, "--output", tmp_path, *arguments, *make_set(boxes), *opts)
+        run_command("--config-file", anchors_config, "--output", tmp_path, *arguments, *make_set(boxes), *opts)
 
 
-def test_no_data_set_and_missing_images_are_refused(make_set, config_file, tmp_path):
-    arguments = ("--config-file", config_file, "--output", tmp_path / "out")
+def test_no_data_set_and_missing_images_are_refused(make_set, anchors_config, tmp_path):
+    arguments = ("--config-file", anchors_config, "--output", tmp_path / "out")
     with pytest.raises(SetupError, match="names 'nowhere', which is not registered"):
         run_command(*arguments, "DATASETS.TRAIN", "nowhere")
     with pytest.raises(SetupError, match="DATASETS.TRAIN is empty"):
@@ -156,9 +156,9 @@ def test_no_data_set_and_missing_images_are_refused(make_set, config_file, tmp_p
     assert not (tmp_path / "out" / "coverage.json").exists()
 
 
-def test_padding_and_strides_are_the_network_s(config_file):
-    cfg = load_analysis_config(config_file, ["MODEL.META_ARCHITECTURE", "RetinaNet"])
-    model, layout = build_detector(cfg, config_file)
+def test_padding_and_strides_are_the_network_s(anchors_config):
+    cfg = load_analysis_config(anchors_config, ["MODEL.META_ARCHITECTURE", "RetinaNet"])
+    model, layout = build_detector(cfg, anchors_config)
     assert (layout.strides, layout.size_divisibility, layout.per_point) == ((8, 16, 32, 64, 128), 32, 9)
     assert layout.level_names == ("p3", "p4", "p5", "p6", "p7") and layout.channels == 256
     assert next(model.backbone.parameters()).is_meta  # no memory for weights

@@ -26,8 +26,8 @@ def run_command(*argv) -> None:
 
 
 @pytest.fixture
-def detector(config_file):
-    return build_detector(load_config(config_file, []), config_file)
+def detector(anchors_config):
+    return build_detector(load_config(anchors_config, []), anchors_config)
 
 
 def test_labels_are_those_of_training(detector):
@@ -66,10 +66,10 @@ def test_image_without_boxes_is_all_background(detector):
     assert found.counts(1, 5).shape == (0, 5)
 
 
-def test_files_and_numbers_agree(make_set, config_file, tmp_path, capsys):
+def test_files_and_numbers_agree(make_set, anchors_config, tmp_path, capsys):
     opts = make_set([[[20, 20, 50, 50], [90, 30, 3, 3]], [], [[100, 10, 60, 40]]])
     out = tmp_path / "out"
-    run_command("--config-file", config_file, "--output", out, "--image-id", 10, "--file-name", "1.png",
+    run_command("--config-file", anchors_config, "--output", out, "--image-id", 10, "--file-name", "1.png",
                 "--index", 2, "--index", 0, *opts)  # fmt: skip
     images = json.loads((out / "assignment.json").read_text())["images"]
     assert [image["image_id"] for image in images] == [10, 11, 12]  # each once
@@ -96,11 +96,11 @@ def test_files_and_numbers_agree(make_set, config_file, tmp_path, capsys):
         (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"], "must be a RetinaNet"),
     ],
 )
-def test_mistakes_are_refused_in_a_sentence(make_set, config_file, tmp_path, arguments, match):
+def test_mistakes_are_refused_in_a_sentence(make_set, anchors_config, tmp_path, arguments, match):
     opts = make_set([[[5, 5, 20, 20]]])
     flags, more = (arguments, []) if arguments[0].startswith("--") else ([], arguments)
     with pytest.raises(SetupError, match=match):
-        run_command("--config-file", config_file, "--output", tmp_path, *flags, *opts, *more)
+        run_command("--config-file", anchors_config, "--output", tmp_path, *flags, *opts, *more)
 
 
 def test_neighbours_have_different_colors():
