@@ -11,7 +11,7 @@ from detectron2.structures import Boxes, pairwise_iou
 
 from retina_plugin.analysis import anchor_coverage
 from retina_plugin.analysis.anchor_layout import build_detector
-from retina_plugin.analysis.ground_truth import load_analysis_config
+from retina_plugin.analysis.ground_truth import load_data_config
 from retina_plugin.engine.config_file import load_config
 from retina_plugin.errors import SetupError
 
@@ -157,7 +157,7 @@ def test_no_data_set_and_missing_images_are_refused(make_set, anchors_config, tm
 
 
 def test_padding_and_strides_are_the_network_s(anchors_config):
-    cfg = load_analysis_config(anchors_config, ["MODEL.META_ARCHITECTURE", "RetinaNet"])
+    cfg = load_data_config(anchors_config, ["MODEL.META_ARCHITECTURE", "RetinaNet"])
     model, layout = build_detector(cfg, anchors_config)
     assert (layout.strides, layout.size_divisibility, layout.per_point) == ((8, 16, 32, 64, 128), 32, 9)
     assert layout.level_names == ("p3", "p4", "p5", "p6", "p7") and layout.channels == 256

@@ -8,9 +8,10 @@ from detectron2.structures import ImageList
 
 from retina_plugin import ops
 from retina_plugin.analysis import imbalance
-from retina_plugin.analysis.imbalance import count_labels, initial_loss, level_sizes
+from retina_plugin.analysis.imbalance import count_labels, initial_loss
 from retina_plugin.engine.trainer import RetinaTrainer
 from retina_plugin.errors import SetupError
+from retina_plugin.ops.anchor_overlap import grid_sizes
 
 pytest_plugins = ("tiny_sets", "tiny_analysis")
 
@@ -58,22 +59,25 @@ def test_count_labels_by_hand():
     assert count_labels(torch.zeros(0, dtype=torch.long), 2) == [0, 0, 0]
 
 
-def test_level_sizes_of_an_image_of_the_paper():
+def test_grid_sizes_of_an_image_of_the_paper():
     # 600 is padded to 608: the 91260 anchors of the fact sheet, 9 a place.
-    sizes = level_sizes(600, 800, strides=[8, 16, 32, 64, 128], size_divisibility=32)
-    assert sizes == [(76, 100), (38, 50), (19, 25), (10, 13), (5, 7)]
+    [sizes] = grid_sizes(torch.tensor([[600, 800]]), [8, 16, 32, 64, 128], size_divisibility=32).tolist()
+    assert [tuple(size) for size in sizes] == [(76, 100), (38, 50), (19, 25), (10, 13), (5, 7)]
     assert 9 * sum(height * width for height, width in sizes) == 91260
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (97, 129), (128, 64)])
-def test_level_sizes_are_those_of_the_network(tiny_cfg, height, width):
+def test_grid_sizes_are_those_of_the_network(tiny_cfg, height, width):
     model = RetinaTrainer.build_model(tiny_cfg).eval()
     divisor = model.backbone.size_divisibility
     images = ImageList.from_tensors([torch.zeros(3, height, width)], divisor)
     with torch.no_grad():
         features = model.backbone(images.tensor)
     found = [tuple(features[name].shape[-2:]) for name in model.head_in_features]
-    assert found == level_sizes(height, width, strides=model.anchor_generator.strides, size_divisibility=divisor)
+    [sizes] = grid_sizes(
+        torch.tensor([[height, width]]), model.anchor_generator.strides, size_divisibility=divisor
+    ).tolist()
+    assert found == [tuple(size) for size in sizes]
 
 
 def test_run_counts_what_the_model_labels(tmp_path, run_analysis, tiny_cfg, capsys):

@@ -17,6 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 RANKS = {
     "ops": 0,
     "errors": 1,
+    "whole_files": 1,
     "compat": 1,
     "config": 2,
     "modeling": 3,

@@ -12,14 +12,16 @@ from torch import Tensor
 
 from ..data.datasets import fill_num_classes
 from ..errors import SetupError
+from ..whole_files import write_whole
 from .anchor_layout import AnchorLayout, build_detector
 from .anchor_picture import anchors_figure, pick_images, read_picture
 from .anchor_proposal import Proposal, propose
 from .coverage_numbers import AnchorCoverage, box_groups
 from .coverage_picture import coverage_figure
 from .coverage_report import coverage_table, list_unreached, write_coverage
-from .ground_truth import GroundTruth, load_analysis_config, load_ground_truth, resize_boxes
-from .result_files import make_folder, write_figure, write_text
+from .figures import make_output_folder
+from .ground_truth import GroundTruth, load_data_config, load_ground_truth, resize_boxes
+from .result_files import write_figure
 
 __all__ = ["EPILOG", "HELP", "add_arguments", "run"]
 
@@ -66,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     _check_arguments(args)
     cfgs, layouts, truth = _load(args.config_file, args.opts)
-    folder = make_folder(args.output)
+    folder = make_output_folder(args.output)
     frames = [resize_boxes(truth, cfg) for cfg in cfgs]
     names = _names(args.config_file)
     coverages = [
@@ -82,7 +84,7 @@ def run(args: argparse.Namespace) -> None:
     groups = box_groups(truth.boxes)
     write_coverage(folder, truth, coverages, groups, proposal)
     if proposal:
-        write_text(folder / "fitted.yaml", proposal.yaml)
+        write_whole(folder / "fitted.yaml", proposal.yaml)
     _draw(folder, truth, coverages, frames, images, pictures)
     print(f"{truth.content.name} ({truth.content.source}): {len(truth.boxes)} boxes in {len(truth.sizes)} images\n")
     print(coverage_table(coverages, groups))
@@ -135,7 +137,7 @@ def _check_arguments(args: argparse.Namespace) -> None:
 
 
 def _load(config_files: Sequence[str], opts: list[str]) -> tuple[list[CfgNode], list[AnchorLayout], GroundTruth]:
-    cfgs = [load_analysis_config(config_file, opts) for config_file in config_files]
+    cfgs = [load_data_config(config_file, opts) for config_file in config_files]
     layouts = [build_detector(cfg, config_file)[1] for cfg, config_file in zip(cfgs, config_files, strict=True)]
     truth = load_ground_truth(cfgs[0])
     for cfg in cfgs:

@@ -16,8 +16,9 @@ from ..errors import SetupError
 from .anchor_layout import AnchorLayout, build_detector
 from .anchor_picture import read_picture
 from .assignment_picture import DPI, assignment_figure
-from .ground_truth import GroundTruth, load_analysis_config, load_ground_truth, resize_boxes
-from .result_files import make_folder, write_csv, write_figure, write_json
+from .figures import make_output_folder
+from .ground_truth import GroundTruth, load_data_config, load_ground_truth, resize_boxes
+from .result_files import write_csv, write_figure, write_json
 
 __all__ = ["EPILOG", "HELP", "Assignment", "add_arguments", "assign_anchors", "run"]
 
@@ -69,11 +70,11 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         SetupError: in the config or the data set, or an image that is not in it or cannot be read.
     """
-    cfg = load_analysis_config(args.config_file, args.opts)
+    cfg = load_data_config(args.config_file, args.opts)
     model, layout = build_detector(cfg, args.config_file)
     truth = load_ground_truth(cfg)
     images = find_images(truth, args.image_id, args.file_name, args.index)
-    folder = make_folder(args.output)
+    folder = make_output_folder(args.output)
     boxes, sizes = resize_boxes(truth, cfg)
     results = []
     for image in images:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from .anchor_picture import UNREACHED_COLOR, outlines
-from .coverage_picture import OKABE_ITO
+from .figures import COLORS
 
 if TYPE_CHECKING:
     from .assignment import Assignment
@@ -19,7 +19,7 @@ DPI = 100
 # Inches at this DPI: a small image is enlarged until letters fit beside it, a large one reduced.
 WIDTH_LIMITS = (11.0, 19.0)
 BORDER = 0.06  # of the image's side, shown around it for anchors that stick out
-COLORS = OKABE_ITO[:-1]  # black is for the halo
+BOX_COLORS = COLORS[:-1]  # black is for the halo
 
 
 def assignment_figure(picture: np.ndarray, size: tuple[int, int], assignment: "Assignment", numbers: dict) -> Figure:
@@ -39,7 +39,7 @@ def assignment_figure(picture: np.ndarray, size: tuple[int, int], assignment: "A
     anchors, labels = assignment.anchors.numpy(), assignment.labels.numpy()
     matched = assignment.matched.numpy()
     boxes = assignment.boxes.numpy()
-    colors = np.array(box_colors(boxes) or COLORS[:1])
+    colors = np.array(box_colors(boxes) or BOX_COLORS[:1])
     ignored, positive = labels == -1, labels == 1
     # Thick lines would cover small boxes and their anchors.
     sides = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)) * figure_width * DPI / width
@@ -68,11 +68,11 @@ def box_colors(boxes: np.ndarray) -> list[str]:
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     chosen: list[int] = []
     for m in range(len(boxes)):
-        distance = np.full(len(COLORS), np.inf)
+        distance = np.full(len(BOX_COLORS), np.inf)
         for other, color in enumerate(chosen):
             distance[color] = min(distance[color], float(np.linalg.norm(centers[m] - centers[other])))
         chosen.append(int(distance.argmax()))  # a colour not in use is infinitely far
-    return [COLORS[color] for color in chosen]
+    return [BOX_COLORS[color] for color in chosen]
 
 
 def _title(numbers: dict) -> str:

@@ -7,12 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .coverage_numbers import COCO_AREAS, AnchorCoverage
+from .figures import COLORS, LINE_STYLES
 
-__all__ = ["OKABE_ITO", "coverage_figure"]
+__all__ = ["coverage_figure"]
 
-# Okabe and Ito's palette for colour-blind readers, without yellow, which is faint on white; black last.
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-STYLES = ("-", "--", "-.", ":")  # a second mark beside the colour
 BINS = 16  # of size and ratio, equally wide in the logarithm
 LEAST_IN_BIN = 5  # fewer boxes make no average
 PERCENTILES = (10, 90)  # of the band
@@ -24,7 +22,11 @@ def coverage_figure(coverages: Sequence[AnchorCoverage], boxes: np.ndarray, titl
     over_threshold, over_size, over_ratio = figure.subplots(1, 3, sharey=False)
     width, height = (boxes[:, 2:] - boxes[:, :2]).T
     for k, coverage in enumerate(coverages):
-        look = {"color": OKABE_ITO[k % len(OKABE_ITO)], "linestyle": STYLES[k % len(STYLES)], "label": coverage.name}
+        look = {
+            "color": COLORS[k % len(COLORS)],
+            "linestyle": LINE_STYLES[k % len(LINE_STYLES)],
+            "label": coverage.name,
+        }
         _draw_curve(over_threshold, coverage.best, look)
         _draw_binned(over_size, np.sqrt(width * height), coverage.best, look)
         _draw_binned(over_ratio, height / width, coverage.best, look)

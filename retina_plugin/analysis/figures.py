@@ -1,9 +1,10 @@
 """Pictures and tables of an analysis: one look for all of them, written whole or not at all."""
 
 import csv
+import io
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..errors import SetupError
+from ..whole_files import write_whole
 
 __all__ = ["COLORS", "LINE_STYLES", "make_figure", "make_output_folder", "save_figure", "write_csv", "write_json"]
 
@@ -68,33 +70,21 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
             kind = path.suffix[1:]
             metadata = {"Date": None} if kind == "svg" else {}  # the date would make equal files differ
             options = {"format": kind, "dpi": DOTS_PER_INCH, "metadata": metadata}
-            _write_whole(path, lambda part, options=options: figure.savefig(part, **options))
+            content = io.BytesIO()
+            figure.savefig(content, **options)
+            write_whole(path, content.getvalue())
     return paths
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a table; numbers keep 9 digits, which is more than float32 has."""
-
-    def write(part: Path) -> None:
-        with part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(header)
-            writer.writerows([f"{cell:.9g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
-
-    _write_whole(path, write)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(header)
+    writer.writerows([f"{cell:.9g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
+    write_whole(path, text.getvalue())
 
 
 def write_json(path: Path, content: dict) -> None:
     """Write JSON that any reader takes: NaN is refused."""
-    text = json.dumps(content, indent=2, allow_nan=False)
-    _write_whole(path, lambda part: part.write_text(text + "\n", encoding="utf-8"))
-
-
-def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Call ``write`` with a temporary name beside ``path`` and move the result there."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

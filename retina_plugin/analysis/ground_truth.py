@@ -15,7 +15,7 @@ from ..engine.config_file import load_config
 from ..errors import SetupError
 from .anchor_layout import resized_size
 
-__all__ = ["GroundTruth", "load_analysis_config", "load_ground_truth", "resize_boxes"]
+__all__ = ["GroundTruth", "load_data_config", "load_ground_truth", "resize_boxes"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class GroundTruth:
     dropped: int  # boxes without area, or outside their image; training drops them too
 
 
-def load_analysis_config(config_file: str, opts: list[str]) -> CfgNode:
+def load_data_config(config_file: str, opts: list[str]) -> CfgNode:
     """The config of ``train_net.py``'s arguments, with its data sets given by path registered."""
     cfg = load_config(config_file, opts)
     register_config_datasets(cfg)

@@ -17,11 +17,12 @@ from detectron2.utils.env import seed_all_rng
 from torch import Tensor
 
 from ..modeling.losses import OHEMLoss, build_classification_loss
-from ..ops.focal_loss import Elementwise
+from ..ops.anchor_overlap import grid_sizes
+from ..ops.focal_loss import Elementwise, term_weights
 from .figures import COLORS, make_figure, make_output_folder, save_figure, write_csv, write_json
 from .model_inputs import add_data_arguments, build_mapper, load_analysis_config, map_images, sample_records
 
-__all__ = ["EPILOG", "HELP", "InitialLoss", "add_arguments", "count_labels", "initial_loss", "level_sizes", "run"]
+__all__ = ["EPILOG", "HELP", "InitialLoss", "add_arguments", "count_labels", "initial_loss", "run"]
 
 logger = logging.getLogger("retina_plugin")
 
@@ -72,21 +73,10 @@ def initial_loss(
         alpha: weight of positive terms, negative ones get ``1 - alpha``; None weighs both 1.
     """
     logit = torch.logit(torch.tensor(prior, dtype=torch.float64))
-    pos_weight, neg_weight = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
+    pos_weight, neg_weight = term_weights(alpha)
     positive, negative = pos_weight * float(value(logit)), neg_weight * float(value(-logit))
     num_negative_terms = (num_positive + num_negative) * num_classes - num_positive
     return InitialLoss(positive, negative, num_positive * positive, num_negative_terms * negative)
-
-
-def level_sizes(height: int, width: int, *, strides: list[int], size_divisibility: int) -> list[tuple[int, int]]:
-    """(Hi, Wi) of each level for an image of ``height`` x ``width`` pixels, padded to ``size_divisibility``.
-
-    Each level is half the one below it, rounded up: by the padding up to the stride that divides, and by the padded
-    convolutions of stride 2 above it (P6, P7).
-    """
-    padding = max(size_divisibility, 1)  # 0 is Detectron2's word for none
-    height, width = (math.ceil(side / padding) * padding for side in (height, width))
-    return [(math.ceil(height / stride), math.ceil(width / stride)) for stride in strides]
 
 
 def count_labels(labels: Tensor, num_classes: int) -> list[int]:
@@ -144,9 +134,8 @@ def _count(cfg: CfgNode, records: list[dict], resize: str, seed: int) -> tuple[T
     counts = torch.zeros(len(strides), len(GROUPS), dtype=torch.int64)
     seed_all_rng(seed)
     for image in map_images(records, build_mapper(cfg, resize=resize)):
-        sizes = level_sizes(
-            *image["image"].shape[1:], strides=strides, size_divisibility=model.backbone.size_divisibility
-        )
+        size = torch.tensor([image["image"].shape[1:]])
+        [sizes] = grid_sizes(size, strides, size_divisibility=model.backbone.size_divisibility).tolist()
         # The generator reads nothing of the maps but their sizes.
         anchors = model.anchor_generator([torch.zeros(1).expand(1, 1, *size) for size in sizes])
         labels, _ = model.label_anchors(anchors, [image["instances"]])

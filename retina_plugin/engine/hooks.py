@@ -38,7 +38,7 @@ def loss_shares(cls_loss: ClassificationLoss, logits: Tensor, labels: Tensor) ->
         "hardest_20pct_positives": positives.share_of_hardest("loss", HARDEST_POSITIVES),
         "hardest_1pct_negatives": negatives.share_of_hardest("loss", HARDEST_NEGATIVES),
     }
-    pos_weight, neg_weight = (1.0, 1.0) if cls_loss.alpha is None else (cls_loss.alpha, 1 - cls_loss.alpha)
+    pos_weight, neg_weight = ops.term_weights(cls_loss.alpha)
     pos_sum, neg_sum = pos_weight * positives.total("loss"), neg_weight * negatives.total("loss")
     if pos_sum + neg_sum > 0:
         shares["positives"] = pos_sum / (pos_sum + neg_sum)

@@ -17,6 +17,7 @@ from detectron2.config import CfgNode
 import retina_plugin
 
 from ..errors import user_message
+from ..whole_files import write_whole
 
 try:
     import resource
@@ -87,9 +88,7 @@ class RunRecord:
 
     def _write(self) -> None:
         text = json.dumps(_plain(self.facts), indent=2, allow_nan=False)
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, self._path)
+        write_whole(self._path, text + "\n")
 
 
 def git_state() -> dict[str, str | bool] | None:

@@ -10,6 +10,7 @@ from .focal_loss import (
     focal_derivative,
     focal_star,
     focal_star_derivative,
+    term_weights,
 )
 from .loss_cdf import LossCDF, focal_loss_cdf, negative_terms, positive_terms
 from .octave_sizes import octave_sizes
@@ -29,4 +30,5 @@ __all__ = [
     "octave_sizes",
     "positive_terms",
     "select_hard_examples",
+    "term_weights",
 ]

@@ -22,6 +22,7 @@ __all__ = [
     "focal_derivative",
     "focal_star",
     "focal_star_derivative",
+    "term_weights",
 ]
 
 Elementwise = Callable[[Tensor], Tensor]
@@ -87,7 +88,7 @@ def dense_classification_loss(
     """
     num_classes = logits.shape[-1]
     return _DenseClassificationLoss.apply(
-        logits.reshape(-1, num_classes), labels.reshape(-1), value, derivative, _weights(alpha)
+        logits.reshape(-1, num_classes), labels.reshape(-1), value, derivative, term_weights(alpha)
     )
 
 
@@ -102,7 +103,7 @@ def anchor_losses(logits: Tensor, labels: Tensor, *, value: Elementwise, alpha: 
     flat_logits, flat_labels = logits.detach().reshape(-1, logits.shape[-1]), labels.reshape(-1)
     losses = flat_logits.new_zeros(len(flat_labels), dtype=_compute_type(logits))
     for chunk in _chunks(flat_logits):
-        losses[chunk] = _weighted_terms(value, flat_logits[chunk], flat_labels[chunk], _weights(alpha)).sum(dim=1)
+        losses[chunk] = _weighted_terms(value, flat_logits[chunk], flat_labels[chunk], term_weights(alpha)).sum(dim=1)
     return losses.view_as(labels)
 
 
@@ -147,8 +148,8 @@ def _chunks(logits: Tensor) -> Iterator[slice]:
     return (slice(start, start + rows) for start in range(0, len(logits), rows))
 
 
-def _weights(alpha: float | None) -> tuple[float, float]:
-    """Weights of positive and negative terms."""
+def term_weights(alpha: float | None) -> tuple[float, float]:
+    """Weights of positive and negative terms: alpha in [0, 1] and 1 - alpha, or 1 and 1 for None (eq. 3 and 5)."""
     return (1.0, 1.0) if alpha is None else (alpha, 1.0 - alpha)
 
 

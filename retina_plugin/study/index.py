@@ -17,6 +17,7 @@ import yaml
 from ..engine.config_file import config_difference, load_base_config, load_config
 from ..engine.yaml_source import base_files
 from ..errors import SetupError
+from .results import PLOTS
 
 __all__ = ["ABLATIONS", "Row", "Study", "load_studies", "paper_figures"]
 
@@ -28,7 +29,6 @@ METRICS = ("AP", "AP50", "AP75", "APS", "APM", "APL", "time_ms")
 DEFAULT_BASE = "retina_R50_FPN_600.yaml"
 STUDY_KEYS = {"title", "paper_table", "question", "base", "reference", "plot", "axes", "grid", "reported", "rows"}
 ROW_KEYS = {"label", "paper", "x"}
-PLOTS = ("line", "bars", "grouped", "heatmap", "speed", "none")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ that the report needs besides the runs' own records.
 import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,12 +17,13 @@ from detectron2.config import CfgNode
 
 from ..engine.config_file import config_difference, load_config
 from ..errors import SetupError
+from ..whole_files import write_whole
 from .index import Study
+from .results import RECORD
 
 __all__ = ["Run", "StudySettings", "plan_runs", "read_record", "write_manifest"]
 
 MANIFEST = "study.json"
-RECORD = "run_record.json"
 # A record's status after which a run is not begun again.
 ENDED = ("finished", "diverged", "failed")
 # Keys whose values count iterations: --fraction shortens them together.
@@ -186,9 +186,7 @@ def write_manifest(
             manifest["studies"][study.name] = _entry(study, per_row[study.name], manifest, output)
             seeds |= {seed for runs in per_row[study.name].values() for seed in runs}
         manifest["settings"]["seeds"] = sorted(seeds)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        write_whole(path, json.dumps(manifest, indent=1) + "\n")
 
 
 def _entry(study: Study, runs: dict[str, dict[int, Run]], manifest: dict, output: Path) -> dict:

@@ -1,10 +1,10 @@
 """``study report``: from a study folder to a page, a Markdown text, tables and plots."""
 
 import json
-import os
 from pathlib import Path
 
 from ..errors import SetupError
+from ..whole_files import write_whole
 from .curve_plots import draw_overview
 from .html_page import html_page
 from .markdown_page import markdown_page
@@ -53,9 +53,6 @@ def _contents(report: Report) -> dict[str, str | bytes]:
 
 
 def _write(path: Path, content: str | bytes) -> Path:
-    """All or nothing: a half-written page could be taken for the whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-    os.replace(temporary, path)
+    write_whole(path, content)
     return path

@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import SetupError
 from .learning_curves import Curve, read_curves
 
-__all__ = ["METRICS", "PLOTS", "Row", "Run", "Study", "StudyFolder", "read_study_folder"]
+__all__ = ["METRICS", "PLOTS", "RECORD", "Row", "Run", "Study", "StudyFolder", "read_study_folder"]
 
 # Names in a run record, as Detectron2's COCO evaluation gives them; the paper writes S, M and L.
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")

@@ -20,7 +20,9 @@ from typing import IO
 
 from ..engine.cli import EXIT_DIVERGED, EXIT_INTERRUPTED
 from ..engine.run_record import keep_previous
-from .plan import ENDED, RECORD, Run, read_record
+from ..whole_files import write_whole
+from .plan import ENDED, Run, read_record
+from .results import RECORD
 
 __all__ = ["StudyRunner", "clock"]
 
@@ -180,9 +182,7 @@ def record_outcome(folder: Path, status: int) -> None:
     reason = f"{signalled}exit status {status}: {' '.join(lines)}"
     setup = {SETUP_MARK: True} if not record or status == 2 else {}
     text = json.dumps({**record, "status": "failed", "reason": reason, **setup}, indent=2)
-    temporary = folder / f"{RECORD}.tmp"
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, folder / RECORD)
+    write_whole(folder / RECORD, text + "\n")
 
 
 def drop_intermediate_checkpoints(folder: Path) -> None:
