@@ -15,7 +15,7 @@ from .summary import RowSummary, StudySummary
 
 __all__ = ["study_panels"]
 
-OUR_TITLE = "Ours: AP, mean ± std over seeds"
+OUR_TITLE = "Ours: AP, mean ± std"  # longer, it is cut off beside long labels of rows
 MARKERS = "osD^vP"
 WRAP = 24  # characters of a label on the vertical axis; more would leave the bars no room
 
