@@ -1,0 +1,106 @@
+"""The benchmark's arithmetic and its command line; no test asks how fast anything is."""
+
+import json
+
+import pytest
+import torch
+
+from retina_plugin.benchmark import loss_case
+from retina_plugin.benchmark.cli import main
+from retina_plugin.benchmark.growth import growth_exponent
+from retina_plugin.benchmark.measurement import Settings, compare
+from retina_plugin.benchmark.memory import peak_bytes
+from retina_plugin.benchmark.timing import Spread, paired_ratio, spread, time_in_turn
+
+
+def test_spread_is_median_and_quartiles():
+    assert spread([4.0, 1.0, 2.0, 3.0, 5.0]) == Spread(3.0, 2.0, 4.0)
+    assert spread([7.0]) == Spread(7.0, 7.0, 7.0)
+    with pytest.raises(ValueError, match="at least one sample"):
+        spread([])
+
+
+def test_paired_ratio_pairs_the_rounds():
+    # Both slow down 10-fold in the second round; of the medians' ratio that would leave 2 alone by chance.
+    assert paired_ratio([2.0, 20.0, 2.0], [1.0, 10.0, 1.0]) == Spread(2.0, 2.0, 2.0)
+
+
+def test_time_in_turn_takes_the_variants_in_turn(monkeypatch):
+    monkeypatch.setattr("retina_plugin.benchmark.timing.MIN_SAMPLE_SECONDS", 0.0)
+    order = []
+    samples = time_in_turn({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3, warmup=1)
+    # A warm-up and the call that says how many make a sample, of each; then the rounds.
+    assert "".join(order) == "aabb" + "ab" * 3
+    assert {name: len(times) for name, times in samples.items()} == {"a": 3, "b": 3}
+
+
+def test_time_in_turn_repeats_short_work_within_a_sample(monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr("retina_plugin.benchmark.timing.device_time", lambda: next(clock) * 0.002)
+    calls = []
+    samples = time_in_turn({"a": lambda: calls.append(1)}, rounds=1, warmup=0)
+    # A call seems to take 2 ms, so five make the 10 ms of a sample; then five together seem to take 2 ms.
+    assert (len(calls), samples["a"]) == (6, [pytest.approx(0.0004)])
+
+
+def test_peak_bytes_counts_what_is_alive_together():
+    def work():
+        a = torch.empty(1000)
+        b = a + a
+        del a
+        return b + b
+
+    assert peak_bytes(work) == 8000
+
+
+def test_compare_divides_the_peer_by_ours(monkeypatch):
+    times = {"ours": [1.0, 2.0], "peer": [3.0, 8.0]}
+    monkeypatch.setattr("retina_plugin.benchmark.measurement.time_in_turn", lambda variants, **_: times)
+    measured = compare(
+        "case", "what", {"ours": lambda: None, "peer": lambda: torch.empty(4)}, ours="ours", memory=True,
+        settings=Settings("cpu", True, 2), parameters={"n": 1},
+    )  # fmt: skip
+    assert measured.speedup == {"peer": {"median": 3.5, "q1": 3.25, "q3": 3.75}}
+    assert measured.peak_bytes == {"ours": 0, "peer": 16}
+    assert measured.parameters["n"] == 1
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0, 2.0])
+def test_growth_exponent_is_the_power(power):
+    sizes = [1, 10, 100, 1000]
+    assert growth_exponent(sizes, [3 * size**power for size in sizes]) == pytest.approx(power)
+
+
+def test_growth_exponent_looks_past_a_fixed_cost():
+    sizes = [1, 10, 1000, 10_000]
+    assert growth_exponent(sizes, [100 + size for size in sizes]) == pytest.approx(1, abs=0.05)
+    with pytest.raises(ValueError, match="two sizes"):
+        growth_exponent([1], [1])
+
+
+def test_cli_writes_a_record(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(loss_case, "ANCHORS", 800)
+    monkeypatch.setattr(loss_case, "copy_bandwidth", lambda device: 1e9)
+    assert main(["loss", "--quick", "--rounds", "1", "--output", str(tmp_path / "new")]) == 0
+    record = json.loads((tmp_path / "new" / "loss.json").read_text())
+    (measured,) = record["measurements"]
+    assert record["rounds"] == 1 and record["versions"]["torch"] == torch.__version__
+    assert measured["parameters"]["anchors"] == 100
+    assert set(measured["seconds"]) == {"retina_plugin", "fvcore jit (Detectron2)", "torchvision"}
+    # Rounding of fp32 sums of logs below 10.
+    assert max(measured["equality"].values()) < 1e-5
+    assert measured["limits"] == {"read logits, write gradient": pytest.approx(2 * 100 * 80 * 4 / 1e9)}
+    assert "ours is" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["nonsense"], "unknown case 'nonsense': known are loss"),
+        (["loss", "--rounds", "0"], "--rounds must be >= 1, got 0."),
+        (["loss", "--threads", "0"], "--threads must be >= 1, got 0."),
+    ],
+)
+def test_cli_refuses(arguments, message, capsys):
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
