@@ -97,6 +97,14 @@ def test_run_counts_what_the_model_labels(tmp_path, run_analysis, tiny_cfg, caps
     assert "1.12838 a positive term, 7.538e-07 a negative term" in capsys.readouterr().out
 
 
+def test_picture_writes_a_zero_where_a_bar_would_be(tmp_path, run_analysis):
+    rows = run_analysis(imbalance, pictures=True)["anchors_per_image"]
+    num_zeros = sum(count == 0 for row in rows.values() for count in row.values())
+    assert num_zeros > 0
+    svg = (tmp_path / "out" / "imbalance.svg").read_text()
+    assert svg.count("<!-- 0 -->") == num_zeros
+
+
 def test_prior_loss_and_ohem_of_the_config_are_used(run_analysis):
     # FOCAL_LOSS_ALPHA 0.25 applies to OHEM's cross entropy too: 0.25 and 0.75 times log 2.
     loss = run_analysis(

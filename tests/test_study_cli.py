@@ -34,17 +34,18 @@ def test_dry_run_starts_nothing_and_says_what_it_would(capsys, tmp_path, no_trai
     assert not output.exists()
 
 
-def test_iterations_stand_for_a_fraction(capsys, tmp_path, no_training):
-    arguments = ["run", "prior", "--config-file", "configs/study/small.yaml", "--iterations", "10", "--dry-run"]
-    assert cli.main([*arguments, "--output", str(tmp_path)]) == 0
-    assert "prior_with_fl seed 0, 10 iterations" in capsys.readouterr().out
+@pytest.mark.parametrize("iterations", [10, 400], ids=["shorter", "longer"])
+def test_iterations_stand_for_a_fraction(capsys, tmp_path, no_training, iterations):
+    arguments = ["run", "prior", "--config-file", "configs/study/small.yaml", "--iterations", str(iterations)]
+    assert cli.main([*arguments, "--dry-run", "--output", str(tmp_path)]) == 0
+    assert f"prior_with_fl seed 0, {iterations} iterations" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["run", "nonsense"], "unknown study nonsense"),
-        (["run", "prior", "--fraction", "0"], "--fraction must be in (0, 1], got 0"),
+        (["run", "prior", "--fraction", "0"], "--fraction must be above 0 (and --iterations too), got 0"),
         (["run", "prior", "--seeds", "0;1"], "--seeds must be whole numbers like 0,1,2, got '0;1'"),
         (["run", "prior", "--seeds=-1"], "--seeds must be at least 0"),
         (["run", "prior", "--devices", "99"], "--devices 99: give cpu, or numbers"),

@@ -206,7 +206,12 @@ def _draw(stem: Path, content: dict) -> None:
     rows = content["anchors_per_image"]
     for i, group in enumerate(GROUPS):
         x = [k + (i - 1) * BAR_WIDTH for k in range(len(rows))]
-        left.bar(x, [row[group] for row in rows.values()], BAR_WIDTH, label=group, color=COLORS[i])
+        counts = [row[group] for row in rows.values()]
+        left.bar(x, counts, BAR_WIDTH, label=group, color=COLORS[i])
+        # A log axis has no place for zero: the figure stands where its bar would begin.
+        for place, count in zip(x, counts, strict=True):
+            if not count:
+                left.text(place, 0, "0", color=COLORS[i], ha="center", transform=left.get_xaxis_transform())
     left.set_xticks(range(len(rows)), rows)
     left.set(yscale="log", xlabel="pyramid level", ylabel="anchors per image")
     # Above the bars, which leave no corner free.

@@ -45,6 +45,11 @@ class LossCurve:
 
 # The paper's figure that a file repeats for its own settings.
 FIGURES = {"loss_over_p_t": "Figure 1", "loss_over_x_t": "Figure 5", "gradient_over_x_t": "Figure 6"}
+TITLES = {
+    "loss_over_p_t": "Loss by the probability of the truth",
+    "loss_over_x_t": "Loss by the logit of the truth",
+    "gradient_over_x_t": "Gradient by the logit of the truth",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -165,6 +170,7 @@ def _draw(stem: Path, x: Tensor, columns: dict[str, Tensor], y_range: tuple[floa
         panel.set_ylim(*y_range)
     meaning = {"p_t": "$p_t$, probability of the truth", "x_t": "$x_t$, logit of the truth"}[variable]
     panel.set_xlabel(f"{meaning} (well classified right of the grey line)")
+    panel.set_title(f"{TITLES[stem.name]} (paper, {FIGURES[stem.name]})")
     panel.set_ylabel("loss" if quantity == "loss" else "d loss / d $x_t$")
     panel.legend()
     save_figure(figure, stem)

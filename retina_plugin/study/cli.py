@@ -1,6 +1,7 @@
 """``python -m retina_plugin.study`` (also ``retina study``): the paper's tables as commands."""
 
 import argparse
+import math
 import os
 import shlex
 import sys
@@ -114,8 +115,8 @@ def _fraction(args: argparse.Namespace, studies: dict[str, Study]) -> float:
     else:
         config_file = args.config_file or str(next(iter(studies.values())).base)
         fraction = args.iterations / load_config(config_file, args.opts).SOLVER.MAX_ITER
-    if not 0 < fraction <= 1:
-        raise SetupError(f"--fraction must be in (0, 1], got {fraction:g}: for a longer schedule set SOLVER.MAX_ITER.")
+    if not 0 < fraction < math.inf:
+        raise SetupError(f"--fraction must be above 0 (and --iterations too), got {fraction:g}.")
     return fraction
 
 
@@ -158,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--config-file", default="", help="config that the rows' changes are laid over (each study's own)")
     run.add_argument("--output", type=Path, default=Path("output/study"), help="folder of the runs (%(default)s)")
     run.add_argument("--seeds", default="0", help="like 0,1,2 (%(default)s)")
-    run.add_argument("--fraction", type=float, default=1.0, help="of the schedule's iterations (%(default)s)")
+    run.add_argument("--fraction", type=float, default=1.0, help="of the schedule's iterations, above 1 for more (%(default)s)")
     run.add_argument("--iterations", type=int, help="instead of --fraction: MAX_ITER of the first config")
     run.add_argument("--devices", default="auto", help="cpu, or GPU numbers like 0,1 (all GPUs, else the CPU)")
     run.add_argument("--dry-run", action="store_true", help="show what would run, how long and with how much disk")

@@ -26,7 +26,7 @@ __all__ = ["Run", "StudySettings", "plan_runs", "read_record", "write_manifest"]
 MANIFEST = "study.json"
 # A record's status after which a run is not begun again.
 ENDED = ("finished", "diverged", "failed")
-# Keys whose values count iterations: --fraction shortens them together.
+# Keys whose values count iterations: --fraction scales them together.
 ITERATION_KEYS = ("SOLVER.MAX_ITER", "SOLVER.WARMUP_ITERS", "SOLVER.CHECKPOINT_PERIOD", "TEST.EVAL_PERIOD")
 
 
@@ -35,7 +35,7 @@ class StudySettings:
     """What every run of a study folder has in common.
 
     ``base_config``: the config that the rows' changes are laid over, "" for each study's own base.
-    ``overrides``: KEY VALUE pairs for all of them; ``fraction`` of the schedule's iterations, in (0, 1].
+    ``overrides``: KEY VALUE pairs for all of them; ``fraction`` of the schedule's iterations, > 0.
     """
 
     base_config: str
@@ -89,7 +89,7 @@ def plan_runs(
         for row in study.rows:
             opts = [*_row_opts(row.changes, base, paper_base), *settings.overrides]
             cfg = load_config(config_file, opts)
-            opts += _shortened(cfg, settings.fraction)
+            opts += _rescheduled(cfg, settings.fraction)
             folder = _folder(output / "runs", row.name, _fingerprint(load_config(config_file, opts)))
             per_row[study.name][row.name] = {
                 seed: Run(
@@ -133,7 +133,7 @@ def _row_opts(changes: dict[str, Any], base: CfgNode, paper_base: CfgNode) -> li
     return opts
 
 
-def _shortened(cfg: CfgNode, fraction: float) -> list[str]:
+def _rescheduled(cfg: CfgNode, fraction: float) -> list[str]:
     if fraction == 1:
         return []
     opts = []
