@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..modeling.losses import OHEMLoss, build_classification_loss
 from ..ops.anchor_overlap import grid_sizes
-from ..ops.focal_loss import Elementwise, term_weights
+from ..ops.dense_loss import Elementwise, term_weights
 from .figures import COLORS, make_figure, make_output_folder, save_figure, write_csv, write_json
 from .model_inputs import add_data_arguments, build_mapper, load_analysis_config, map_images, sample_records
 

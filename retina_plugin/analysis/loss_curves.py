@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import ops
 from ..errors import SetupError
-from ..ops.focal_loss import Elementwise
+from ..ops.dense_loss import ValueAndDerivative
 from .figures import COLORS, LINE_STYLES, make_figure, make_output_folder, save_figure, write_csv
 
 __all__ = ["EPILOG", "HELP", "LossCurve", "add_arguments", "choose_curves", "parse_numbers", "run"]
@@ -36,11 +36,17 @@ NUM_POINTS = 501  # steps of 0.02 over the default range; a curve of 5 inches ha
 
 @dataclass(frozen=True)
 class LossCurve:
-    """A loss as a function of x_t, its derivative and what the legend calls it."""
+    """What the legend calls a loss, the loss with its derivative as a function of x_t, and what both are weighed by."""
 
     name: str
-    value: Elementwise
-    derivative: Elementwise
+    value_and_derivative: ValueAndDerivative
+    weight: float
+
+    def value(self, x_t: Tensor) -> Tensor:
+        return self.weight * self.value_and_derivative(x_t)[0]
+
+    def derivative(self, x_t: Tensor) -> Tensor:
+        return self.weight * self.value_and_derivative(x_t)[1]
 
 
 # The paper's figure that a file repeats for its own settings.
@@ -100,21 +106,12 @@ def choose_curves(gammas: list[str], stars: list[str], *, alpha: float | None) -
         raise SetupError(f"--alpha must be in [0, 1], got {alpha:g}.")
     weight = 1.0 if alpha is None else alpha
     curves = [
-        LossCurve(
-            "CE" if gamma == 0 else f"FL gamma={gamma:g}",
-            _weighted(partial(ops.focal, gamma=gamma), weight),
-            _weighted(partial(ops.focal_derivative, gamma=gamma), weight),
-        )
+        LossCurve("CE" if gamma == 0 else f"FL gamma={gamma:g}", partial(ops.focal_and_derivative, gamma=gamma), weight)
         for gamma in parse_numbers("--gamma", gammas)
     ]
     for gamma, beta in map(_parse_star, stars):
-        curves.append(
-            LossCurve(
-                f"FL* gamma={gamma:g} beta={beta:g}",
-                _weighted(partial(ops.focal_star, gamma=gamma, beta=beta), weight),
-                _weighted(partial(ops.focal_star_derivative, gamma=gamma, beta=beta), weight),
-            )
-        )
+        star = partial(ops.focal_star_and_derivative, gamma=gamma, beta=beta)
+        curves.append(LossCurve(f"FL* gamma={gamma:g} beta={beta:g}", star, weight))
     return curves
 
 
@@ -149,10 +146,6 @@ def _parse_star(word: str) -> tuple[float, float]:
             f"--star must be pairs GAMMA,BETA with a finite GAMMA > 0, got {word!r}: write for example 2,1."
         )
     return gamma, beta
-
-
-def _weighted(function: Elementwise, weight: float) -> Elementwise:
-    return lambda x_t: weight * function(x_t)
 
 
 def _draw(stem: Path, x: Tensor, columns: dict[str, Tensor], y_range: tuple[float, float] | None) -> None:

@@ -71,11 +71,13 @@ class ClassificationLoss(nn.Module):
         """The loss at each x_t, elementwise: x_t is the logit of the labelled class, minus the logit of the others."""
         raise NotImplementedError(f"{type(self).__name__} must define value(x_t)")
 
-    def derivative(self, x_t: Tensor) -> Tensor:
-        """d value / d x_t, elementwise."""
+    def value_and_derivative(self, x_t: Tensor) -> tuple[Tensor, Tensor]:
+        """``value`` and d value / d x_t, elementwise, in new tensors: a closed form that shares work is faster."""
         with torch.enable_grad():
             x_t = x_t.detach().requires_grad_()
-            return torch.autograd.grad(self.value(x_t).sum(), x_t)[0]
+            value = self.value(x_t)
+            (derivative,) = torch.autograd.grad(value.sum(), x_t)
+        return value.detach(), derivative
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Sum of the loss: see :func:`retina_plugin.ops.dense_classification_loss`.
@@ -84,7 +86,7 @@ class ClassificationLoss(nn.Module):
             logits: (..., K). labels: (...) in [0, K), K for background, negative for ignored.
         """
         return ops.dense_classification_loss(
-            logits, labels, value=self.value, derivative=self.derivative, alpha=self.alpha
+            logits, labels, value_and_derivative=self.value_and_derivative, alpha=self.alpha
         )
 
     def select_examples(self, labels: Tensor, predictions: DensePredictions) -> Tensor:
@@ -103,8 +105,8 @@ class CrossEntropyLoss(ClassificationLoss):
     def value(self, x_t: Tensor) -> Tensor:
         return ops.cross_entropy(x_t)
 
-    def derivative(self, x_t: Tensor) -> Tensor:
-        return ops.cross_entropy_derivative(x_t)
+    def value_and_derivative(self, x_t: Tensor) -> tuple[Tensor, Tensor]:
+        return ops.cross_entropy_and_derivative(x_t)
 
 
 @CLASSIFICATION_LOSS_REGISTRY.register()
@@ -130,8 +132,8 @@ class FocalLoss(ClassificationLoss):
     def value(self, x_t: Tensor) -> Tensor:
         return ops.focal(x_t, self.gamma)
 
-    def derivative(self, x_t: Tensor) -> Tensor:
-        return ops.focal_derivative(x_t, self.gamma)
+    def value_and_derivative(self, x_t: Tensor) -> tuple[Tensor, Tensor]:
+        return ops.focal_and_derivative(x_t, self.gamma)
 
 
 @CLASSIFICATION_LOSS_REGISTRY.register()
@@ -162,8 +164,8 @@ class FocalLossStar(ClassificationLoss):
     def value(self, x_t: Tensor) -> Tensor:
         return ops.focal_star(x_t, self.gamma, self.beta)
 
-    def derivative(self, x_t: Tensor) -> Tensor:
-        return ops.focal_star_derivative(x_t, self.gamma, self.beta)
+    def value_and_derivative(self, x_t: Tensor) -> tuple[Tensor, Tensor]:
+        return ops.focal_star_and_derivative(x_t, self.gamma, self.beta)
 
 
 @CLASSIFICATION_LOSS_REGISTRY.register()

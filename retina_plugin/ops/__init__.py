@@ -1,16 +1,14 @@
 """The mathematics: tensors and numbers in, tensors out. Nothing here imports Detectron2 or reads a config."""
 
+from .dense_loss import anchor_losses, dense_classification_loss, term_weights
 from .example_mining import select_hard_examples
 from .focal_loss import (
-    anchor_losses,
     cross_entropy,
-    cross_entropy_derivative,
-    dense_classification_loss,
+    cross_entropy_and_derivative,
     focal,
-    focal_derivative,
+    focal_and_derivative,
     focal_star,
-    focal_star_derivative,
-    term_weights,
+    focal_star_and_derivative,
 )
 from .loss_cdf import LossCDF, focal_loss_cdf, negative_terms, positive_terms
 from .octave_sizes import octave_sizes
@@ -19,12 +17,12 @@ __all__ = [
     "LossCDF",
     "anchor_losses",
     "cross_entropy",
-    "cross_entropy_derivative",
+    "cross_entropy_and_derivative",
     "dense_classification_loss",
     "focal",
-    "focal_derivative",
+    "focal_and_derivative",
     "focal_star",
-    "focal_star_derivative",
+    "focal_star_and_derivative",
     "focal_loss_cdf",
     "negative_terms",
     "octave_sizes",

@@ -11,7 +11,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .focal_loss import CHUNK_ELEMENTS, Elementwise, focal
+from .dense_loss import CHUNK_ELEMENTS, Elementwise
+from .focal_loss import focal
 
 __all__ = ["LossCDF", "focal_loss_cdf", "negative_terms", "positive_terms"]
 

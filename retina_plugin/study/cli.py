@@ -159,7 +159,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--config-file", default="", help="config that the rows' changes are laid over (each study's own)")
     run.add_argument("--output", type=Path, default=Path("output/study"), help="folder of the runs (%(default)s)")
     run.add_argument("--seeds", default="0", help="like 0,1,2 (%(default)s)")
-    run.add_argument("--fraction", type=float, default=1.0, help="of the schedule's iterations, above 1 for more (%(default)s)")
+    run.add_argument(
+        "--fraction", type=float, default=1.0, help="of the schedule's iterations, above 1 for more (%(default)s)"
+    )
     run.add_argument("--iterations", type=int, help="instead of --fraction: MAX_ITER of the first config")
     run.add_argument("--devices", default="auto", help="cpu, or GPU numbers like 0,1 (all GPUs, else the CPU)")
     run.add_argument("--dry-run", action="store_true", help="show what would run, how long and with how much disk")
