@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from retina_plugin.benchmark import loss_case
+from retina_plugin.benchmark import labelling_case, loss_case
 from retina_plugin.benchmark.cli import main
 from retina_plugin.benchmark.growth import growth_exponent
 from retina_plugin.benchmark.measurement import Settings, compare
@@ -93,10 +93,19 @@ def test_cli_writes_a_record(tmp_path, monkeypatch, capsys):
     assert "ours is" in capsys.readouterr().out
 
 
+def test_labelling_case_finds_no_difference(tmp_path, monkeypatch):
+    monkeypatch.setattr(labelling_case, "IMAGES", ((64, 64),))
+    monkeypatch.setattr(labelling_case, "SIDES", (8, 32))
+    assert main(["labelling", "--quick", "--rounds", "1", "--output", str(tmp_path)]) == 0
+    (measured,) = json.loads((tmp_path / "labelling.json").read_text())["measurements"]
+    assert measured["parameters"]["anchors"] == 9 * (64 + 16 + 4 + 1 + 1)
+    assert measured["equality"] == {"matched boxes that differ": 0, "labels that differ": 0}
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["nonsense"], "unknown case 'nonsense': known are loss"),
+        (["nonsense"], "unknown case 'nonsense': known are loss, labelling"),
         (["loss", "--rounds", "0"], "--rounds must be >= 1, got 0."),
         (["loss", "--threads", "0"], "--threads must be >= 1, got 0."),
     ],

@@ -16,6 +16,7 @@ EXIT_SETUP, EXIT_INTERRUPTED = 2, 130  # 130: of the shell, for Ctrl-C
 # Case -> module of this package with HELP and measure(settings) -> iterator of measurements.
 CASES = {
     "loss": "loss_case",
+    "labelling": "labelling_case",
 }
 EXAMPLES = """
 Examples:

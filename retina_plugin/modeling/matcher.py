@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 
+import torch
 from detectron2.modeling.matcher import Matcher
 from torch import Tensor
+
+from ..ops.anchor_matching import AnchorTiles, BestOverlaps, best_overlaps
 
 __all__ = ["SafeMatcher"]
 
@@ -38,6 +41,25 @@ class SafeMatcher(Matcher):
             )
         super().__init__(list(thresholds), list(labels), allow_low_quality_matches)
         self.low_quality_min_iou = low_quality_min_iou
+
+    def match_boxes(self, tiles: AnchorTiles, gt_boxes: Tensor) -> tuple[BestOverlaps, Tensor]:
+        """What calling the matcher with the (M, R) matrix of IoU returns, in memory linear in R.
+
+        Args:
+            tiles: the R anchors of an image.
+            gt_boxes: (M, 4) XYXY, same frame; M may be 0.
+
+        Returns:
+            The overlaps, whose ``box`` is Detectron2's ``matches``; and the (R,) int8 ``match_labels``, without boxes
+            the first of the labels.
+        """
+        min_iou = self.low_quality_min_iou if self.allow_low_quality_matches else None
+        overlaps = best_overlaps(tiles, gt_boxes, min_iou=min_iou)
+        match_labels = overlaps.box.new_ones(overlaps.box.shape, dtype=torch.int8)
+        for label, low, high in zip(self.labels, self.thresholds[:-1], self.thresholds[1:], strict=True):
+            match_labels[(overlaps.iou >= low) & (overlaps.iou < high)] = label
+        match_labels[overlaps.best_mask] = 1
+        return overlaps, match_labels
 
     def set_low_quality_matches_(self, match_labels: Tensor, match_quality_matrix: Tensor) -> None:
         """Label the best anchors of each eligible ground-truth box 1, in place.

@@ -8,10 +8,11 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch.retinanet import RetinaNet
-from detectron2.structures import Boxes
+from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
+from ..ops.anchor_matching import AnchorTiles
 from .box_loss import BOX_REG_LOSS_TYPES, box_regression_losses
 from .losses import ClassificationLoss, DensePredictions, build_classification_loss
 from .matcher import SafeMatcher
@@ -86,6 +87,35 @@ class FocalRetinaNet(RetinaNet):
             if all(torch.isfinite(loss) for loss in losses.values()):
                 self._draw_training_image(batched_inputs[:1])
         return losses
+
+    @torch.no_grad()
+    def label_anchors(self, anchors: list[Boxes], gt_instances: list[Instances]) -> tuple[list[Tensor], list[Tensor]]:
+        """Detectron2's labels and matched boxes, without its matrix of the IoU of every box with every anchor.
+
+        Args:
+            anchors: per level (Hi*Wi*A, 4).
+            gt_instances: of N images, with ``gt_boxes`` and ``gt_classes``; without any, all anchors are background.
+
+        Returns:
+            N tensors (R,): [0, K) positive, K background, -1 ignored; and N tensors (R, 4), meaningful where positive.
+        """
+        if not isinstance(self.anchor_matcher, SafeMatcher):
+            return super().label_anchors(anchors, gt_instances)  # another matcher may want the whole matrix
+        all_anchors = Boxes.cat(anchors).tensor
+        tiles = AnchorTiles(all_anchors)
+        gt_labels, matched_gt_boxes = [], []
+        for gt_per_image in gt_instances:
+            if len(gt_per_image) == 0:
+                gt_labels.append(torch.full((len(all_anchors),), self.num_classes, device=all_anchors.device))
+                matched_gt_boxes.append(torch.zeros_like(all_anchors))
+                continue
+            overlaps, match_labels = self.anchor_matcher.match_boxes(tiles, gt_per_image.gt_boxes.tensor)
+            gt_labels_i = gt_per_image.gt_classes[overlaps.box]
+            gt_labels_i[match_labels == 0] = self.num_classes
+            gt_labels_i[match_labels == -1] = -1
+            gt_labels.append(gt_labels_i)
+            matched_gt_boxes.append(gt_per_image.gt_boxes.tensor[overlaps.box])
+        return gt_labels, matched_gt_boxes
 
     def losses(
         self,
