@@ -16,6 +16,7 @@ from .modeling import (
     OHEMLoss,
     SafeMatcher,
     TrainingState,
+    fold_batch_norms,
 )
 
 __version__ = "0.1.0"
@@ -36,5 +37,6 @@ __all__ = [
     "SetupError",
     "TrainingState",
     "add_retina_config",
+    "fold_batch_norms",
     "get_retina_cfg",
 ]

@@ -5,7 +5,14 @@ import json
 import pytest
 import torch
 
-from retina_plugin.benchmark import labelling_case, loss_case
+from retina_plugin.benchmark import (
+    detectors,
+    inference_case,
+    labelling_case,
+    loss_case,
+    postprocess_case,
+    training_step_case,
+)
 from retina_plugin.benchmark.cli import main
 from retina_plugin.benchmark.growth import growth_exponent
 from retina_plugin.benchmark.measurement import Settings, compare
@@ -113,3 +120,22 @@ def test_labelling_case_finds_no_difference(tmp_path, monkeypatch):
 def test_cli_refuses(arguments, message, capsys):
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_detectors_of_the_benchmark_are_equal_and_find_something():
+    ours, theirs = (model.eval() for model in detectors.build_pair(18, "cpu"))
+    image = detectors.random_image(128, 128)  # in units of the largest stride: no anchor in the padding
+    with torch.no_grad():
+        found, expected = (model([image])[0]["instances"] for model in (ours, theirs))
+    assert 0 < len(found) == len(expected)
+    assert torch.equal(found.scores, expected.scores)
+
+
+@pytest.mark.parametrize("case", [inference_case, postprocess_case, training_step_case])
+def test_quick_case_measures_equal_work(monkeypatch, case):
+    monkeypatch.setattr(case, "QUICK_SIZE", 64 if case is training_step_case else (64, 96))
+    if case is inference_case:
+        monkeypatch.setattr(case, "convolution_rate", lambda device: 1e9)
+    (measured,) = case.measure(Settings("cpu", quick=True, rounds=1))
+    assert set(measured.seconds) >= {"retina_plugin", "Detectron2"}
+    assert max(measured.equality.values()) < 1e-3 * max(1, measured.figures.get("loss", 0))

@@ -8,7 +8,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone, build_model
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.meta_arch.retinanet import RetinaNet, RetinaNetHead
-from detectron2.structures import Boxes
+from detectron2.structures import Boxes, ImageList
 from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.testing import assert_close
@@ -137,9 +137,12 @@ def test_training_in_bfloat16_equals_detectron2_and_is_near_fp32(tiny_cfg, batch
         assert_close(grad, their_grads[name], rtol=0, atol=0.02 * their_grads[name].abs().max().item())
 
 
-def test_inference_equals_detectron2(tiny_cfg, batch):
-    tiny_cfg.MODEL.RETINANET.SCORE_THRESH_TEST = 0.02
+@pytest.mark.parametrize("score_thresh, topk", [(0.02, 1000), (0.02, 5), (0.0, 50)])
+def test_inference_equals_detectron2(tiny_cfg, make_batch, score_thresh, topk):
+    tiny_cfg.MODEL.RETINANET.SCORE_THRESH_TEST = score_thresh
+    tiny_cfg.MODEL.RETINANET.TOPK_CANDIDATES_TEST = topk
     theirs, ours = (model.eval() for model in build_pair(tiny_cfg))
+    batch = make_batch((96, 128, 1), (96, 128, 2))  # of one size, in units of FPN's 32: nothing is padded
     batch[0].update(height=192, width=256)  # the output is scaled back
     with torch.no_grad():
         for expected, found in zip(theirs(batch), ours(batch), strict=True):
@@ -149,6 +152,39 @@ def test_inference_equals_detectron2(tiny_cfg, batch):
             assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
             assert torch.equal(found.scores, expected.scores)
             assert torch.equal(found.pred_classes, expected.pred_classes)
+
+
+def test_inference_above_every_score_finds_nothing(tiny_cfg, batch):
+    tiny_cfg.MODEL.RETINANET.SCORE_THRESH_TEST = 1.0
+    assert [len(result["instances"]) for result in build_pair(tiny_cfg)[1].eval()(batch)] == [0, 0, 0]
+
+
+def test_no_detection_comes_from_an_anchor_in_the_padding(tiny_cfg):
+    tiny_cfg.TEST.DETECTIONS_PER_IMAGE = tiny_cfg.MODEL.RETINANET.TOPK_CANDIDATES_TEST = 10_000
+    tiny_cfg.MODEL.RETINANET.NMS_THRESH_TEST = 1.0  # so that every anchor is a detection
+    model = build_pair(tiny_cfg)[1].eval()
+    num_anchors, num_classes = model.anchor_generator.num_anchors[0], model.num_classes
+    images = ImageList(torch.zeros(2, 3, 64, 128), [(64, 128), (40, 72)])
+    features = [torch.zeros(2, 1, -(-64 // stride), -(-128 // stride)) for stride in model.anchor_generator.strides]
+    maps = [feature.shape[2:] for feature in features]
+    logits = [torch.full((2, num_anchors * num_classes, *size), -9.0) for size in maps]
+    for level in logits:
+        level[:, ::num_classes] = 1.0  # class 0
+    deltas = [torch.zeros(2, num_anchors * 4, *size) for size in maps]
+    whole, padded = model.forward_inference(images, features, [logits, deltas])
+    # Centres lie at multiples of the stride: of 64 x 128, 8 x 16 on P3, 4 x 8, 2 x 4, 1 x 2, 1 x 1 on P7; of 40 x 72,
+    # 5 x 9, 3 x 5 (at 0, 16, 32 and 0 ... 64), 2 x 3, 1 x 2, 1 x 1.
+    assert len(whole) == num_anchors * (128 + 32 + 8 + 2 + 1)
+    assert len(padded) == num_anchors * (45 + 15 + 6 + 2 + 1)
+
+
+def test_inference_in_bfloat16_decodes_in_fp32(tiny_cfg, make_batch):
+    tiny_cfg.MODEL.RETINANET.SCORE_THRESH_TEST = 0.02
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        (result,) = build_pair(tiny_cfg)[1].eval()(make_batch((96, 128, 1)))
+    found = result["instances"]
+    assert len(found) > 10
+    assert found.scores.dtype == found.pred_boxes.tensor.dtype == torch.float32
 
 
 def test_inference_of_an_image_alone_and_in_a_batch(tiny_cfg, make_batch):

@@ -17,6 +17,9 @@ EXIT_SETUP, EXIT_INTERRUPTED = 2, 130  # 130: of the shell, for Ctrl-C
 CASES = {
     "loss": "loss_case",
     "labelling": "labelling_case",
+    "training_step": "training_step_case",
+    "inference": "inference_case",
+    "postprocess": "postprocess_case",
 }
 EXAMPLES = """
 Examples:

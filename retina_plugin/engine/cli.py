@@ -23,7 +23,7 @@ from ..checks.data_checks import check_datasets
 from ..config import get_retina_cfg
 from ..data.datasets import fill_num_classes, register_config_datasets
 from ..errors import SetupError, user_message
-from ..modeling import CLASSIFICATION_LOSS_REGISTRY
+from ..modeling import CLASSIFICATION_LOSS_REGISTRY, fold_batch_norms
 from .checkpoint import RetinaCheckpointer, check_weights
 from .config_file import config_difference, load_base_config, load_config
 from .evaluation import InferenceTimer, build_evaluator
@@ -254,6 +254,7 @@ def evaluate(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
         # Not into the folder of the training's own evaluation.
         folder = Path(cfg.OUTPUT_DIR, "inference_eval_only")
         evaluators = [build_evaluator(cfg, name, str(folder / name)) for name in cfg.DATASETS.TEST]
+        model = fold_batch_norms(model)
         with InferenceTimer(model) as timer:
             results = RetinaTrainer.test(cfg, model, evaluators)
         record.update(results=results, inference_ms_per_image=timer.ms_per_image)

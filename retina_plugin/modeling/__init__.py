@@ -1,6 +1,7 @@
 """The detector's parts, registered in Detectron2's registries on import."""
 
 from .anchor_generator import OctaveAnchorGenerator
+from .folding import fold_batch_norms
 from .losses import (
     CLASSIFICATION_LOSS_REGISTRY,
     ClassificationLoss,
@@ -29,4 +30,5 @@ __all__ = [
     "SafeMatcher",
     "TrainingState",
     "build_classification_loss",
+    "fold_batch_norms",
 ]

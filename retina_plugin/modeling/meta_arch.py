@@ -4,11 +4,13 @@ N images, R anchors of an image over all levels, K classes, as in Detectron2's `
 decoding and inference are Detectron2's (paper Sec. 4).
 """
 
+import math
+
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch.retinanet import RetinaNet
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
@@ -153,6 +155,49 @@ class FocalRetinaNet(RetinaNet):
             "loss_cls": self.cls_loss(predictions.logits, labels) / normalizer,
             "loss_box_reg": self._box_losses(predictions, pos_mask).sum() / normalizer,
         }
+
+    def forward_inference(
+        self, images: ImageList, features: list[Tensor], predictions: list[list[Tensor]]
+    ) -> list[Instances]:
+        """Detectron2's detections, without those of anchors whose centre lies in an image's padding.
+
+        Args:
+            images: N images, padded to one size.
+            features: per level (N, C, Hi, Wi).
+            predictions: logits and deltas, each per level (N, A*K, Hi, Wi) and (N, A*4, Hi, Wi).
+
+        Returns:
+            N ``Instances`` with ``pred_boxes``, ``scores`` and ``pred_classes``, in the frame of the resized image.
+        """
+        logits, deltas = self._transpose_dense_predictions(predictions, [self.num_classes, 4])
+        anchors = self.anchor_generator(features)
+        return [
+            self.inference_single_image(anchors, [x[i] for x in logits], [x[i] for x in deltas], image_size)
+            for i, image_size in enumerate(images.image_sizes)
+        ]
+
+    def _decode_per_level_predictions(
+        self, anchors: Boxes, logits: Tensor, deltas: Tensor, score_thresh: float, topk_candidates: int,
+        image_size: tuple[int, int],
+    ) -> Instances:  # fmt: skip
+        """The best candidates of a level, in fp32; as Detectron2's, from logits.
+
+        Args:
+            logits, deltas: (Hi*Wi*A, K) and (Hi*Wi*A, 4).
+            image_size: height and width without padding.
+        """
+        # A sigmoid for the few logits above the threshold's, less a margin for rounding; the score itself decides.
+        bound = math.log(score_thresh / (1 - score_thresh)) - 0.01 if 0 < score_thresh < 1 else -math.inf
+        anchor_idxs, class_idxs = (logits > bound).nonzero(as_tuple=True)
+        scores = logits[anchor_idxs, class_idxs].float().sigmoid()
+        height, width = image_size
+        centers = anchors.get_centers()[anchor_idxs]
+        keep = (scores > score_thresh) & (centers < centers.new_tensor([width, height])).all(dim=1)
+        scores, anchor_idxs, class_idxs = scores[keep], anchor_idxs[keep], class_idxs[keep]
+        scores, best = scores.topk(min(topk_candidates, len(scores)))
+        anchor_idxs = anchor_idxs[best]
+        boxes = self.box2box_transform.apply_deltas(deltas[anchor_idxs].float(), anchors.tensor[anchor_idxs])
+        return Instances(image_size, pred_boxes=Boxes(boxes), scores=scores, pred_classes=class_idxs[best])
 
     def _box_losses(self, predictions: DensePredictions, pos_mask: Tensor) -> Tensor:
         """(P,) losses of the anchors in ``pos_mask`` (N, R)."""

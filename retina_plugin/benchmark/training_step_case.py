@@ -1,0 +1,68 @@
+"""``training_step``: forward, backward and optimiser of R-50, beside Detectron2's as shipped."""
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+
+import torch
+from detectron2.utils.events import EventStorage
+from torch import nn
+
+from .detectors import build_pair, random_image
+from .measurement import Measurement, Settings, compare
+
+__all__ = ["HELP", "measure"]
+
+HELP = "a training step, R-50; batch and boxes an image"
+
+DEPTH, QUICK_DEPTH = 50, 18
+SIZE, QUICK_SIZE = 512, 128
+BATCH, BOXES = 2, 10
+BOX_SWEEP = (1, 10, 100, 1000)
+LEARNING_RATE = 1e-5  # so that random weights neither move nor diverge
+
+
+def measure(settings: Settings) -> Iterator[Measurement]:
+    """Two images of ten boxes; then, unless quick, more boxes."""
+    depth, size = (QUICK_DEPTH, QUICK_SIZE) if settings.quick else (DEPTH, SIZE)
+    ours, theirs = (model.train() for model in build_pair(depth, settings.device))
+    ours = ours.to(memory_format=torch.channels_last)
+    yield _measure(settings, ours, theirs, size, BOXES, sweep="")
+    if not settings.quick:
+        for boxes in BOX_SWEEP:
+            yield _measure(settings, ours, theirs, size, boxes, sweep="boxes")
+
+
+def _measure(
+    settings: Settings, ours: nn.Module, theirs: nn.Module, size: int, boxes: int, *, sweep: str
+) -> Measurement:
+    images = [random_image(size, size, boxes + i) for i in range(BATCH)]
+    work = {"retina_plugin": _step(ours, images), "Detectron2": _step(theirs, images)}
+    if bfloat16_is_fast(settings.device):
+        work["retina_plugin, bf16"] = _step(ours, images, torch.autocast(settings.device, torch.bfloat16))
+    losses = {name: step() for name, step in work.items()}
+    return compare(
+        "training_step", "forward, backward, SGD", work, ours="retina_plugin", settings=settings, warmup=1, memory=True,
+        parameters={"size": size, "batch": BATCH, "boxes": boxes, "sweep": sweep},
+        equality={f"loss, {name}": abs(losses[name] - losses["retina_plugin"]) for name in work},
+        figures={"loss": losses["retina_plugin"]},
+    )  # fmt: skip
+
+
+def bfloat16_is_fast(device: str) -> bool:
+    """Whether the device has instructions for bf16; a processor without them takes minutes for a step in it."""
+    return device == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def _step(model: nn.Module, images: list[dict], context=None) -> Callable[[], float]:
+    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=0.9)  # paper Sec. 4.1
+
+    def step() -> float:
+        with EventStorage():
+            with context or nullcontext():
+                loss = sum(model(images).values())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return loss.item()
+
+    return step
