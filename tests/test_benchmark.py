@@ -139,3 +139,47 @@ def test_quick_case_measures_equal_work(monkeypatch, case):
     (measured,) = case.measure(Settings("cpu", quick=True, rounds=1))
     assert set(measured.seconds) >= {"retina_plugin", "Detectron2"}
     assert max(measured.equality.values()) < 1e-3 * max(1, measured.figures.get("loss", 0))
+
+
+def write_record(folder, **changes):
+    def measured(boxes, sweep, ours, theirs):
+        return {
+            "parameters": {"boxes": boxes, "sweep": sweep, "threads": 2, "device": "cpu"},
+            "seconds": {name: {"median": s, "q1": s, "q3": s} for name, s in (("ours", ours), ("peer", theirs))},
+            "speedup": {"peer": {"median": theirs / ours, "q1": 1, "q3": 1}},
+            "peak_bytes": {"ours": 2**20, "peer": 2**20 * boxes},
+            "equality": {"labels": 0.0}, "limits": {"copying": 0.0005}, "figures": {},
+        }  # fmt: skip
+
+    record = {
+        "case": "labelling", "command": "python -m x", "git": None, "rounds": 9, "hardware": {"cpu": "a processor"},
+        "versions": {"torch": "2", "torchvision": "0", "detectron2": "0.6"},
+        "measurements": [measured(1, "", 0.001, 0.004)] + [measured(n, "boxes", 0.001, 0.001 * n) for n in (10, 100)],
+        **changes,
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "labelling.json").write_text(json.dumps(record))
+
+
+def test_report_says_what_the_records_say(tmp_path, capsys):
+    write_record(tmp_path / "in")
+    (tmp_path / "in" / "discussion.md").write_text("## What it means\n")
+    assert main(["report", "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out" / "performance.md").read_text()
+    assert "| boxes 1 | ours | 1.0 [1.0, 1.0] | 1.0 |  |" in page
+    assert "|  | peer | 4.0 [4.0, 4.0] | 1.0 | 4.00 |" in page
+    assert "*limit: copying* | 0.5 |" in page and "Largest differences: labels 0." in page
+    assert "- ours: time grows as boxes^0.00, memory grows as boxes^0.00" in page
+    assert "- peer: time grows as boxes^1.00, memory grows as boxes^1.00" in page
+    assert page.endswith("## What it means\n")
+    assert (tmp_path / "out" / "images" / "growth_labelling_boxes.png").exists()
+
+
+def test_report_refuses_what_is_no_record(tmp_path, capsys):
+    assert main(["report", "--input", str(tmp_path)]) == 2
+    assert "has no records: run `python -m retina_plugin.benchmark all" in capsys.readouterr().err
+    write_record(tmp_path)
+    half = (tmp_path / "labelling.json").read_text()[:40]
+    (tmp_path / "labelling.json").write_text(half)
+    assert main(["report", "--input", str(tmp_path)]) == 2
+    assert "labelling.json is no whole record of a benchmark" in capsys.readouterr().err

@@ -28,10 +28,10 @@ RANKS = {
     "visualization": 6,
     "engine": 7,
     "analysis": 8,
-    "benchmark": 8,
     "quickstart": 8,
     "study": 8,
-    "__main__": 9,
+    "benchmark": 9,
+    "__main__": 10,
 }
 
 
