@@ -7,7 +7,8 @@ import os
 import pytest
 from PIL import Image
 
-from retina_plugin.analysis.figures import make_figure, make_output_folder, save_figure, write_csv, write_json
+from retina_plugin.analysis.figures import make_figure, make_output_folder, save_figure
+from retina_plugin.analysis.result_files import write_csv, write_json
 from retina_plugin.errors import SetupError
 
 

@@ -28,6 +28,8 @@ if name == "mistake":
     print("error: DATASETS.TRAIN names nothing"); sys.exit(2)
 if name == "crash":
     write(status="failed", reason="boom"); sys.exit(1)
+if name == "interrupted":
+    sys.exit(130)
 if name == "slow":
     time.sleep(30)
 open(os.path.join(folder, "model_0000001.pth"), "w"); open(os.path.join(folder, "model_final.pth"), "w")
@@ -54,6 +56,14 @@ def work(runs, *, retry_failed=False, devices=("cpu",)):
     lines = []
     failures = StudyRunner(runs, list(devices), retry_failed=retry_failed, say=lines.append).run()
     return failures, lines
+
+
+def test_run_that_somebody_interrupts_is_said_and_tried_again(make_runs):
+    runs = make_runs("interrupted", "fine")
+    failures, lines = work(runs)
+    assert failures == 1
+    assert "interrupted seed 0: interrupted; the same command goes on with it" in lines
+    assert not run_is_over(runs[0], retry_failed=False) and run_is_over(runs[1], retry_failed=False)
 
 
 def calls(run) -> int:

@@ -1,12 +1,8 @@
-"""Pictures and tables of an analysis: one look for all of them, written whole or not at all."""
+"""Pictures of an analysis: one look for all of them, written whole or not at all."""
 
-import csv
 import io
-import json
 import os
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -16,7 +12,7 @@ from matplotlib.figure import Figure
 from ..errors import SetupError
 from ..whole_files import write_whole
 
-__all__ = ["COLORS", "LINE_STYLES", "make_figure", "make_output_folder", "save_figure", "write_csv", "write_json"]
+__all__ = ["COLORS", "LINE_STYLES", "make_figure", "make_output_folder", "save_figure"]
 
 # Okabe and Ito's palette, told apart with any colour vision; its yellow, too light for a line on white, is left out.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -74,17 +70,3 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
             figure.savefig(content, **options)
             write_whole(path, content.getvalue())
     return paths
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table; numbers keep 9 digits, which is more than float32 has."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows([f"{cell:.9g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
-    write_whole(path, text.getvalue())
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Write JSON that any reader takes: NaN is refused."""
-    write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -19,8 +19,9 @@ from torch import Tensor
 from ..modeling.losses import OHEMLoss, build_classification_loss
 from ..ops.anchor_overlap import grid_sizes
 from ..ops.dense_loss import Elementwise, term_weights
-from .figures import COLORS, make_figure, make_output_folder, save_figure, write_csv, write_json
+from .figures import COLORS, make_figure, make_output_folder, save_figure
 from .model_inputs import add_data_arguments, build_mapper, load_analysis_config, map_images, sample_records
+from .result_files import write_csv, write_json
 
 __all__ = ["EPILOG", "HELP", "InitialLoss", "add_arguments", "count_labels", "initial_loss", "run"]
 

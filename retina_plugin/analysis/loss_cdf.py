@@ -19,7 +19,7 @@ from ..engine.config_file import config_difference, load_base_config
 from ..engine.hooks import HARDEST_NEGATIVES, HARDEST_POSITIVES
 from ..errors import SetupError
 from ..ops import LossCDF
-from .figures import COLORS, LINE_STYLES, make_figure, make_output_folder, save_figure, write_csv, write_json
+from .figures import COLORS, LINE_STYLES, make_figure, make_output_folder, save_figure
 from .loss_curves import parse_numbers
 from .model_inputs import (
     add_data_arguments,
@@ -29,6 +29,7 @@ from .model_inputs import (
     map_images,
     sample_records,
 )
+from .result_files import write_csv, write_json
 
 __all__ = ["EPILOG", "HELP", "LossSpread", "add_arguments", "measure_spread", "predict_logits", "run"]
 

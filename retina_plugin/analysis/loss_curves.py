@@ -12,7 +12,8 @@ from torch import Tensor
 from .. import ops
 from ..errors import SetupError
 from ..ops.dense_loss import ValueAndDerivative
-from .figures import COLORS, LINE_STYLES, make_figure, make_output_folder, save_figure, write_csv
+from .figures import COLORS, LINE_STYLES, make_figure, make_output_folder, save_figure
+from .result_files import write_csv
 
 __all__ = ["EPILOG", "HELP", "LossCurve", "add_arguments", "choose_curves", "parse_numbers", "run"]
 

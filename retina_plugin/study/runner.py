@@ -127,7 +127,11 @@ class StudyRunner:
             status = child.wait()
             with self._guard:
                 self._children.remove(child)
-        if self._stopping.is_set() or status in (EXIT_INTERRUPTED, -signal.SIGINT):
+        if self._stopping.is_set():
+            return
+        if status in (EXIT_INTERRUPTED, -signal.SIGINT):  # by somebody else: no result, and no failure of the run
+            self._count(None, failed=True)
+            self._say(f"{run.name} seed {run.seed}: interrupted; the same command goes on with it")
             return
         record_outcome(run.folder, status)
         if run.status == "finished":
