@@ -17,6 +17,7 @@ EXIT_SETUP, EXIT_INTERRUPTED = 2, 130  # 130: of the shell, for Ctrl-C
 CASES = {
     "loss": "loss_case",
     "labelling": "labelling_case",
+    "evaluation": "evaluation_case",
 }
 EXAMPLES = """
 Examples:
