@@ -1,12 +1,14 @@
 """The benchmark's arithmetic and its command line; no test asks how fast anything is."""
 
 import json
+import math
 
 import pytest
 import torch
 
 from retina_plugin.benchmark import (
     detectors,
+    evaluation_case,
     inference_case,
     labelling_case,
     loss_case,
@@ -109,10 +111,25 @@ def test_labelling_case_finds_no_difference(tmp_path, monkeypatch):
     assert measured["equality"] == {"matched boxes that differ": 0, "labels that differ": 0}
 
 
+def test_evaluation_case_finds_no_difference(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation_case, "QUICK_IMAGES", 5)
+    monkeypatch.setattr(evaluation_case, "CLASSES", 3)
+    assert main(["evaluation", "--quick", "--output", str(tmp_path)]) == 0
+    (measured,) = json.loads((tmp_path / "evaluation.json").read_text())["measurements"]
+    assert measured["parameters"]["images"] == 5 and measured["parameters"]["detections"] == 500
+    assert measured["figures"]["scored by"].startswith("hotcoco ") and measured["figures"]["AP"] > 1
+    assert len(measured["equality"]) == 4 and max(measured["equality"].values()) <= 1e-6
+
+
+def test_evaluation_case_sees_a_difference():
+    assert evaluation_case._largest([1.0, 2.5, math.nan], [1.0, 2.0, math.nan]) == 0.5
+    assert evaluation_case._largest([1.0, math.nan], [1.0, 2.0]) == math.inf
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["nonsense"], "unknown case 'nonsense': known are loss, labelling"),
+        (["nonsense"], "unknown case 'nonsense': known are loss, labelling, training_step"),
         (["loss", "--rounds", "0"], "--rounds must be >= 1, got 0."),
         (["loss", "--threads", "0"], "--threads must be >= 1, got 0."),
     ],

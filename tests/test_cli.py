@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -79,6 +80,7 @@ def test_run_record_says_what_was_run(trained):
     assert record["data"]["sets"]["custom_train"]["images"] == 10
     assert record["difference_from_base"]["SOLVER.MAX_ITER"] == ITERATIONS
     assert record["results"]["bbox"].keys() >= {"AP", "AP50", "AP75", "APs", "APm", "APl"}
+    assert record["evaluator"] == {"custom_val": f"hotcoco {version('hotcoco')}"}
     assert record["losses"].keys() == {"loss_cls", "loss_box_reg", "total_loss"}
     assert record["versions"]["torch"] == torch.__version__
     assert record["wall_seconds"] > 0 and record["peak_memory_mb"]["process"] > 100
@@ -168,6 +170,7 @@ def test_eval_only_scores_the_checkpoint(arguments, trained, tmp_path):
     assert cli.main(["--eval-only", *arguments, "OUTPUT_DIR", str(tmp_path), "MODEL.WEIGHTS", weights]) == 0
     record = record_of(tmp_path, "eval_record.json")
     assert record["results"] == record_of(trained)["results"]
+    assert record["evaluator"] == record_of(trained)["evaluator"]
     assert record["weights_loaded"].startswith("100.0 % of the model")
 
 

@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
 
 from retina_plugin import SetupError
-from retina_plugin.engine.evaluation import build_evaluator
+from retina_plugin.engine.evaluation import build_evaluator, scoring_package
 from retina_plugin.engine.predictions import read_coco_results
 from retina_plugin.engine.run_record import RunRecord, keep_previous
 
@@ -75,3 +75,8 @@ def test_read_coco_results_maps_ids_and_sorts(tmp_path, evaluated_set):
     assert first.pred_classes.tolist() == [1, 0] and first.scores.tolist() == [0.5, 0.25]
     torch.testing.assert_close(first.pred_boxes.tensor[1], torch.tensor([1.0, 2, 11, 22]))
     assert len(second) == 0 and second.image_size == (8, 8)
+
+
+def test_scoring_package_is_the_class_where_no_package_is_named():
+    evaluator = PascalVOCDetectionEvaluator.__new__(PascalVOCDetectionEvaluator)  # without its files
+    assert scoring_package(evaluator) == "PascalVOCDetectionEvaluator"

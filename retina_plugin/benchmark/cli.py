@@ -20,6 +20,7 @@ CASES = {
     "training_step": "training_step_case",
     "inference": "inference_case",
     "postprocess": "postprocess_case",
+    "evaluation": "evaluation_case",
 }
 EXAMPLES = """
 Examples:

@@ -228,6 +228,7 @@ def train(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
                 images_per_batch=trainer.cfg.SOLVER.IMS_PER_BATCH,
                 losses=trainer.last_losses,
                 results=trainer.last_results,
+                evaluator=trainer.scored_by,
                 inference_ms_per_image=timer.ms_per_image,
             )
     return trainer.last_results or {}
@@ -257,7 +258,11 @@ def evaluate(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
         model = fold_batch_norms(model)
         with InferenceTimer(model) as timer:
             results = RetinaTrainer.test(cfg, model, evaluators)
-        record.update(results=results, inference_ms_per_image=timer.ms_per_image)
+        record.update(
+            results=results,
+            evaluator=RetinaTrainer.scored_by,
+            inference_ms_per_image=timer.ms_per_image,
+        )
     if comm.is_main_process():
         verify_results(cfg, results)
     return results

@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, LVISEvaluator, PascalVOCDetectionEvaluator
+from detectron2.evaluation import DatasetEvaluator, LVISEvaluator, PascalVOCDetectionEvaluator
 from detectron2.utils import comm
 
 from ..errors import SetupError
+from .coco_scoring import BoxEvaluator
 
-__all__ = ["InferenceTimer", "build_evaluator", "device_time"]
+__all__ = ["InferenceTimer", "build_evaluator", "device_time", "scoring_package"]
 
 # COCO's evaluator scores at most this many detections of an image unless told otherwise.
 COCO_MAX_DETECTIONS = 100
@@ -26,9 +27,8 @@ def _coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
             Path(output_dir, f"{dataset_name}_coco_format.json").unlink(missing_ok=True)
         comm.synchronize()
     limit = cfg.TEST.DETECTIONS_PER_IMAGE
-    return COCOEvaluator(
+    return BoxEvaluator(
         dataset_name,
-        tasks=("bbox",),
         output_dir=output_dir,
         # Detectron2 leaves the official evaluator for any other limit, so it is named only where it is another.
         max_dets_per_image=None if limit == COCO_MAX_DETECTIONS else limit,
@@ -59,6 +59,11 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str) -> Dataset
         raise SetupError(f"data set {dataset_name}: evaluator_type must be one of {known}, got {kind!r}")
     os.makedirs(output_dir, exist_ok=True)
     return EVALUATORS[kind](cfg, dataset_name, output_dir)
+
+
+def scoring_package(evaluator: DatasetEvaluator) -> str:
+    """What computes the metrics, for the record of a run: package and version, else the evaluator's class."""
+    return getattr(evaluator, "package", type(evaluator).__name__)
 
 
 class InferenceTimer:

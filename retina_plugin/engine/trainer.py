@@ -16,7 +16,7 @@ from ..data.mapper import RetinaDatasetMapper
 from ..data.train_order import TrainOrder, build_train_order
 from ..modeling import TrainingState
 from .checkpoint import RetinaCheckpointer
-from .evaluation import build_evaluator
+from .evaluation import build_evaluator, scoring_package
 from .hooks import LossShareHook
 
 __all__ = ["RetinaTrainer"]
@@ -32,6 +32,12 @@ class RetinaTrainer(DefaultTrainer):
     ``RetinaCheckpointer``); an unreadable image is named; a loss that is not finite stops the run before the step
     that would spoil the weights, naming its parts and images.
     """
+
+    scored_by: dict[str, str] = {}  # data set -> package that scored it, in the last evaluation of this process
+
+    def __init__(self, cfg: CfgNode):
+        type(self).scored_by = {}
+        super().__init__(cfg)
 
     def build_hooks(self) -> list[HookBase | None]:
         # DefaultTrainer makes its checkpointer just before it asks for the hooks that hold it.
@@ -94,6 +100,21 @@ class RetinaTrainer(DefaultTrainer):
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         return build_evaluator(cfg, dataset_name, os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name))
+
+    @classmethod
+    def test(
+        cls, cfg: CfgNode, model: torch.nn.Module, evaluators: DatasetEvaluator | list[DatasetEvaluator] | None = None
+    ) -> dict:
+        """As Detectron2's, noting what scored each data set."""
+        names = cfg.DATASETS.TEST
+        if evaluators is None:
+            evaluators = [cls.build_evaluator(cfg, name) for name in names]
+        elif isinstance(evaluators, DatasetEvaluator):
+            evaluators = [evaluators]
+        results = super().test(cfg, model, evaluators)
+        # Only now: an evaluator may have had to turn to another package.
+        cls.scored_by = {name: scoring_package(one) for name, one in zip(names, evaluators, strict=True)}
+        return results
 
     @property
     def last_results(self) -> dict | None:

@@ -1,0 +1,111 @@
+"""COCO's metrics of boxes (paper Sec. 5), by hotcoco where it is installed: the numbers of pycocotools, sooner."""
+
+import logging
+import warnings
+from importlib.metadata import version
+from types import ModuleType
+from unittest.mock import patch
+
+from detectron2.evaluation import COCOEvaluator, coco_evaluation
+from packaging.version import Version
+
+__all__ = ["BoxEvaluator"]
+
+logger = logging.getLogger(__name__)
+
+# The oldest release held against pycocotools here; of 0.5.0 its own tracker (issue 5) names silently wrong numbers.
+OLDEST = Version("1.3.0")
+# What the metrics of boxes read. The rest (licences, polygons) is left out: hotcoco refuses some of what people write.
+READ = {"images": ("id",), "annotations": ("id", "image_id", "category_id", "bbox", "area", "iscrowd")}
+
+
+class BoxEvaluator(COCOEvaluator):
+    """Detectron2's evaluator of boxes, its scoring handed to hotcoco.
+
+    pycocotools scores instead where hotcoco is missing or older than ``OLDEST``, or refuses the annotations (ids that
+    are no numbers) or the predictions (a score that is NaN), or would give other numbers (see ``_read``).
+    """
+
+    def __init__(self, dataset_name: str, *, output_dir: str | None, max_dets_per_image: int | None):
+        """As Detectron2's; ``max_dets_per_image`` None is COCO's 100."""
+        hotcoco = _hotcoco()
+        super().__init__(
+            dataset_name,
+            tasks=("bbox",),
+            output_dir=output_dir,
+            max_dets_per_image=max_dets_per_image,
+            # False keeps Detectron2 from saying that it falls back to pycocotools.
+            use_fast_impl=hotcoco is None,
+        )
+        self._hotcoco = hotcoco
+        self._ground_truth = _read(hotcoco, self._coco_api.dataset) if hotcoco and self._do_evaluation else None
+        self._use_fast_impl |= self._ground_truth is not None  # for Detectron2's log line
+
+    @property
+    def package(self) -> str:
+        """Name and version of the package that scores."""
+        name = "pycocotools" if self._ground_truth is None else "hotcoco"
+        return f"{name} {version(name)}"
+
+    def _eval_predictions(self, predictions: list[dict], img_ids: list[int] | None = None) -> None:
+        if self._ground_truth is None:
+            super()._eval_predictions(predictions, img_ids=img_ids)
+            return
+        # Detectron2 offers no other place: the name of its evaluator's class differs between v0.6 and main.
+        with patch.object(coco_evaluation, "_evaluate_predictions_on_coco", self._score):
+            super()._eval_predictions(predictions, img_ids=img_ids)
+
+    def _score(self, coco_gt, coco_results: list[dict], iou_type: str, **options):
+        """In place of Detectron2's ``_evaluate_predictions_on_coco``: an evaluation that has been summarized."""
+        try:
+            detections = self._ground_truth.loadRes(coco_results)
+        except ValueError as error:
+            logger.warning("hotcoco refuses the predictions (%s): pycocotools scores them", error)
+            self._ground_truth = None
+            return _PYCOCOTOOLS(coco_gt, coco_results, iou_type, **options)
+        evaluation = self._hotcoco.COCOeval(self._ground_truth, detections, iou_type)
+        # Sorted, as pycocotools does by itself: a limit below 10 comes as [1, 10, limit].
+        evaluation.params.maxDets = sorted(options["max_dets_per_image"])
+        if options.get("img_ids") is not None:
+            evaluation.params.imgIds = options["img_ids"]
+        evaluation.evaluate()
+        evaluation.accumulate()
+        with warnings.catch_warnings():
+            # That other limits than 1, 10 and 100 are not COCO's: the user set one.
+            warnings.filterwarnings("ignore", message="hotcoco: max_dets differ", category=UserWarning)
+            evaluation.summarize()
+        return evaluation
+
+
+_PYCOCOTOOLS = coco_evaluation._evaluate_predictions_on_coco
+
+
+def _hotcoco() -> ModuleType | None:
+    """The package, where it is installed and not older than ``OLDEST``."""
+    try:
+        import hotcoco
+    except ImportError:
+        return None
+    return hotcoco if Version(hotcoco.__version__) >= OLDEST else None
+
+
+def _read(hotcoco: ModuleType, dataset: dict):
+    """hotcoco's ground truth of COCO JSON; None where the two packages could differ.
+
+    Args:
+        dataset: content of the file, with "images", "annotations" and "categories".
+    """
+    try:
+        content = {part: [{key: entry[key] for key in keys} for entry in dataset[part]] for part, keys in READ.items()}
+        content["categories"] = [{"id": entry["id"], "name": str(entry["id"])} for entry in dataset["categories"]]
+        if any(entry["id"] == 0 for entry in content["annotations"]):
+            # Its 0 stands for "not found": it scores a detection of that box as a false one, and hotcoco does not.
+            raise ValueError("pycocotools never counts the annotation with id 0 as found; number them from 1")
+        ground_truth = hotcoco.COCO(content)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        logger.warning("hotcoco cannot read the annotations (%r): pycocotools scores", error)
+        return None
+    if ground_truth.load_warnings:  # an id given twice: hotcoco and pycocotools read that differently
+        logger.warning("%s pycocotools scores", " ".join(ground_truth.load_warnings))
+        return None
+    return ground_truth
