@@ -97,6 +97,11 @@ def test_run_counts_what_the_model_labels(tmp_path, run_analysis, tiny_cfg, caps
     assert "1.12838 a positive term, 7.538e-07 a negative term" in capsys.readouterr().out
 
 
+def test_counting_asks_for_no_gpu(run_analysis, caplog):
+    run_analysis(imbalance, "MODEL.DEVICE", "cuda")
+    assert "MODEL.DEVICE" not in caplog.text
+
+
 def test_picture_writes_a_zero_where_a_bar_would_be(tmp_path, run_analysis):
     rows = run_analysis(imbalance, pictures=True)["anchors_per_image"]
     num_zeros = sum(count == 0 for row in rows.values() for count in row.values())

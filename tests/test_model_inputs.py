@@ -21,7 +21,7 @@ def load(config_file, monkeypatch):
     def load_config(*words):
         parser = argparse.ArgumentParser()
         model_inputs.add_data_arguments(parser, split="test", max_images=0, output="")
-        return load_analysis_config(parser.parse_args(["--config-file", str(config_file), *words]))
+        return load_analysis_config(parser.parse_args(["--config-file", str(config_file), *words]), runs_network=True)
 
     return load_config
 

@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         SetupError: in the arguments, the config or the data.
     """
-    cfg, names = load_analysis_config(args)
+    cfg, names = load_analysis_config(args, runs_network=False)
     filter_empty = args.split == "train" and cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
     records = sample_records(names, max_images=args.max_images, seed=args.seed, filter_empty=filter_empty)
     folder = make_output_folder(args.output)
@@ -127,10 +127,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _count(cfg: CfgNode, records: list[dict], resize: str, seed: int) -> tuple[Tensor, list[int]]:
     """(L, 3) int64 anchors of each level and group over all images, and the strides of the levels."""
-    cpu_cfg = cfg.clone()
-    cpu_cfg.defrost()
-    cpu_cfg.MODEL.DEVICE = "cpu"  # for counting alone
-    model = build_model(cpu_cfg)
+    model = build_model(cfg)
     strides = list(model.anchor_generator.strides)
     counts = torch.zeros(len(strides), len(GROUPS), dtype=torch.int64)
     seed_all_rng(seed)

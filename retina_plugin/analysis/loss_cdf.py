@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> None:
     gammas = parse_numbers("--gamma", args.gamma)
     if args.weights:
         args.opts = [*args.opts, "MODEL.WEIGHTS", args.weights]
-    cfg, names = load_analysis_config(args)
+    cfg, names = load_analysis_config(args, runs_network=True)
     records = sample_records(names, max_images=args.max_images, seed=args.seed, filter_empty=False)
     folder = make_output_folder(args.output)
     model, report = load_trained_model(cfg)

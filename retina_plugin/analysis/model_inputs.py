@@ -62,8 +62,10 @@ def check_max_images(max_images: int) -> None:
         raise SetupError(f"--max-images must be >= 0, got {max_images}: 0 takes all.")
 
 
-def load_analysis_config(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
+def load_analysis_config(args: argparse.Namespace, *, runs_network: bool) -> tuple[CfgNode, list[str]]:
     """The frozen config of an analysis of one split, and the names of the split's data sets.
+
+    Without ``runs_network`` the device is the CPU, whatever the config says and without a word.
 
     Raises:
         SetupError: in the arguments, the config or the data sets.
@@ -72,6 +74,8 @@ def load_analysis_config(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     setup_logger(name="retina_plugin")
     cfg = load_config(args.config_file, args.opts)
     register_config_datasets(cfg)
+    if not runs_network:
+        cfg.MODEL.DEVICE = "cpu"
     pick_device(cfg)
     fill_num_classes(cfg)
     # The other split may be missing here.
