@@ -94,7 +94,7 @@ def test_focal_loss_well_classified_is_100_times_below_ce():
 def test_focal_loss_steepest_gradient_is_beyond_one():
     # Fig. 6: dFL/dx_t of gamma = 2 has its extreme, -1.1290, at x_t = -2.790.
     x = torch.linspace(-6, 2, 8001, dtype=torch.float64)
-    grad = ops.focal_and_derivative(x, 2.0)[1]
+    grad = -ops.background_focal(-x, 2.0)[1]
     assert_close(grad.min(), _double(-1.1290), rtol=0, atol=5e-5)
     assert_close(x[grad.argmin()], _double(-2.790), rtol=0, atol=2e-3)
 
@@ -120,20 +120,20 @@ def test_focal_loss_initial_sum_with_and_without_prior(num_pos):
 def test_focal_derivative_equals_autograd(gamma):
     x = torch.linspace(-12, 12, 97, dtype=torch.float64, requires_grad=True)
     (autograd,) = torch.autograd.grad(ops.focal(x, gamma).sum(), x)
-    assert_close(ops.focal_and_derivative(x.detach(), gamma)[1], autograd, rtol=1e-12, atol=1e-14)
+    assert_close(-ops.background_focal(-x.detach(), gamma)[1], autograd, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("gamma, beta", [(2.0, 1.0), (4.0, 0.0), (0.5, -3.0)])
 def test_focal_star_derivative_equals_autograd(gamma, beta):
     x = torch.linspace(-12, 12, 97, dtype=torch.float64, requires_grad=True)
     (autograd,) = torch.autograd.grad(ops.focal_star(x, gamma, beta).sum(), x)
-    assert_close(ops.focal_star_and_derivative(x.detach(), gamma, beta)[1], autograd, rtol=1e-12, atol=1e-14)
+    assert_close(-ops.background_focal_star(-x.detach(), gamma, beta)[1], autograd, rtol=1e-12, atol=1e-14)
 
 
 def test_cross_entropy_derivative_equals_autograd():
     x = torch.linspace(-12, 12, 97, dtype=torch.float64, requires_grad=True)
     (autograd,) = torch.autograd.grad(ops.cross_entropy(x).sum(), x)
-    assert_close(ops.cross_entropy_and_derivative(x.detach())[1], autograd, rtol=1e-12, atol=1e-14)
+    assert_close(-ops.background_focal(-x.detach(), 0.0)[1], autograd, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("alpha", [None, 0.25])
@@ -230,9 +230,23 @@ def test_default_derivative_equals_closed_form():
     )
     with torch.no_grad():  # no graph is asked for, and none is needed
         assert_close(PlainFocalLoss(alpha=0.25)(logits, labels), LOSSES["alphaFL"](logits, labels))
-    x_t = torch.linspace(-3, 3, 7)
-    assert_close(PlainFocalLoss(alpha=None).value_and_derivative(x_t), LOSSES["FL"].value_and_derivative(x_t))
-    assert not x_t.requires_grad
+    x = torch.linspace(-3, 3, 7)
+    assert_close(PlainFocalLoss(alpha=None).background_loss(x), LOSSES["FL"].background_loss(x))
+    assert not x.requires_grad
+
+
+def test_new_value_in_a_subclass_leaves_the_inherited_derivative_behind():
+    class Doubled(FocalLoss):
+        def value(self, x_t):
+            return 2 * super().value(x_t)
+
+    class Renamed(FocalLoss):
+        pass
+
+    logits, labels = random_case()
+    value, grad = value_and_grad(LOSSES["alphaFL"], logits, labels)
+    assert_close(value_and_grad(Doubled(gamma=2.0, alpha=0.25), logits, labels), (2 * value, 2 * grad))
+    assert Renamed.background_loss is FocalLoss.background_loss  # which stays the fast one
 
 
 def test_loss_without_value_is_refused():
@@ -365,7 +379,8 @@ def test_focal_loss_large_sums_keep_fp32_precision():
     # 2^24 + 1 is the first integer that an fp32 sum of ones cannot reach.
     logits = torch.zeros(2**19, 33)
     value = CrossEntropyLoss(alpha=None)(logits, torch.full((2**19,), 33))
-    assert_close(value.item(), 2**19 * 33 * math.log(2), rtol=1e-7, atol=0)
+    # Equal terms all round alike in the fp32 sum of a chunk: a few times 6e-8. One after the other they would be 0.02 off.
+    assert_close(value.item(), 2**19 * 33 * math.log(2), rtol=5e-7, atol=0)
 
 
 @pytest.mark.parametrize("labels", [[], [-1, -1, -1]], ids=["no anchors", "all ignored"])
