@@ -204,6 +204,32 @@ def test_focal_loss_backward_scales_and_repeats():
         assert_close(torch.autograd.grad(loss, logits, retain_graph=True)[0], 3 * grad, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_focal_loss_over_a_divisor(dtype):
+    logits, labels = random_case(dtype=dtype)
+    divisor = torch.tensor(7.0)
+    value, grad = value_and_grad(LOSSES["alphaFL"], logits, labels)
+    divided, divided_grad = value_and_grad(lambda *case: 3 * LOSSES["alphaFL"](*case, divisor), logits, labels)
+    assert_close(divided, 3 * value / 7)
+    # A gradient of up to 1 is rounded when it is divided and when it is scaled: 2^-8 in bf16.
+    assert_close(divided_grad.double(), 3 * grad.double() / 7, rtol=2.1 * torch.finfo(dtype).eps, atol=1e-7)
+
+
+def test_background_losses_equal_the_formulas_at_any_size_and_scale():
+    # Numbers of elements around the registers' sizes, logits from 1e-3 to 1e4, gammas with and without a special power.
+    for case in range(60):
+        x = torch.randn(1 + case * 7 % 41, dtype=torch.float64) * 10.0 ** (case % 8 - 3)
+        gamma = (0.0, 0.3, 0.5, 1.0, 2.0, 3.7)[case % 6]
+        held = x.float()
+        value, slope = ops.background_focal(held, gamma)
+        exact = held.double().requires_grad_()
+        expected = ops.focal(-exact, gamma)
+        (expected_slope,) = torch.autograd.grad(expected.sum(), exact)
+        # fp32 of e^x carries up to |x| <= 88 ulp of 6e-8, times 1 + gamma.
+        assert_close(value.double(), expected.detach(), rtol=2.5e-5, atol=1e-37)
+        assert_close(slope.double(), expected_slope, rtol=2.5e-5, atol=1e-37)
+
+
 def test_focal_loss_refuses_a_second_derivative():
     logits, labels = random_case()
     loss = LOSSES["FL"](logits.requires_grad_(), labels) ** 2
@@ -379,7 +405,7 @@ def test_focal_loss_large_sums_keep_fp32_precision():
     # 2^24 + 1 is the first integer that an fp32 sum of ones cannot reach.
     logits = torch.zeros(2**19, 33)
     value = CrossEntropyLoss(alpha=None)(logits, torch.full((2**19,), 33))
-    # Equal terms all round alike in the fp32 sum of a chunk: a few times 6e-8. One after the other they would be 0.02 off.
+    # Equal terms all round alike in the fp32 sum of a chunk: a few times 6e-8. One by one they would be 0.02 off.
     assert_close(value.item(), 2**19 * 33 * math.log(2), rtol=5e-7, atol=0)
 
 

@@ -53,9 +53,11 @@ class ClassificationLoss(nn.Module):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        # A new value makes an inherited closed form that of another loss.
+        # A new value, or closed form, makes those that are inherited the ones of another loss.
         if "value" in vars(cls) and "background_loss" not in vars(cls):
             cls.background_loss = ClassificationLoss.background_loss
+        if {"value", "background_loss"} & vars(cls).keys() and "kernel" not in vars(cls):
+            cls.kernel = ClassificationLoss.kernel
 
     @configurable
     def __init__(self, *, alpha: float | None):
@@ -88,13 +90,20 @@ class ClassificationLoss(nn.Module):
             (derivative,) = torch.autograd.grad(value.sum(), logits)
         return value.detach(), derivative
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Sum of the loss: see :func:`retina_plugin.ops.dense_classification_loss`.
+    def kernel(self) -> dict | None:
+        """What makes ``ops.focal_loss_triton.sum_and_gradient`` this loss; None, the default, where nothing does."""
+        return None
+
+    def forward(self, logits: Tensor, labels: Tensor, divisor: Tensor | None = None) -> Tensor:
+        """Sum of the loss over ``divisor``: see :func:`retina_plugin.ops.dense_classification_loss`.
 
         Args:
-            logits: (..., K). labels: (...) in [0, K), K for background, negative for ignored.
+            logits: (..., K). labels: (...) in [0, K), K for background, negative for ignored. divisor: 0-dim or None.
         """
-        return ops.dense_classification_loss(logits, labels, background_loss=self.background_loss, alpha=self.alpha)
+        return ops.dense_classification_loss(
+            logits, labels, background_loss=self.background_loss, alpha=self.alpha, divisor=divisor,
+            kernel=self.kernel(),
+        )  # fmt: skip
 
     def select_examples(self, labels: Tensor, predictions: DensePredictions) -> Tensor:
         """Labels (N, R) with -1 for the anchors that neither loss shall see. Default: all stay."""
@@ -114,6 +123,9 @@ class CrossEntropyLoss(ClassificationLoss):
 
     def background_loss(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         return ops.background_focal(logits, 0.0)
+
+    def kernel(self) -> dict:
+        return {"gamma": 0.0}
 
 
 @CLASSIFICATION_LOSS_REGISTRY.register()
@@ -141,6 +153,9 @@ class FocalLoss(ClassificationLoss):
 
     def background_loss(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         return ops.background_focal(logits, self.gamma)
+
+    def kernel(self) -> dict:
+        return {"gamma": self.gamma}
 
 
 @CLASSIFICATION_LOSS_REGISTRY.register()
@@ -173,6 +188,9 @@ class FocalLossStar(ClassificationLoss):
 
     def background_loss(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         return ops.background_focal_star(logits, self.gamma, self.beta)
+
+    def kernel(self) -> dict:
+        return {"gamma": 0.0, "star": (self.gamma, self.beta)}
 
 
 @CLASSIFICATION_LOSS_REGISTRY.register()

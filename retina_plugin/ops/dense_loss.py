@@ -4,7 +4,10 @@ Shapes: logits (..., K), labels (...), K foreground classes. A label in [0, K) i
 background, anything negative is ignored. Each of the K outputs of an anchor is one binary term (paper Sec. 4).
 """
 
-from collections.abc import Callable, Iterator
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,26 +15,30 @@ from torch import Tensor
 __all__ = ["anchor_losses", "dense_classification_loss", "term_weights"]
 
 Elementwise = Callable[[Tensor], Tensor]
-# The loss of background terms, x_t = -logit, and its derivative by the logit, elementwise, in new tensors. It is all that
+# The loss of background terms, x_t = -logit, and its derivative by the logit, elementwise, in new tensors. That is all
 # there is to know of a loss: that of a positive term at a logit is that of a background term at minus the logit.
 BackgroundLoss = Callable[[Tensor], tuple[Tensor, Tensor]]
 
-# Elements of logits handled at a time. Five temporaries of 2^17 floats, 2.6 MB, stay in a processor's last cache and are
-# 0.08 of 98,208 x 80 logits; half the size took 1.1 times as long on one thread (more calls), twice the size as long.
+# Elements of logits handled at a time. Five temporaries of 2^17 floats, 2.6 MB, stay in a processor's last cache and
+# are 0.08 of 98,208 x 80 logits; half the size took 1.1 times as long on one thread, twice the size as long.
 CHUNK_ELEMENTS = 2**17
 
 
 def dense_classification_loss(
-    logits: Tensor, labels: Tensor, *, background_loss: BackgroundLoss, alpha: float | None
-) -> Tensor:
+    logits: Tensor, labels: Tensor, *, background_loss: BackgroundLoss, alpha: float | None,
+    divisor: Tensor | None = None, kernel: Mapping[str, object] | None = None,
+) -> Tensor:  # fmt: skip
     """Sum a loss over every (anchor, class) pair of the anchors that are not ignored.
 
     Args:
         logits: (..., K) in fp16, bf16, fp32 or fp64. The arithmetic is in fp32 at least.
         labels: (...) integers: [0, K) positive, K background, negative ignored.
-        background_loss: logits -> the loss at x_t = -logit and its derivative by the logit, elementwise, in new tensors.
+        background_loss: logits -> the loss at x_t = -logit and its derivative by the logit: see ``BackgroundLoss``.
         alpha: weight of the positive terms in [0, 1], ``1 - alpha`` being that of the negative ones (eq. 3 and 5);
             None weighs both 1.
+        divisor: 0-dim, what the sum is divided by; None for 1. Dividing here spares a pass over the gradient.
+        kernel: arguments that make ``focal_loss_triton.sum_and_gradient`` the same loss, which is called where Triton
+            runs; None: there are none.
 
     Returns:
         0-dim tensor, fp32 (fp64 for fp64 logits). No anchors, or none that counts: 0 with a graph.
@@ -39,10 +46,17 @@ def dense_classification_loss(
     Memory: the gradient, of the logits' size and type, which the forward pass computes with the value. Differentiable
     once.
     """
-    num_classes = logits.shape[-1]
-    return _DenseClassificationLoss.apply(
-        logits.reshape(-1, num_classes), labels.reshape(-1), background_loss, term_weights(alpha)
-    )
+    logits, labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
+    dtype = _compute_type(logits)
+    divisor = logits.new_ones((), dtype=dtype) if divisor is None else divisor.detach().to(dtype)
+    if kernel is not None and _runs_triton(logits):
+        from . import focal_loss_triton
+
+        logits, labels = logits.contiguous(), labels.contiguous()
+        terms = partial(focal_loss_triton.sum_and_gradient, **kernel)
+    else:
+        terms = partial(_sum_and_gradient, background_loss=background_loss)
+    return _DenseClassificationLoss.apply(logits, labels, divisor, partial(terms, weights=term_weights(alpha)))
 
 
 def anchor_losses(logits: Tensor, labels: Tensor, *, value: Elementwise, alpha: float | None) -> Tensor:
@@ -68,30 +82,40 @@ def anchor_losses(logits: Tensor, labels: Tensor, *, value: Elementwise, alpha: 
 
 class _DenseClassificationLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, logits, labels, background_loss, weights):
-        ctx.save_for_backward(logits, labels)
-        ctx.arguments = background_loss, weights
+    def forward(ctx, logits, labels, divisor, sum_and_gradient):
+        ctx.save_for_backward(logits, labels, divisor)
+        ctx.sum_and_gradient = sum_and_gradient
         # Not for fp16, which holds neither a loss scale of 65536 nor an unscaled gradient of 1e-8.
         at_once = ctx.needs_input_grad[0] and logits.dtype != torch.float16
-        total, ctx.gradient = _sum_and_gradient(
-            logits, labels, background_loss, weights, scale=1.0 if at_once else None
-        )
-        return total
+        total, ctx.gradient = sum_and_gradient(logits, labels, scale=1 / divisor if at_once else None)
+        return total / divisor
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_output):
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:  # also where an earlier backward of a retained graph gave it away
-            _, gradient = _sum_and_gradient(*ctx.saved_tensors, *ctx.arguments, scale=grad_output)
-        else:
+            logits, labels, divisor = ctx.saved_tensors
+            _, gradient = ctx.sum_and_gradient(logits, labels, scale=grad_output / divisor)
+        elif _runs_triton(gradient):
+            from .focal_loss_triton import scale_
+
+            scale_(gradient, grad_output)
+        elif gradient.device.type != "cpu" or grad_output != 1:  # to look at it, one has to wait for another device
             gradient.mul_(grad_output)  # in place: nobody else holds it
         return gradient, None, None, None
 
 
+def _runs_triton(tensor: Tensor) -> bool:
+    """Whether Triton is there for the tensor's device and type. TRITON_INTERPRET=1 runs its kernels on the CPU."""
+    if not (tensor.is_cuda or os.environ.get("TRITON_INTERPRET") == "1") or tensor.dtype == torch.float64:
+        return False
+    return importlib.util.find_spec("triton") is not None
+
+
 def _sum_and_gradient(
-    logits: Tensor, labels: Tensor, background_loss: BackgroundLoss, weights: tuple[float, float], *,
-    scale: Tensor | float | None,
+    logits: Tensor, labels: Tensor, *, background_loss: BackgroundLoss, weights: tuple[float, float],
+    scale: Tensor | None,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """The sum, and its gradient times ``scale``, None for None.
 
