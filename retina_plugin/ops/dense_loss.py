@@ -129,7 +129,7 @@ def _sum_and_gradient(
     for chunk, rows_of_chunk in zip(_chunks(logits), _split_by_chunk(rows, logits), strict=True):
         # All as background; of the few rows that are not, the terms are above.
         values, slopes = background_loss(logits[chunk].to(_compute_type(logits)))
-        total += weights[1] * values.index_fill_(0, rows_of_chunk, 0).sum()
+        total += weights[1] * values.index_fill_(0, rows_of_chunk, 0).sum(dtype=total.dtype)
         if scale is not None:
             torch.mul(slopes, weights[1] * scale, out=gradient[chunk])
         del values, slopes  # before the next chunk makes its own
