@@ -12,7 +12,7 @@ from retina_plugin.study.verdict import verdict
 
 ROOT = Path(__file__).parents[1]
 # results/NAME has the records of docs/NAME.
-FOLDERS = {name: read_study_folder(ROOT / "results" / name) for name in ("study", "study_400")}
+FOLDERS = {name: read_study_folder(ROOT / "results" / name) for name in ("study", "study_400", "study_white_cells")}
 CASES = [(name, study.name) for name, folder in FOLDERS.items() for study in folder.studies]
 
 
