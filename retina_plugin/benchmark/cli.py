@@ -84,8 +84,8 @@ def _run(args: argparse.Namespace) -> None:
         for measurement in importlib.import_module(f".{CASES[name]}", __package__).measure(settings):
             print(_line(measurement), flush=True)
             measurements.append(measurement.as_dict())
-        if args.output:
-            _write_record(args.output, name, measurements, settings)
+            if args.output:  # after each: a case that is stopped keeps what it has
+                _write_record(args.output, name, measurements, settings)
 
 
 def _line(measurement) -> str:
