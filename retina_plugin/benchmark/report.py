@@ -4,12 +4,15 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..analysis.figures import COLORS, make_figure, save_figure
+from ..analysis.figures import COLORS, make_figure
+from ..analysis.result_files import write_figure
 from ..errors import SetupError
 from ..whole_files import write_whole
 from .growth import growth_exponent
 
 __all__ = ["write_report"]
+
+PLOT_DPI = 110  # two panels of 4.8 inches are then as wide as the text of a page on a code host
 
 INTRODUCTION = """# Performance
 
@@ -60,7 +63,7 @@ def write_report(folder: Path, output: Path) -> list[Path]:
         for sweep in _sweeps(record):
             stem = output / "images" / f"growth_{sweep.case}_{sweep.axis}"
             stem.parent.mkdir(exist_ok=True)
-            paths += _draw(sweep, stem)
+            paths.append(_draw(sweep, stem))
             lines += [f"![{sweep.case} by {sweep.axis}](images/{stem.name}.png)", "", _growth_lines(sweep), ""]
     discussion = folder / "discussion.md"
     if discussion.exists():
@@ -157,7 +160,7 @@ def _growth_lines(sweep: Sweep) -> str:
     return "\n".join(lines)
 
 
-def _draw(sweep: Sweep, stem: Path) -> list[Path]:
+def _draw(sweep: Sweep, stem: Path) -> Path:
     """Time, and memory where it was measured, of every variant over the size, on log scales."""
     kinds = [("seconds", "seconds")]
     if any(measured["peak_bytes"] for measured in sweep.measurements):
@@ -168,4 +171,6 @@ def _draw(sweep: Sweep, stem: Path) -> list[Path]:
             panel.plot(*sweep.costs(variant, kind), "o-", color=color, label=variant)
         panel.set(xscale="log", yscale="log", xlabel=sweep.axis, ylabel=label, title=f"{sweep.case} by {sweep.axis}")
         panel.legend()
-    return save_figure(figure, stem)[:1]
+    path = stem.with_name(f"{stem.name}.png")
+    write_figure(path, figure, dpi=PLOT_DPI)
+    return path
