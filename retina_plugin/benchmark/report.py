@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.ticker import NullFormatter
+
 from ..analysis.figures import COLORS, make_figure
 from ..analysis.result_files import write_figure
 from ..errors import SetupError
@@ -170,6 +172,7 @@ def _draw(sweep: Sweep, stem: Path) -> Path:
         for color, variant in zip(COLORS, sweep.measurements[0]["seconds"], strict=False):
             panel.plot(*sweep.costs(variant, kind), "o-", color=color, label=variant)
         panel.set(xscale="log", yscale="log", xlabel=sweep.axis, ylabel=label, title=f"{sweep.case} by {sweep.axis}")
+        panel.xaxis.set_minor_formatter(NullFormatter())  # its labels would lie over each other
         panel.legend()
     path = stem.with_name(f"{stem.name}.png")
     write_figure(path, figure, dpi=PLOT_DPI)
