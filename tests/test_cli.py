@@ -101,6 +101,10 @@ def test_checkpoint_keeps_the_normalizer(trained):
     assert not any("normalizer" in key for key in checkpoint["model"])
 
 
+def seconds_in(checkpoint):
+    return torch.load(checkpoint, weights_only=True)["trainer"]["hooks"]["WallTimeHook"]["seconds"]
+
+
 def test_interrupted_and_resumed_run_ends_with_the_same_weights(arguments, tmp_path, monkeypatch):
     # Several sizes and workers: what Detectron2 draws anew on a resume.
     more = ["SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2", "INPUT.MIN_SIZE_TRAIN", "(48,56,64,72,80)",
@@ -116,9 +120,12 @@ def test_interrupted_and_resumed_run_ends_with_the_same_weights(arguments, tmp_p
     with monkeypatch.context() as patch:
         patch.setattr(cli.RetinaTrainer, "run_step", stop_at_3)
         assert cli.main([*arguments, *more, "OUTPUT_DIR", str(interrupted)]) == cli.EXIT_INTERRUPTED
+    assert 0 < seconds_in(interrupted / "model_0000001.pth") < record_of(interrupted)["wall_seconds"] + 0.05  # rounded
     resumed = [*arguments, *more, "DATALOADER.NUM_WORKERS", "1", "OUTPUT_DIR", str(interrupted)]
     assert cli.main(["--resume", *resumed]) == 0
     assert record_of(interrupted)["start_iteration"] == 2
+    spent = [seconds_in(interrupted / f"model_{name}.pth") for name in ("0000001", "0000003")]
+    assert spent[0] < spent[1] <= record_of(interrupted)["wall_seconds"] + 0.05
     weights, expected = (
         torch.load(run / "model_final.pth", weights_only=True)["model"] for run in (interrupted, straight)
     )

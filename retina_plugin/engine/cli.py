@@ -215,6 +215,7 @@ def train(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
     with RunRecord(record_path(cfg, "run_record.json"), cfg, **facts) as record:
         trainer = RetinaTrainer(cfg)
         trainer.resume_or_load(resume=args.resume)
+        record.earlier_seconds = trainer.earlier_seconds
         if trainer.start_iter >= trainer.max_iter:
             logger.info("nothing to train: iteration %d of %d is done", trainer.start_iter, trainer.max_iter)
         try:
