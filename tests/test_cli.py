@@ -8,11 +8,13 @@ from importlib.metadata import version
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.engine import default_argument_parser
 from detectron2.utils.logger import setup_logger
 from torch.multiprocessing import ProcessRaisedException
 
 from retina_plugin.data.sample import make_sample_dataset
 from retina_plugin.engine import cli
+from retina_plugin.engine.arguments import argument_parser
 from retina_plugin.modeling import CLASSIFICATION_LOSS_REGISTRY, ClassificationLoss
 
 ITERATIONS = 2
@@ -253,7 +255,7 @@ def test_divergence_names_the_guilty_image(arguments, tmp_path, capsys, sample):
 def test_missing_device_is_replaced(arguments, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    args = cli.argument_parser().parse_args([*arguments, "OUTPUT_DIR", str(tmp_path), "MODEL.DEVICE", "cuda"])
+    args = argument_parser().parse_args([*arguments, "OUTPUT_DIR", str(tmp_path), "MODEL.DEVICE", "cuda"])
     args.command = "test"
     cfg, _ = cli.prepare(args)
     assert cfg.MODEL.DEVICE == "cpu"
@@ -334,7 +336,7 @@ def test_errors_of_a_spawned_process_are_told_apart(arguments, monkeypatch, caps
 def test_prepare_takes_what_the_machine_has(arguments, tmp_path, monkeypatch):
     monkeypatch.setattr(cli.os, "cpu_count", lambda: 3)
     opts = ["OUTPUT_DIR", str(tmp_path), "SOLVER.AMP.ENABLED", "True", "DATALOADER.NUM_WORKERS", "8"]
-    args = cli.argument_parser().parse_args([*arguments, *opts])
+    args = argument_parser().parse_args([*arguments, *opts])
     args.command = "test"
     cfg, _ = cli.prepare(args)
     assert not cfg.SOLVER.AMP.ENABLED, "Detectron2's AMP needs CUDA"
@@ -343,3 +345,17 @@ def test_prepare_takes_what_the_machine_has(arguments, tmp_path, monkeypatch):
 
 def test_a_run_without_a_seed_records_the_one_it_took(trained):
     assert record_of(trained)["seed"] >= 0
+
+
+ALL_OPTIONS = [
+    "--config-file", "a.yaml", "--resume", "--eval-only", "--num-gpus", "2", "--num-machines", "3",
+    "--machine-rank", "1", "--dist-url", "tcp://host:1", "SEED", "-1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [[], ALL_OPTIONS], ids=["defaults", "all"])
+def test_arguments_are_those_of_detectron2(words):
+    ours, theirs = argument_parser(), default_argument_parser()
+    assert vars(ours.parse_args(words)) == vars(theirs.parse_args(words))
+    options = [[action.option_strings for action in parser._actions] for parser in (ours, theirs)]
+    assert options[0] == options[1] and len(options[0]) == 9  # with --help
