@@ -232,8 +232,8 @@ def test_divergence_names_the_loss_and_keeps_the_checkpoint(arguments, tmp_path,
 def test_divergence_names_the_guilty_image(arguments, tmp_path, capsys, sample):
     @CLASSIFICATION_LOSS_REGISTRY.register()
     class NanOnSixLoss(ClassificationLoss):
-        def forward(self, logits, labels):
-            return super().forward(logits, labels) * (float("nan") if (labels == 6).any() else 1)
+        def forward(self, logits, labels, divisor=None):
+            return super().forward(logits, labels, divisor) * (float("nan") if (labels == 6).any() else 1)
 
         def value(self, x_t):
             return torch.relu(1 - x_t)

@@ -43,8 +43,8 @@ def test_initial_cross_entropy_without_alpha():
 def test_initial_loss_is_that_of_the_trained_loss():
     labels = torch.tensor([0, 2, 3, 3, 3, -1])
     logits = torch.full((6, 3), float(torch.logit(torch.tensor(0.01))))
-    terms = partial(ops.focal_and_derivative, gamma=2.0)
-    trained = ops.dense_classification_loss(logits, labels, value_and_derivative=terms, alpha=0.25)
+    terms = partial(ops.background_focal, gamma=2.0)
+    trained = ops.dense_classification_loss(logits, labels, background_loss=terms, alpha=0.25)
     loss = initial_loss(2, 3, num_classes=3, prior=0.01, **FOCAL)
     assert loss.positives + loss.negatives == pytest.approx(float(trained), rel=1e-5)
 

@@ -154,8 +154,8 @@ def test_terms_of_three_anchors_by_hand():
 
 def test_terms_make_up_the_loss_that_is_trained():
     logits, labels = torch.randn(40, 3), torch.randint(-1, 4, (40,))
-    focal = partial(ops.focal_and_derivative, gamma=2.0)
-    trained = ops.dense_classification_loss(logits, labels, value_and_derivative=focal, alpha=0.25)
+    focal = partial(ops.background_focal, gamma=2.0)
+    trained = ops.dense_classification_loss(logits, labels, background_loss=focal, alpha=0.25)
     pos, neg = (ops.focal(terms(logits, labels), 2.0).sum() for terms in (positive_terms, negative_terms))
     torch.testing.assert_close(0.25 * pos + 0.75 * neg, trained)
 

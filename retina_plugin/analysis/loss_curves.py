@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import ops
 from ..errors import SetupError
-from ..ops.dense_loss import ValueAndDerivative
+from ..ops.dense_loss import BackgroundLoss
 from .figures import COLORS, LINE_STYLES, make_figure, make_output_folder, save_figure
 from .result_files import write_csv
 
@@ -37,17 +37,17 @@ NUM_POINTS = 501  # steps of 0.02 over the default range; a curve of 5 inches ha
 
 @dataclass(frozen=True)
 class LossCurve:
-    """What the legend calls a loss, the loss with its derivative as a function of x_t, and what both are weighed by."""
+    """What the legend calls a loss, the loss with its derivative at -x_t, and what both are weighed by."""
 
     name: str
-    value_and_derivative: ValueAndDerivative
+    background_loss: BackgroundLoss
     weight: float
 
     def value(self, x_t: Tensor) -> Tensor:
-        return self.weight * self.value_and_derivative(x_t)[0]
+        return self.weight * self.background_loss(-x_t)[0]
 
     def derivative(self, x_t: Tensor) -> Tensor:
-        return self.weight * self.value_and_derivative(x_t)[1]
+        return -self.weight * self.background_loss(-x_t)[1]
 
 
 # The paper's figure that a file repeats for its own settings.
@@ -107,11 +107,11 @@ def choose_curves(gammas: list[str], stars: list[str], *, alpha: float | None) -
         raise SetupError(f"--alpha must be in [0, 1], got {alpha:g}.")
     weight = 1.0 if alpha is None else alpha
     curves = [
-        LossCurve("CE" if gamma == 0 else f"FL gamma={gamma:g}", partial(ops.focal_and_derivative, gamma=gamma), weight)
+        LossCurve("CE" if gamma == 0 else f"FL gamma={gamma:g}", partial(ops.background_focal, gamma=gamma), weight)
         for gamma in parse_numbers("--gamma", gammas)
     ]
     for gamma, beta in map(_parse_star, stars):
-        star = partial(ops.focal_star_and_derivative, gamma=gamma, beta=beta)
+        star = partial(ops.background_focal_star, gamma=gamma, beta=beta)
         curves.append(LossCurve(f"FL* gamma={gamma:g} beta={beta:g}", star, weight))
     return curves
 

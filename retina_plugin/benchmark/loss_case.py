@@ -24,47 +24,57 @@ SWEEPS = {"anchors": (12_276, 24_552, 49_104, 98_208, 196_416, 392_832), "classe
 
 
 def measure(settings: Settings) -> Iterator[Measurement]:
-    """The paper's size; then, unless quick, more anchors and more classes (COCO, Objects365, LVIS)."""
+    """The paper's size and gamma; CE and gamma 0.5; then more anchors and more classes (COCO, Objects365, LVIS).
+
+    Quick: an eighth of the anchors, and no sweeps.
+    """
+    anchors = ANCHORS // 8 if settings.quick else ANCHORS
+    for gamma in (GAMMA, 0.0, 0.5):
+        yield _measure(settings, anchors, CLASSES, gamma=gamma, sweep="")
     if settings.quick:
-        yield _measure(settings, ANCHORS // 8, CLASSES, sweep="")
         return
-    yield _measure(settings, ANCHORS, CLASSES, sweep="")
     for anchors in SWEEPS["anchors"]:
-        yield _measure(settings, anchors, CLASSES, sweep="anchors")
+        yield _measure(settings, anchors, CLASSES, gamma=GAMMA, sweep="anchors")
     for classes in SWEEPS["classes"]:
-        yield _measure(settings, ANCHORS // 8, classes, sweep="classes")
+        yield _measure(settings, ANCHORS // 8, classes, gamma=GAMMA, sweep="classes")
 
 
-def _measure(settings: Settings, anchors: int, classes: int, *, sweep: str) -> Measurement:
-    generator = torch.Generator().manual_seed(0)
-    logits = (torch.randn(anchors, classes, generator=generator) - 4).to(settings.device).requires_grad_()
-    labels = torch.full((anchors,), classes)
-    chance = torch.rand(anchors, generator=generator)
-    positive = chance < POSITIVE_SHARE
-    labels[positive] = torch.randint(classes, (int(positive.sum()),), generator=generator)
-    labels[chance > 1 - IGNORED_SHARE] = -1
-    labels = labels.to(settings.device)
+def _measure(settings: Settings, anchors: int, classes: int, *, gamma: float, sweep: str) -> Measurement:
+    logits, labels = _inputs(anchors, classes, settings.device)
+    ours = FocalLoss(gamma=gamma, alpha=ALPHA)
     losses = {
-        "retina_plugin": lambda: FocalLoss(gamma=GAMMA, alpha=ALPHA)(logits, labels),
-        "fvcore jit (Detectron2)": lambda: _detectron2(logits, labels, sigmoid_focal_loss_jit),
-        "torchvision": lambda: _detectron2(logits, labels, sigmoid_focal_loss),
+        "retina_plugin": lambda: ours(logits, labels),
+        "fvcore jit (Detectron2)": lambda: _detectron2(logits, labels, sigmoid_focal_loss_jit, gamma),
+        "torchvision": lambda: _detectron2(logits, labels, sigmoid_focal_loss, gamma),
     }
     gradients = {name: torch.autograd.grad(loss(), logits)[0] for name, loss in losses.items()}
-    ours = gradients["retina_plugin"]
+    our_gradient = gradients["retina_plugin"]
     work = {name: (lambda loss=loss: torch.autograd.grad(loss(), logits)) for name, loss in losses.items()}
     nbytes = logits.nbytes
     return compare(
         "loss", "classification loss, forward + backward", work, ours="retina_plugin", settings=settings, memory=True,
-        parameters={"anchors": anchors, "classes": classes, "sweep": sweep},
-        equality={f"gradient, {name}": (ours - other).abs().max().item() for name, other in gradients.items()},
+        parameters={"anchors": anchors, "classes": classes, "gamma": gamma, "sweep": sweep},
+        equality={f"gradient, {name}": (our_gradient - x).abs().max().item() for name, x in gradients.items()},
         # The logits are read and the gradient is written, once each.
         limits={"read logits, write gradient": 2 * nbytes / copy_bandwidth(settings.device)},
         figures={"bytes of the logits": nbytes},
     )  # fmt: skip
 
 
-def _detectron2(logits: Tensor, labels: Tensor, loss) -> Tensor:
+def _inputs(anchors: int, classes: int, device: str) -> tuple[Tensor, Tensor]:
+    """Logits (anchors, classes) that want a gradient, and labels (anchors,)."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(anchors, classes, generator=generator) - 4
+    labels = torch.full((anchors,), classes)
+    chance = torch.rand(anchors, generator=generator)
+    positive = chance < POSITIVE_SHARE
+    labels[positive] = torch.randint(classes, (int(positive.sum()),), generator=generator)
+    labels[chance > 1 - IGNORED_SHARE] = -1
+    return logits.to(device).requires_grad_(), labels.to(device)
+
+
+def _detectron2(logits: Tensor, labels: Tensor, loss, gamma: float) -> Tensor:
     """The call of Detectron2's RetinaNet: one-hot targets, the ignored anchors left out."""
     valid = labels >= 0
     targets = F.one_hot(labels[valid], num_classes=logits.shape[1] + 1)[:, :-1]
-    return loss(logits[valid], targets.to(logits.dtype), alpha=ALPHA, gamma=GAMMA, reduction="sum")
+    return loss(logits[valid], targets.to(logits.dtype), alpha=ALPHA, gamma=gamma, reduction="sum")

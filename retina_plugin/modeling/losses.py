@@ -51,6 +51,14 @@ class ClassificationLoss(nn.Module):
     autograd, no anchor is left out, and the divisor counts the positive anchors.
     """
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        # A new value, or closed form, makes those that are inherited the ones of another loss.
+        if "value" in vars(cls) and "background_loss" not in vars(cls):
+            cls.background_loss = ClassificationLoss.background_loss
+        if {"value", "background_loss"} & vars(cls).keys() and "kernel" not in vars(cls):
+            cls.kernel = ClassificationLoss.kernel
+
     @configurable
     def __init__(self, *, alpha: float | None):
         """
@@ -71,23 +79,31 @@ class ClassificationLoss(nn.Module):
         """The loss at each x_t, elementwise: x_t is the logit of the labelled class, minus the logit of the others."""
         raise NotImplementedError(f"{type(self).__name__} must define value(x_t)")
 
-    def value_and_derivative(self, x_t: Tensor) -> tuple[Tensor, Tensor]:
-        """``value`` and d value / d x_t, elementwise, in new tensors: a closed form that shares work is faster."""
+    def background_loss(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """``value(-logits)`` and its derivative by the logits, elementwise, in new tensors.
+
+        A closed form that shares work between the two is faster than this.
+        """
         with torch.enable_grad():
-            x_t = x_t.detach().requires_grad_()
-            value = self.value(x_t)
-            (derivative,) = torch.autograd.grad(value.sum(), x_t)
+            logits = logits.detach().requires_grad_()
+            value = self.value(-logits)
+            (derivative,) = torch.autograd.grad(value.sum(), logits)
         return value.detach(), derivative
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Sum of the loss: see :func:`retina_plugin.ops.dense_classification_loss`.
+    def kernel(self) -> dict | None:
+        """What makes ``ops.focal_loss_triton.sum_and_gradient`` this loss; None, the default, where nothing does."""
+        return None
+
+    def forward(self, logits: Tensor, labels: Tensor, divisor: Tensor | None = None) -> Tensor:
+        """Sum of the loss over ``divisor``: see :func:`retina_plugin.ops.dense_classification_loss`.
 
         Args:
-            logits: (..., K). labels: (...) in [0, K), K for background, negative for ignored.
+            logits: (..., K). labels: (...) in [0, K), K for background, negative for ignored. divisor: 0-dim or None.
         """
         return ops.dense_classification_loss(
-            logits, labels, value_and_derivative=self.value_and_derivative, alpha=self.alpha
-        )
+            logits, labels, background_loss=self.background_loss, alpha=self.alpha, divisor=divisor,
+            kernel=self.kernel(),
+        )  # fmt: skip
 
     def select_examples(self, labels: Tensor, predictions: DensePredictions) -> Tensor:
         """Labels (N, R) with -1 for the anchors that neither loss shall see. Default: all stay."""
@@ -105,8 +121,11 @@ class CrossEntropyLoss(ClassificationLoss):
     def value(self, x_t: Tensor) -> Tensor:
         return ops.cross_entropy(x_t)
 
-    def value_and_derivative(self, x_t: Tensor) -> tuple[Tensor, Tensor]:
-        return ops.cross_entropy_and_derivative(x_t)
+    def background_loss(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        return ops.background_focal(logits, 0.0)
+
+    def kernel(self) -> dict:
+        return {"gamma": 0.0}
 
 
 @CLASSIFICATION_LOSS_REGISTRY.register()
@@ -132,8 +151,11 @@ class FocalLoss(ClassificationLoss):
     def value(self, x_t: Tensor) -> Tensor:
         return ops.focal(x_t, self.gamma)
 
-    def value_and_derivative(self, x_t: Tensor) -> tuple[Tensor, Tensor]:
-        return ops.focal_and_derivative(x_t, self.gamma)
+    def background_loss(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        return ops.background_focal(logits, self.gamma)
+
+    def kernel(self) -> dict:
+        return {"gamma": self.gamma}
 
 
 @CLASSIFICATION_LOSS_REGISTRY.register()
@@ -164,8 +186,11 @@ class FocalLossStar(ClassificationLoss):
     def value(self, x_t: Tensor) -> Tensor:
         return ops.focal_star(x_t, self.gamma, self.beta)
 
-    def value_and_derivative(self, x_t: Tensor) -> tuple[Tensor, Tensor]:
-        return ops.focal_star_and_derivative(x_t, self.gamma, self.beta)
+    def background_loss(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        return ops.background_focal_star(logits, self.gamma, self.beta)
+
+    def kernel(self) -> dict:
+        return {"gamma": 0.0, "star": (self.gamma, self.beta)}
 
 
 @CLASSIFICATION_LOSS_REGISTRY.register()

@@ -149,12 +149,12 @@ class FocalRetinaNet(RetinaNet):
         )
         labels = self.cls_loss.select_examples(torch.stack(gt_labels), predictions)
         pos_mask = (labels >= 0) & (labels != self.num_classes)
-        get_event_storage().put_scalar("num_pos_anchors", pos_mask.sum().item() / len(labels))
         normalizer = self.loss_normalizer(self.cls_loss.count_examples(labels, self.num_classes))
-        return {
-            "loss_cls": self.cls_loss(predictions.logits, labels) / normalizer,
-            "loss_box_reg": self._box_losses(predictions, pos_mask).sum() / normalizer,
-        }
+        loss_cls = self.cls_loss(predictions.logits, labels, divisor=normalizer)
+        box_losses = self._box_losses(predictions, pos_mask)
+        # Their number is known by now: counting the mask would make the host wait for a GPU once more.
+        get_event_storage().put_scalar("num_pos_anchors", len(box_losses) / len(labels))
+        return {"loss_cls": loss_cls, "loss_box_reg": box_losses.sum() / normalizer}
 
     def forward_inference(
         self, images: ImageList, features: list[Tensor], predictions: list[list[Tensor]]

@@ -2,8 +2,11 @@
 
 With ``x_t = logit`` for the labelled class and ``x_t = -logit`` for every other, ``p_t = sigmoid(x_t)`` and a loss is a
 function of x_t alone. The values are written in log space, because ``(1 - p_t) ** gamma`` has no finite gradient at
-p_t = 1 for gamma < 1, the very values of Table 1b. The ``..._and_derivative`` functions give value and derivative in
-closed form, sharing one exponential and one logarithm: what training calls, 10^7 elements at a time.
+p_t = 1 for gamma < 1, the very values of Table 1b.
+
+The ``background_...`` functions give value and derivative in closed form, sharing one exponential and one logarithm:
+what training calls, 10^7 elements at a time. They take ``-x_t``, which is the logit itself for all terms but those of
+the labelled classes, so that nothing has to change its sign.
 """
 
 import torch
@@ -11,12 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = [
+    "background_focal",
+    "background_focal_star",
     "cross_entropy",
-    "cross_entropy_and_derivative",
     "focal",
-    "focal_and_derivative",
     "focal_star",
-    "focal_star_and_derivative",
 ]
 
 # exp of it is below the largest float32; and 1 / (1 + exp(it)) is 0 to any precision beside 1.
@@ -40,35 +42,36 @@ def focal_star(x_t: Tensor, gamma: float, beta: float) -> Tensor:
     return -F.logsigmoid(gamma * x_t + beta) / gamma
 
 
-def cross_entropy_and_derivative(x_t: Tensor) -> tuple[Tensor, Tensor]:
-    """``cross_entropy`` and d cross_entropy / d x_t = p_t - 1 (eq. 9)."""
-    return focal_and_derivative(x_t, 0.0)
+def background_focal(logits: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
+    """``focal`` at x_t = -logit and its derivative by the logit, in new tensors; gamma 0 is CE. Not for autograd.
 
-
-def focal_and_derivative(x_t: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
-    """``focal`` and d focal / d x_t = (1 - p_t)^gamma (gamma p_t log p_t + p_t - 1) (eq. 10). Not for autograd.
-
-    Finite derivatives for every logit but NaN, and values but for -inf.
+    With p = sigmoid(logit) = 1 - p_t the derivative is p^gamma (p - gamma p_t log p_t) (eq. 10, sign turned). It is
+    finite for every logit but NaN, and so is the value but for +inf.
     """
-    odds = (-x_t).clamp_(max=MAX_EXPONENT).exp_()  # (1 - p_t) / p_t
-    one_plus_odds = 1 + odds
+    beyond = None
+    if logits.numel() and not logits.max() <= MAX_EXPONENT:  # asked first, as clamping costs a pass; NaN stays NaN
+        beyond = (logits - MAX_EXPONENT).clamp_(min=0)  # from there on the value grows by just that
+        logits = logits.clamp(max=MAX_EXPONENT)
+    odds = logits.exp()  # p / p_t
+    one_plus_odds = odds + 1
     p_t = one_plus_odds.reciprocal()
-    error = odds * p_t  # 1 - p_t without cancellation
+    p = odds * p_t  # 1 - p_t without cancellation
     # -log p_t = log1p(odds): as the log of the rounded sum and what rounding took, in 0.7 of torch.log1p's time.
     rounded_off = odds.sub_(one_plus_odds - 1)
     ce = one_plus_odds.log_().addcmul_(rounded_off, p_t)
     if gamma == 0:
-        value, slope = ce, error.neg_()
+        value, slope = ce, p
     else:
-        slope = torch.addcmul(error, p_t, ce, value=gamma).neg_()
-        modulator = error if gamma == 1 else error.pow_(gamma)
+        slope = torch.addcmul(p, p_t, ce, value=gamma, out=rounded_off)
+        modulator = p if gamma == 1 else p.pow_(gamma)
         value, slope = ce.mul_(modulator), slope.mul_(modulator)
-    if x_t.numel() and x_t.min() < -MAX_EXPONENT:  # beyond it the value grows by just that, and the slope stays -1
-        value += (-MAX_EXPONENT - x_t).clamp_(min=0)
-    return value, slope
+    return value if beyond is None else value.add_(beyond), slope
 
 
-def focal_star_and_derivative(x_t: Tensor, gamma: float, beta: float) -> tuple[Tensor, Tensor]:
-    """``focal_star`` and d focal_star / d x_t = sigmoid(gamma x_t + beta) - 1 (eq. 11). Not for autograd."""
-    value, slope = cross_entropy_and_derivative(gamma * x_t + beta)
+def background_focal_star(logits: Tensor, gamma: float, beta: float) -> tuple[Tensor, Tensor]:
+    """``focal_star`` at x_t = -logit and its derivative by the logit, sigmoid(gamma logit - beta) (eq. 11).
+
+    In new tensors. Not for autograd.
+    """
+    value, slope = background_focal(gamma * logits - beta, 0.0)
     return value.div_(gamma), slope

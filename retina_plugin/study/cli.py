@@ -72,6 +72,7 @@ def run_studies(args: argparse.Namespace) -> int:
 
 
 def report(args: argparse.Namespace) -> None:
+    _say(f"reading {args.input} and drawing its plots")
     from .report import write_report  # here: matplotlib and scipy, which running needs not
 
     for path in write_report(args.input, args.output or args.input / "report"):
