@@ -6,7 +6,7 @@ import pytest
 
 from retina_plugin import __main__ as retina
 from retina_plugin.data.sample import make_sample_dataset
-from retina_plugin.study import cli, estimate
+from retina_plugin.study import cli, run_command
 from retina_plugin.study.plan import Run
 
 
@@ -19,7 +19,7 @@ def test_list_names_studies_rows_and_the_papers_figures(capsys):
 @pytest.fixture
 def no_training(monkeypatch):
     """Dry runs take three steps of each row, for which a test has no data: here each run takes ten seconds."""
-    monkeypatch.setattr(estimate, "measure_seconds", lambda run: 10.0)
+    monkeypatch.setattr(run_command, "measure_seconds", lambda run: 10.0)
 
 
 def test_dry_run_starts_nothing_and_says_what_it_would(capsys, tmp_path, no_training):
@@ -97,6 +97,6 @@ def test_study_trains_a_row_and_does_not_train_it_again(tmp_path, capsys):
 
 def test_shell_command_repeats_a_run(tmp_path):
     run = Run("a", "c.yaml", ["MODEL.RETINANET.FOCAL_LOSS_ALPHA", "-1.0"], tmp_path / "a", 3, 10)
-    assert cli.shell_command(run) == (
+    assert run_command.shell_command(run) == (
         f"python train_net.py --config-file c.yaml MODEL.RETINANET.FOCAL_LOSS_ALPHA -1.0 SEED 3 OUTPUT_DIR {tmp_path}/a"
     )
