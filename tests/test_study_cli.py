@@ -45,7 +45,8 @@ def test_iterations_stand_for_a_fraction(capsys, tmp_path, no_training, iteratio
     ("arguments", "message"),
     [
         (["run", "nonsense"], "unknown study nonsense"),
-        (["run", "prior", "--fraction", "0"], "--fraction must be above 0 (and --iterations too), got 0"),
+        (["run", "prior", "--fraction", "0"], "--fraction must be a finite number above 0, got 0"),
+        (["run", "prior", "--iterations", "-5"], "--iterations must be at least 1, got -5"),
         (["run", "prior", "--seeds", "0;1"], "--seeds must be whole numbers like 0,1,2, got '0;1'"),
         (["run", "prior", "--seeds=-1"], "--seeds must be at least 0"),
         (["run", "prior", "--devices", "99"], "--devices 99: give cpu, or numbers"),

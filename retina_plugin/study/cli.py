@@ -22,6 +22,17 @@ Examples:
   the page to look at                  study report --input output/study --output output/report
 """
 
+RUN_EXAMPLES = """
+Examples:
+  Tables 1a and 1b, three seeds        study run alpha gamma --config-file my.yaml --seeds 0,1,2
+  a tenth of the schedule, on the CPU  study run gamma --config-file my.yaml --fraction 0.1 --devices cpu
+  400 iterations, shorter or longer    study run gamma --config-file my.yaml --iterations 400
+  on your own COCO-format set          study run gamma --config-file my.yaml --output output/mine \\
+                                           --opts DATASETS.TRAIN_JSON train.json DATASETS.TRAIN_IMAGES images \\
+                                           DATASETS.VAL_JSON val.json DATASETS.VAL_IMAGES images \\
+                                           MODEL.RETINANET.NUM_CLASSES 0
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one of the subcommands.
@@ -76,20 +87,26 @@ def _parser() -> argparse.ArgumentParser:
     lister.add_argument("names", nargs="*", help="studies (all)")
     lister.set_defaults(act=list_studies)
 
-    run = commands.add_parser("run", help="train and evaluate every row")
-    run.add_argument("names", nargs="+", help="studies, or all")
+    run = commands.add_parser(
+        "run",
+        help="train and evaluate every row",
+        description="Train and evaluate every row of the studies; what is done already stays done.",
+        epilog=RUN_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument("names", nargs="+", help="studies, such as alpha gamma, or all")
     run.add_argument("--config-file", default="", help="config that the rows' changes are laid over (each study's own)")
     run.add_argument("--output", type=Path, default=Path("output/study"), help="folder of the runs (%(default)s)")
     run.add_argument("--seeds", default="0", help="like 0,1,2 (%(default)s)")
     run.add_argument(
-        "--fraction", type=float, default=1.0, help="of the schedule's iterations, above 1 for more (%(default)s)"
+        "--fraction", type=float, default=1.0, help="of the schedule's iterations: 0.1, or 4 for four times as many (1)"
     )
-    run.add_argument("--iterations", type=int, help="instead of --fraction: MAX_ITER of the first config")
+    run.add_argument("--iterations", type=int, help="instead of --fraction: MAX_ITER of the first config, like 400")
     run.add_argument("--devices", default="auto", help="cpu, or GPU numbers like 0,1 (all GPUs, else the CPU)")
     run.add_argument("--dry-run", action="store_true", help="show what would run, how long and with how much disk")
     run.add_argument("--retry-failed", action="store_true", help="begin failed runs again")
-    run.add_argument("--protocol", default="", help="a sentence about the protocol, for the report")
-    run.add_argument("--opts", nargs="*", default=[], help="KEY VALUE pairs for every run, such as a data set's")
+    run.add_argument("--protocol", default="", help="a sentence for the report, like 'half an epoch each'")
+    run.add_argument("--opts", nargs="*", default=[], help="KEY VALUE pairs for all, like SOLVER.BASE_LR 0.01")
     run.set_defaults(act=run_studies)
 
     reporter = commands.add_parser("report", help="write the report of a folder of runs")

@@ -71,9 +71,11 @@ def _fraction(args: argparse.Namespace, studies: dict[str, Study]) -> float:
         fraction = args.fraction
     else:
         config_file = args.config_file or str(next(iter(studies.values())).base)
+        if args.iterations < 1:
+            raise SetupError(f"--iterations must be at least 1, got {args.iterations}.")
         fraction = args.iterations / load_config(config_file, args.opts).SOLVER.MAX_ITER
     if not 0 < fraction < math.inf:
-        raise SetupError(f"--fraction must be above 0 (and --iterations too), got {fraction:g}.")
+        raise SetupError(f"--fraction must be a finite number above 0, got {fraction:g}.")
     return fraction
 
 
