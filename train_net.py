@@ -3,7 +3,10 @@
 
 import sys
 
-from retina_plugin.engine.cli import main
+from retina_plugin.engine.arguments import argument_parser
 
 if __name__ == "__main__":
+    argument_parser().parse_args()  # answers --help and mistakes before the seconds that importing torch takes
+    from retina_plugin.engine.cli import main
+
     sys.exit(main())

@@ -1,42 +1,47 @@
-"""RetinaNet and focal loss as a Detectron2 plugin: importing it registers every part."""
+"""RetinaNet and focal loss as a Detectron2 plugin: importing it registers every part.
 
-from . import compat  # noqa: F401  (first: it prepares the import of Detectron2)
-from .config import add_retina_config, get_retina_cfg
-from .data.sample_catalog import register_sample_datasets
+The import itself takes no time: parts are loaded when they are asked for, and all of them with Detectron2.
+"""
+
+import importlib
+
 from .errors import SetupError
-from .modeling import (
-    CLASSIFICATION_LOSS_REGISTRY,
-    ClassificationLoss,
-    CrossEntropyLoss,
-    FocalLoss,
-    FocalLossStar,
-    FocalRetinaNet,
-    LossNormalizer,
-    OctaveAnchorGenerator,
-    OHEMLoss,
-    SafeMatcher,
-    TrainingState,
-    fold_batch_norms,
-)
+from .registration import register_with_detectron2
 
 __version__ = "0.1.0"
 
-register_sample_datasets()
+# Public name -> the module that has it.
+_HOMES = {
+    "CLASSIFICATION_LOSS_REGISTRY": ".modeling",
+    "ClassificationLoss": ".modeling",
+    "CrossEntropyLoss": ".modeling",
+    "FocalLoss": ".modeling",
+    "FocalLossStar": ".modeling",
+    "FocalRetinaNet": ".modeling",
+    "LossNormalizer": ".modeling",
+    "OHEMLoss": ".modeling",
+    "OctaveAnchorGenerator": ".modeling",
+    "SafeMatcher": ".modeling",
+    "TrainingState": ".modeling",
+    "add_retina_config": ".config",
+    "fold_batch_norms": ".modeling",
+    "get_retina_cfg": ".config",
+}
+_MODULES = ("config", "data", "modeling", "ops")
 
-__all__ = [
-    "CLASSIFICATION_LOSS_REGISTRY",
-    "ClassificationLoss",
-    "CrossEntropyLoss",
-    "FocalLoss",
-    "FocalLossStar",
-    "FocalRetinaNet",
-    "LossNormalizer",
-    "OHEMLoss",
-    "OctaveAnchorGenerator",
-    "SafeMatcher",
-    "SetupError",
-    "TrainingState",
-    "add_retina_config",
-    "fold_batch_norms",
-    "get_retina_cfg",
-]
+__all__ = ["SetupError", *_HOMES]
+
+
+def __getattr__(name: str):
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})
+
+
+register_with_detectron2()

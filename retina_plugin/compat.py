@@ -1,6 +1,6 @@
 """The one place that knows how Detectron2 v0.6 and main, and today's Pillow and torch, differ.
 
-Imported before anything of Detectron2. docs/compatibility.md has the table of tested versions.
+Imported before any module of Detectron2. docs/compatibility.md has the table of tested versions.
 """
 
 import warnings
@@ -13,16 +13,17 @@ try:
     # Detectron2 v0.6 names it at import; Pillow dropped it in version 10.
     if not hasattr(PIL.Image, "LINEAR"):
         PIL.Image.LINEAR = PIL.Image.BILINEAR
-    # Detectron2 scripts functions at import; nothing a user of it can change.
-    warnings.filterwarnings("ignore", message=r".*torch\.jit\.script.*deprecated")
     # Detectron2's anchors on both versions call meshgrid without it.
     warnings.filterwarnings("ignore", message=r"torch\.meshgrid: in an upcoming release", category=UserWarning)
     import detectron2
     import torchvision.ops  # noqa: F401
 
-    if detectron2.__version__ == "0.6":  # main calls itself so too, and takes no harm
+    # fvcore and Detectron2 script functions at import; nothing a user of them can change. A user's own are not hushed.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*torch\.jit\.script.*deprecated")
         from detectron2.modeling.meta_arch import retinanet
 
+    if detectron2.__version__ == "0.6":  # main calls itself so too, and takes no harm
         # Its head makes the norm layer of one channel, only to see its type; torch refuses GN's 32 groups of one.
         _get_norm = retinanet.get_norm
         retinanet.get_norm = lambda norm, channels: _get_norm(norm, max(channels, 32))

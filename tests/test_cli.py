@@ -8,11 +8,13 @@ from importlib.metadata import version
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.engine import default_argument_parser
 from detectron2.utils.logger import setup_logger
 from torch.multiprocessing import ProcessRaisedException
 
 from retina_plugin.data.sample import make_sample_dataset
 from retina_plugin.engine import cli
+from retina_plugin.engine.arguments import argument_parser
 from retina_plugin.modeling import CLASSIFICATION_LOSS_REGISTRY, ClassificationLoss
 
 ITERATIONS = 2
@@ -101,6 +103,10 @@ def test_checkpoint_keeps_the_normalizer(trained):
     assert not any("normalizer" in key for key in checkpoint["model"])
 
 
+def seconds_in(checkpoint):
+    return torch.load(checkpoint, weights_only=True)["trainer"]["hooks"]["WallTimeHook"]["seconds"]
+
+
 def test_interrupted_and_resumed_run_ends_with_the_same_weights(arguments, tmp_path, monkeypatch):
     # Several sizes and workers: what Detectron2 draws anew on a resume.
     more = ["SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2", "INPUT.MIN_SIZE_TRAIN", "(48,56,64,72,80)",
@@ -116,9 +122,12 @@ def test_interrupted_and_resumed_run_ends_with_the_same_weights(arguments, tmp_p
     with monkeypatch.context() as patch:
         patch.setattr(cli.RetinaTrainer, "run_step", stop_at_3)
         assert cli.main([*arguments, *more, "OUTPUT_DIR", str(interrupted)]) == cli.EXIT_INTERRUPTED
+    assert 0 < seconds_in(interrupted / "model_0000001.pth") < record_of(interrupted)["wall_seconds"] + 0.05  # rounded
     resumed = [*arguments, *more, "DATALOADER.NUM_WORKERS", "1", "OUTPUT_DIR", str(interrupted)]
     assert cli.main(["--resume", *resumed]) == 0
     assert record_of(interrupted)["start_iteration"] == 2
+    spent = [seconds_in(interrupted / f"model_{name}.pth") for name in ("0000001", "0000003")]
+    assert spent[0] < spent[1] <= record_of(interrupted)["wall_seconds"] + 0.05
     weights, expected = (
         torch.load(run / "model_final.pth", weights_only=True)["model"] for run in (interrupted, straight)
     )
@@ -246,7 +255,7 @@ def test_divergence_names_the_guilty_image(arguments, tmp_path, capsys, sample):
 def test_missing_device_is_replaced(arguments, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    args = cli.argument_parser().parse_args([*arguments, "OUTPUT_DIR", str(tmp_path), "MODEL.DEVICE", "cuda"])
+    args = argument_parser().parse_args([*arguments, "OUTPUT_DIR", str(tmp_path), "MODEL.DEVICE", "cuda"])
     args.command = "test"
     cfg, _ = cli.prepare(args)
     assert cfg.MODEL.DEVICE == "cpu"
@@ -327,7 +336,7 @@ def test_errors_of_a_spawned_process_are_told_apart(arguments, monkeypatch, caps
 def test_prepare_takes_what_the_machine_has(arguments, tmp_path, monkeypatch):
     monkeypatch.setattr(cli.os, "cpu_count", lambda: 3)
     opts = ["OUTPUT_DIR", str(tmp_path), "SOLVER.AMP.ENABLED", "True", "DATALOADER.NUM_WORKERS", "8"]
-    args = cli.argument_parser().parse_args([*arguments, *opts])
+    args = argument_parser().parse_args([*arguments, *opts])
     args.command = "test"
     cfg, _ = cli.prepare(args)
     assert not cfg.SOLVER.AMP.ENABLED, "Detectron2's AMP needs CUDA"
@@ -336,3 +345,17 @@ def test_prepare_takes_what_the_machine_has(arguments, tmp_path, monkeypatch):
 
 def test_a_run_without_a_seed_records_the_one_it_took(trained):
     assert record_of(trained)["seed"] >= 0
+
+
+ALL_OPTIONS = [
+    "--config-file", "a.yaml", "--resume", "--eval-only", "--num-gpus", "2", "--num-machines", "3",
+    "--machine-rank", "1", "--dist-url", "tcp://host:1", "SEED", "-1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [[], ALL_OPTIONS], ids=["defaults", "all"])
+def test_arguments_are_those_of_detectron2(words):
+    ours, theirs = argument_parser(), default_argument_parser()
+    assert vars(ours.parse_args(words)) == vars(theirs.parse_args(words))
+    options = [[action.option_strings for action in parser._actions] for parser in (ours, theirs)]
+    assert options[0] == options[1] and len(options[0]) == 9  # with --help

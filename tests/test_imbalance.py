@@ -135,3 +135,13 @@ def test_network_is_never_run(run_analysis, monkeypatch):
 def test_model_that_is_no_retinanet_is_refused(run_analysis):
     with pytest.raises(SetupError, match="MODEL.META_ARCHITECTURE GeneralizedRCNN is no RetinaNet"):
         run_analysis(imbalance, "MODEL.META_ARCHITECTURE", "GeneralizedRCNN")
+
+
+def test_loss_of_no_positives_is_written_as_zero(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(imbalance, "save_figure", lambda figure, stem: figures.append(figure))
+    rows = {"all": {"positive": 0, "ignored": 2.0, "negative": 9.0}}
+    loss = {"loss": "FocalLoss", "positives_per_image": 0.0, "negatives_per_image": 3.0, "share_of_positives": 0.0}
+    imbalance._draw(tmp_path / "imbalance", {"anchors_per_image": rows, "initial_loss": loss})
+    right = figures[0].axes[1]
+    assert [text.get_text() for text in right.texts] == ["", "100 %", "0"]

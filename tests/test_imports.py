@@ -18,6 +18,7 @@ RANKS = {
     "ops": 0,
     "errors": 1,
     "whole_files": 1,
+    "registration": 1,
     "compat": 1,
     "config": 2,
     "modeling": 3,
@@ -158,3 +159,64 @@ import retina_plugin
     assert result.returncode == 1
     last_line = result.stderr.strip().splitlines()[-1]
     assert last_line.startswith(f"ImportError: retina_plugin needs {package}, which is not installed. `make setup`")
+
+
+REGISTERED = """
+from detectron2.data import DatasetCatalog
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling.anchor_generator import ANCHOR_GENERATOR_REGISTRY
+assert META_ARCH_REGISTRY.get("FocalRetinaNet").__module__ == "retina_plugin.modeling.meta_arch"
+assert "OctaveAnchorGenerator" in ANCHOR_GENERATOR_REGISTRY
+assert {"retina_sample_train", "retina_sparse_val"} <= set(DatasetCatalog.list())
+"""
+
+
+def test_plugin_that_is_imported_after_detectron2_is_registered():
+    result = run_python(f"import detectron2.config\nimport retina_plugin{REGISTERED}")
+    assert (result.returncode, result.stderr.count("Error")) == (0, 0)
+
+
+def test_import_takes_nothing_heavy_along_and_yet_registers():
+    code = f"""
+import sys, warnings
+import retina_plugin
+assert not {{"torch", "detectron2", "numpy", "PIL"}} & set(sys.modules)
+import retina_plugin.data.sample_catalog  # itself half imported when Detectron2 is
+{REGISTERED}
+for name in retina_plugin.__all__:
+    assert getattr(retina_plugin, name).__module__.startswith(("retina_plugin.", "fvcore.")), name
+assert set(retina_plugin.__all__) <= set(dir(retina_plugin)) and retina_plugin.modeling.losses
+assert not hasattr(retina_plugin, "no_such_name")
+import detectron2.engine, detectron2.evaluation, fvcore.nn  # whose warnings are hushed; a user's own are not
+warnings.warn("`torch.jit.script` is deprecated: my own", FutureWarning)
+"""
+    result = run_python(code)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.splitlines()[0].endswith("FutureWarning: `torch.jit.script` is deprecated: my own")
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("train_net.py", ["--help"]),
+        ("retina_plugin", ["--help"]),
+        ("retina_plugin", ["study", "--help"]),
+        ("retina_plugin.study", ["--help"]),
+        ("retina_plugin.study", ["run", "--help"]),
+        ("retina_plugin.study", ["list"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_what_only_explains_needs_no_torch(program, words):
+    run = "run_path(" if program.endswith(".py") else "run_module(alter_sys=True, mod_name="
+    code = f"""
+import runpy, sys
+sys.argv = [{program!r}, *{words!r}]
+try:
+    runpy.{run}{program!r}, run_name="__main__")
+except SystemExit as stop:
+    assert not stop.code
+assert not {{"torch", "detectron2"}} & set(sys.modules)
+"""
+    result = run_python(code)
+    assert (result.returncode, result.stderr) == (0, "") and len(result.stdout) > 100

@@ -80,3 +80,9 @@ def test_read_coco_results_maps_ids_and_sorts(tmp_path, evaluated_set):
 def test_scoring_package_is_the_class_where_no_package_is_named():
     evaluator = PascalVOCDetectionEvaluator.__new__(PascalVOCDetectionEvaluator)  # without its files
     assert scoring_package(evaluator) == "PascalVOCDetectionEvaluator"
+
+
+def test_record_adds_the_seconds_of_earlier_parts(tiny_cfg, tmp_path):
+    with RunRecord(tmp_path / "r.json", tiny_cfg) as record:
+        record.earlier_seconds = 1000.0
+    assert json.loads((tmp_path / "r.json").read_text())["wall_seconds"] >= 1000.0

@@ -6,7 +6,7 @@ import pytest
 
 from retina_plugin import __main__ as retina
 from retina_plugin.data.sample import make_sample_dataset
-from retina_plugin.study import cli, estimate
+from retina_plugin.study import cli, run_command
 from retina_plugin.study.plan import Run
 
 
@@ -19,7 +19,7 @@ def test_list_names_studies_rows_and_the_papers_figures(capsys):
 @pytest.fixture
 def no_training(monkeypatch):
     """Dry runs take three steps of each row, for which a test has no data: here each run takes ten seconds."""
-    monkeypatch.setattr(estimate, "measure_seconds", lambda run: 10.0)
+    monkeypatch.setattr(run_command, "measure_seconds", lambda run: 10.0)
 
 
 def test_dry_run_starts_nothing_and_says_what_it_would(capsys, tmp_path, no_training):
@@ -45,7 +45,8 @@ def test_iterations_stand_for_a_fraction(capsys, tmp_path, no_training, iteratio
     ("arguments", "message"),
     [
         (["run", "nonsense"], "unknown study nonsense"),
-        (["run", "prior", "--fraction", "0"], "--fraction must be above 0 (and --iterations too), got 0"),
+        (["run", "prior", "--fraction", "0"], "--fraction must be a finite number above 0, got 0"),
+        (["run", "prior", "--iterations", "-5"], "--iterations must be at least 1, got -5"),
         (["run", "prior", "--seeds", "0;1"], "--seeds must be whole numbers like 0,1,2, got '0;1'"),
         (["run", "prior", "--seeds=-1"], "--seeds must be at least 0"),
         (["run", "prior", "--devices", "99"], "--devices 99: give cpu, or numbers"),
@@ -97,6 +98,6 @@ def test_study_trains_a_row_and_does_not_train_it_again(tmp_path, capsys):
 
 def test_shell_command_repeats_a_run(tmp_path):
     run = Run("a", "c.yaml", ["MODEL.RETINANET.FOCAL_LOSS_ALPHA", "-1.0"], tmp_path / "a", 3, 10)
-    assert cli.shell_command(run) == (
+    assert run_command.shell_command(run) == (
         f"python train_net.py --config-file c.yaml MODEL.RETINANET.FOCAL_LOSS_ALPHA -1.0 SEED 3 OUTPUT_DIR {tmp_path}/a"
     )

@@ -1,6 +1,7 @@
 """The studies as data: index, files and the paper's figures agree with one another."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -170,3 +171,12 @@ def test_unknown_study_lists_the_known():
 def test_folder_that_is_missing_is_refused(tmp_path):
     with pytest.raises(SetupError, match="is no folder"):
         load_studies(folder=tmp_path / "nowhere")
+
+
+def test_listing_says_the_same_without_reading_the_configs():
+    listed = load_studies(with_changes=False)
+    assert list(listed) == list(STUDIES) and len(listed) > 8
+    for name, study in STUDIES.items():
+        assert replace(listed[name], rows=[]) == replace(study, rows=[])
+        for row, short in zip(study.rows, listed[name].rows, strict=True):
+            assert (short.name, short.label, short.paper) == (row.name, row.label, row.paper)

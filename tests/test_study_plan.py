@@ -67,6 +67,12 @@ def test_fraction_shortens_the_whole_schedule(tmp_path):
     assert (run.max_iter, solver.MAX_ITER, solver.STEPS, solver.WARMUP_ITERS) == (900, 900, (600, 800), 5)
 
 
+def test_longer_schedule_moves_its_drops_along(tmp_path):
+    _, per_row = plan(["alpha"], tmp_path, StudySettings("configs/retina_R50_FPN_600.yaml", [], 2.0))
+    solver = config_of(per_row["alpha"]["alpha_0.9"][0]).SOLVER
+    assert (solver.MAX_ITER, solver.STEPS, solver.WARMUP_ITERS) == (180000, (120000, 160000), 500)
+
+
 def test_what_is_off_stays_off_in_a_fraction(tmp_path):
     overrides = ["SOLVER.WARMUP_ITERS", "0", "TEST.EVAL_PERIOD", "0"]
     runs, _ = plan(["prior"], tmp_path, StudySettings(SMALL.base_config, overrides, 0.01))

@@ -55,50 +55,70 @@ def propose(
         margin: gain of the objective on the held-out half from which on a fit is worth it.
         seed: of the halves and of the boxes drawn from them.
     """
-    thresholds = tuple(cfg.MODEL.RETINANET.IOU_THRESHOLDS)
     settings = {"max_anchors": max_anchors, "margin": margin, "seed": seed, "against": first.name}
     if len(np.unique(images)) < 2:
         decision = f"keep the anchors of {first.name}: all boxes are in one image, and none is left to judge others on"
         return Proposal(None, decision, _keep_yaml(cfg, decision), settings)
+    data = _split(boxes, images, seed)
+    objective = _objective(cfg, first.best[data.fitted_on], by_coverage)
+    tried = _fit(first, data, objective, max_anchors, margin)
+    # At most one of them is worth it, for nothing is tried after that.
+    fit, result = max(tried.values(), key=lambda found: (_is_worth(found[1], margin), found[1]["gain"]))
+    worth = _is_worth(result, margin)
+    decision = _decision(worth, result, first.name, objective, margin)
+    held_out = {"held_out_boxes": int(data.held_out.sum()), "held_out": {kind: r for kind, (_, r) in tried.items()}}
+    numbers = {**settings, "objective": str(objective), "boxes_fitted_on": len(data.fitted_on), **held_out}
+    text = _fit_yaml(fit, decision) if worth else _keep_yaml(cfg, decision)
+    return Proposal(fit if worth else None, decision, text, numbers)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Boxes (M, 4), the index (M,) of their images, indices of the boxes to fit on, mask (M,) of those to judge on."""
+
+    boxes: Tensor
+    images: np.ndarray
+    fitted_on: np.ndarray
+    held_out: np.ndarray
+
+
+def _split(boxes: Tensor, images: np.ndarray, seed: int) -> _Data:
     half = split_images(images, seed=seed)
     chosen = np.flatnonzero(half)
     if len(chosen) > FIT_BOXES:
         chosen = np.random.default_rng(seed).choice(chosen, FIT_BOXES, replace=False)
-    default = torch.from_numpy(first.best)
-    objective = Objective(
-        max(thresholds) if by_coverage else None,
-        tuple((t, float((default[chosen] < t).double().mean())) for t in thresholds),
-    )
-    fitted_on = boxes[chosen], first.grids[torch.from_numpy(images)[chosen]]
-    tried = {"octaves": fit_octaves(first.layout, *fitted_on, max_anchors=max_anchors, objective=objective)}
-    results = {"octaves": _judge(tried["octaves"], first, boxes, images, ~half, objective)}
-    if not _is_worth(results["octaves"], margin):
-        tried["sizes"] = fit_sizes(tried["octaves"], first.layout, *fitted_on, objective=objective)
-        results["sizes"] = _judge(tried["sizes"], first, boxes, images, ~half, objective)
-    kind = next((kind for kind in tried if _is_worth(results[kind], margin)), None)
-    best = kind or max(results, key=lambda tried_kind: results[tried_kind]["gain"])
-    decision = _decision(kind, results[best], first.name, objective, margin)
-    numbers = {
-        **settings,
-        "objective": str(objective),
-        "boxes_fitted_on": len(chosen),
-        "held_out_boxes": int((~half).sum()),
-        "held_out": results,
-    }
-    if kind is None:
-        return Proposal(None, decision, _keep_yaml(cfg, decision), numbers)
-    return Proposal(tried[kind], decision, _fit_yaml(tried[kind], decision), numbers)
+    return _Data(boxes, images, chosen, ~half)
 
 
-def _judge(
-    fit: AnchorFit, first: AnchorCoverage, boxes: Tensor, images: np.ndarray, held_out: np.ndarray, objective: Objective
-) -> dict[str, float]:
+def _objective(cfg: CfgNode, default: np.ndarray, by_coverage: bool) -> Objective:
+    """What a fit maximises, without reaching fewer boxes than the best IoUs ``default`` of the first config do."""
+    thresholds = tuple(cfg.MODEL.RETINANET.IOU_THRESHOLDS)
+    best = torch.from_numpy(default)
+    limits = tuple((t, float((best < t).double().mean())) for t in thresholds)
+    return Objective(max(thresholds) if by_coverage else None, limits)
+
+
+def _fit(
+    first: AnchorCoverage, data: _Data, objective: Objective, max_anchors: int, margin: float
+) -> dict[str, tuple[AnchorFit, dict[str, float]]]:
+    """Kind of fit -> the fit and its figures on the held-out images; sizes only where octaves are not worth it."""
+    boxes, grids = data.boxes[data.fitted_on], first.grids[torch.from_numpy(data.images)[data.fitted_on]]
+    octaves = fit_octaves(first.layout, boxes, grids, max_anchors=max_anchors, objective=objective)
+    tried = {"octaves": (octaves, _judge(octaves, first, data, objective))}
+    if not _is_worth(tried["octaves"][1], margin):
+        sizes = fit_sizes(octaves, first.layout, boxes, grids, objective=objective)
+        tried["sizes"] = (sizes, _judge(sizes, first, data, objective))
+    return tried
+
+
+def _judge(fit: AnchorFit, first: AnchorCoverage, data: _Data, objective: Objective) -> dict[str, float]:
     """The objective and the share of boxes not reached on the held-out images, before and after; gain and its error."""
-    grids = first.grids[torch.from_numpy(images[held_out])]
-    best, _ = fit.layout(first.layout).best_anchors(boxes[torch.from_numpy(held_out)], grids)
-    before = torch.from_numpy(first.best[held_out])
+    images = data.images[data.held_out]
+    boxes, grids = data.boxes[torch.from_numpy(data.held_out)], first.grids[torch.from_numpy(images)]
+    best, _ = fit.layout(first.layout).best_anchors(boxes, grids)
+    before = torch.from_numpy(first.best[data.held_out])
     values = {"default": objective.per_box(before).numpy(), "fitted": objective.per_box(best).numpy()}
-    gain, error = gain_with_error(values["fitted"] - values["default"], images[held_out])
+    gain, error = gain_with_error(values["fitted"] - values["default"], images)
     return {
         **{name: float(value.mean()) for name, value in values.items()},
         "gain": gain,
@@ -114,14 +134,14 @@ def _is_worth(result: dict[str, float], margin: float) -> bool:
     return result["gain"] >= margin and result["gain"] > 2 * result["standard_error"] and lost <= LOSS_ALLOWED
 
 
-def _decision(kind: str | None, result: dict[str, float], first: str, objective: Objective, margin: float) -> str:
+def _decision(worth: bool, result: dict[str, float], first: str, objective: Objective, margin: float) -> str:
     numbers = (
         f"on held-out images {objective} {result['fitted']:.3f} instead of {result['default']:.3f} "
         f"(gain {result['gain']:+.3f}, standard error {result['standard_error']:.3f}), "
         f"{100 * result['fitted_not_reached']:.1f}% of the boxes not reached instead of "
         f"{100 * result['default_not_reached']:.1f}%"
     )
-    if kind is None:
+    if not worth:
         beaten = result["gain"] >= margin and result["gain"] > 2 * result["standard_error"]
         reason = "leave more boxes without an anchor" if beaten else f"do not beat them by {margin:g} beyond chance"
         return f"keep the anchors of {first}: fitted ones {reason} ({numbers})"

@@ -7,6 +7,7 @@ has the probability of its bias (paper Sec. 3.3 and 4.1), which gives the loss o
 import argparse
 import logging
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.utils.env import seed_all_rng
+from matplotlib.axes import Axes
 from torch import Tensor
 
 from ..modeling.losses import OHEMLoss, build_classification_loss
@@ -206,10 +208,7 @@ def _draw(stem: Path, content: dict) -> None:
         x = [k + (i - 1) * BAR_WIDTH for k in range(len(rows))]
         counts = [row[group] for row in rows.values()]
         left.bar(x, counts, BAR_WIDTH, label=group, color=COLORS[i])
-        # A log axis has no place for zero: the figure stands where its bar would begin.
-        for place, count in zip(x, counts, strict=True):
-            if not count:
-                left.text(place, 0, "0", color=COLORS[i], ha="center", transform=left.get_xaxis_transform())
+        _write_zeros(left, x, counts, COLORS[i])
     left.set_xticks(range(len(rows)), rows)
     left.set(yscale="log", xlabel="pyramid level", ylabel="anchors per image")
     # Above the bars, which leave no corner free.
@@ -218,9 +217,17 @@ def _draw(stem: Path, content: dict) -> None:
     sums = [loss["positives_per_image"], loss["negatives_per_image"]]
     bars = right.bar(["positive", "negative"], sums, 2 * BAR_WIDTH, color=[COLORS[0], COLORS[2]])
     shares = (loss["share_of_positives"], 1 - loss["share_of_positives"])
-    right.bar_label(bars, [_percent(share) for share in shares])
+    right.bar_label(bars, [_percent(share) if total else "" for share, total in zip(shares, sums, strict=True)])
+    _write_zeros(right, range(2), sums, COLORS[0])
     right.set(yscale="log", xlabel="terms", ylabel="initial loss per image")
     right.set_title(loss["loss"], fontsize="medium")
     for panel in (left, right):
         panel.grid(axis="x", visible=False)
     save_figure(figure, stem)
+
+
+def _write_zeros(panel: Axes, x: Iterable[float], heights: list[float], color: str) -> None:
+    """A log axis has no place for zero: the figure stands where its bar would begin."""
+    for place, height in zip(x, heights, strict=True):
+        if not height:
+            panel.text(place, 0, "0", color=color, ha="center", va="bottom", transform=panel.get_xaxis_transform())

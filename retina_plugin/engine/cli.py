@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.engine import default_setup, launch
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -24,27 +24,16 @@ from ..config import get_retina_cfg
 from ..data.datasets import fill_num_classes, register_config_datasets
 from ..errors import SetupError, user_message
 from ..modeling import CLASSIFICATION_LOSS_REGISTRY, fold_batch_norms
+from .arguments import argument_parser
 from .checkpoint import RetinaCheckpointer, check_weights
 from .config_file import config_difference, load_base_config, load_config
 from .evaluation import InferenceTimer, build_evaluator
 from .run_record import RunRecord, keep_previous
 from .trainer import RetinaTrainer
 
-__all__ = ["argument_parser", "main", "prepare", "run"]
+__all__ = ["main", "prepare", "run"]
 
 logger = logging.getLogger("retina_plugin")
-
-EXAMPLES = """
-Examples:
-  train the paper's detector        train_net.py --config-file configs/retina_R101_FPN.yaml --num-gpus 8
-  score a checkpoint                train_net.py --config-file configs/retina_R101_FPN.yaml --eval-only \\
-                                        MODEL.WEIGHTS output/model_final.pth
-  go on after an interruption       the same command with --resume
-  train on your own COCO-format set train_net.py --config-file configs/retina_R50_FPN.yaml \\
-                                        DATASETS.TRAIN_JSON train.json DATASETS.TRAIN_IMAGES images \\
-                                        DATASETS.VAL_JSON val.json DATASETS.VAL_IMAGES images \\
-                                        MODEL.RETINANET.NUM_CLASSES 0
-"""
 
 # What only FocalRetinaNet reads.
 KEYS_OF_THE_MODEL = tuple(
@@ -60,11 +49,6 @@ MAY_CHANGE_ON_RESUME = (
 EXIT_SETUP = 2
 EXIT_DIVERGED = 3
 EXIT_INTERRUPTED = 130  # of the shell, for Ctrl-C
-
-
-def argument_parser() -> argparse.ArgumentParser:
-    """Detectron2's arguments with our examples."""
-    return default_argument_parser(epilog=EXAMPLES)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -215,6 +199,7 @@ def train(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
     with RunRecord(record_path(cfg, "run_record.json"), cfg, **facts) as record:
         trainer = RetinaTrainer(cfg)
         trainer.resume_or_load(resume=args.resume)
+        record.earlier_seconds = trainer.earlier_seconds
         if trainer.start_iter >= trainer.max_iter:
             logger.info("nothing to train: iteration %d of %d is done", trainer.start_iter, trainer.max_iter)
         try:

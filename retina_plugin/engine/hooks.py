@@ -1,4 +1,9 @@
-"""``LossShareHook``: in TensorBoard, which examples carry the classification loss (paper Sec. 3 and 5.1)."""
+"""``LossShareHook``: in TensorBoard, which examples carry the classification loss (paper Sec. 3 and 5.1).
+
+``WallTimeHook``: the seconds of a training over its interruptions.
+"""
+
+import time
 
 import torch
 from detectron2.engine import HookBase
@@ -9,7 +14,7 @@ from torch import Tensor
 from .. import ops
 from ..modeling import ClassificationLoss
 
-__all__ = ["HARDEST_NEGATIVES", "HARDEST_POSITIVES", "LossShareHook", "loss_shares"]
+__all__ = ["HARDEST_NEGATIVES", "HARDEST_POSITIVES", "LossShareHook", "WallTimeHook", "loss_shares"]
 
 # The paper's "hardest 20 % of the positive samples" (Sec. 5.1, Figure 4); 1 % of the negatives is ours.
 HARDEST_POSITIVES, HARDEST_NEGATIVES = 0.2, 0.01
@@ -85,3 +90,20 @@ class LossShareHook(HookBase):
         if self._listener is not None:
             self._listener.remove()
             self._listener = None
+
+
+class WallTimeHook(HookBase):
+    """Keeps in every checkpoint the seconds that led to it, so that they outlive even a killed process.
+
+    ``earlier_seconds``: of the parts before this one, each up to the checkpoint from which the next went on.
+    """
+
+    def __init__(self):
+        self.earlier_seconds = 0.0
+        self._start = time.time()
+
+    def state_dict(self) -> dict[str, float]:
+        return {"seconds": self.earlier_seconds + time.time() - self._start}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.earlier_seconds = state["seconds"]

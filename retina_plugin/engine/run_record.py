@@ -42,7 +42,9 @@ class RunRecord:
     """Collects facts of a run and writes them as JSON when it begins and when it ends, however it ends.
 
     A context manager: "finished" when its block is left in order, else "diverged" (FloatingPointError),
-    "interrupted" (Ctrl-C) or "failed", with the reason.
+    "interrupted" (Ctrl-C) or "failed", with the reason. ``wall_seconds`` are those of this process and
+    ``earlier_seconds``, of the parts of a resumed run before it; what an interrupted part did after its last
+    checkpoint, and has to be done again, counts only once.
     """
 
     def __init__(self, path: Path | None, cfg: CfgNode, **facts):
@@ -54,6 +56,7 @@ class RunRecord:
         """
         self._path = path
         self._start = time.time()
+        self.earlier_seconds = 0.0
         self.facts = {
             "status": "running",
             "git": git_state(),
@@ -77,7 +80,7 @@ class RunRecord:
         self.update(
             status=named.get(kind or type(None), "failed"),
             reason=user_message(error) if error else None,
-            wall_seconds=round(time.time() - self._start, 1),
+            wall_seconds=round(self.earlier_seconds + time.time() - self._start, 1),
             peak_memory_mb=peak_memory_mb(),
         )
         if self._path:

@@ -17,7 +17,7 @@ from ..data.train_order import TrainOrder, build_train_order
 from ..modeling import TrainingState
 from .checkpoint import RetinaCheckpointer
 from .evaluation import build_evaluator, scoring_package
-from .hooks import LossShareHook
+from .hooks import LossShareHook, WallTimeHook
 
 __all__ = ["RetinaTrainer"]
 
@@ -48,7 +48,8 @@ class RetinaTrainer(DefaultTrainer):
             trainer=weakref.proxy(self),
             training_state=TrainingState(self.model),
         )
-        hooks = super().build_hooks()
+        self._wall_time = WallTimeHook()
+        hooks = [self._wall_time, *super().build_hooks()]
         if self.cfg.ANALYSIS.LOSS_CDF_PERIOD > 0 and self.cfg.MODEL.META_ARCHITECTURE == "FocalRetinaNet":
             # Before the writers, which DefaultTrainer puts last.
             hooks.insert(0, LossShareHook(self.cfg.ANALYSIS.LOSS_CDF_PERIOD))
@@ -120,6 +121,11 @@ class RetinaTrainer(DefaultTrainer):
     def last_results(self) -> dict | None:
         """Metrics of the last evaluation, None before the first."""
         return getattr(self, "_last_eval_results", None)
+
+    @property
+    def earlier_seconds(self) -> float:
+        """Of the parts of a resumed run before this one; 0 in a run that begins."""
+        return self._wall_time.earlier_seconds
 
     @property
     def last_losses(self) -> dict[str, float]:

@@ -14,7 +14,6 @@ from typing import Any
 
 import yaml
 
-from ..engine.config_file import config_difference, load_base_config, load_config
 from ..engine.yaml_source import base_files
 from ..errors import SetupError
 from .results import PLOTS
@@ -57,12 +56,16 @@ class Study:
     reported: list[dict[str, Any]] = field(default_factory=list)
 
 
-def load_studies(names: list[str] | None = None, folder: Path = ABLATIONS) -> dict[str, Study]:
+def load_studies(
+    names: list[str] | None = None, folder: Path = ABLATIONS, *, with_changes: bool = True
+) -> dict[str, Study]:
     """Studies by name, in the order of the index, then those without an entry.
 
     Args:
         names: those wanted; "all" or None for every one.
         folder: with ``index.yaml`` (may be missing) and one folder of YAML files per study.
+        with_changes: read what each file changes, by Detectron2. Without it ``changes`` of such rows are empty, and a
+            row that the index gives no label has its name for one.
 
     Raises:
         SetupError: an unknown study, or an index that does not fit the files.
@@ -75,7 +78,7 @@ def load_studies(names: list[str] | None = None, folder: Path = ABLATIONS) -> di
     wanted = known if names is None or "all" in names else names
     if unknown := [name for name in wanted if name not in known]:
         raise SetupError(f"unknown study {', '.join(unknown)}: choose from {', '.join(known)}, or all.")
-    return {name: _load_study(name, index.get(name, {}), folder) for name in dict.fromkeys(wanted)}
+    return {name: _load_study(name, index.get(name, {}), folder, with_changes) for name in dict.fromkeys(wanted)}
 
 
 def paper_figures(reference: str) -> dict[str, Any]:
@@ -131,12 +134,15 @@ def _read_index(path: Path) -> dict[str, dict]:
     return index
 
 
-def _load_study(name: str, entry: dict, folder: Path) -> Study:
+def _load_study(name: str, entry: dict, folder: Path, with_changes: bool) -> Study:
     base = folder.parent / entry.get("base", DEFAULT_BASE)
     if not base.is_file():  # a folder of the user's own, elsewhere
         base = CONFIGS / entry.get("base", DEFAULT_BASE)
     axes = entry.get("axes", {})
-    values = _grid_values(entry["grid"], axes) if "grid" in entry else _file_values(folder / name, base)
+    if "grid" in entry:
+        values = _grid_values(entry["grid"], axes)
+    else:
+        values = _file_values(folder / name, base, with_changes)
     facts = entry.get("rows") or {}
     if lost := sorted(set(facts) - set(values)):
         raise SetupError(f"{folder / 'index.yaml'}: {name} lists {', '.join(lost)}, for which there is no file.")
@@ -165,17 +171,22 @@ def _row(name: str, changes: dict[str, Any], facts: dict, axes: dict[str, str]) 
     return Row(name=name, label=label, changes=changes, paper=paper, x={**x, **facts.get("x", {})})
 
 
-def _file_values(folder: Path, base: Path) -> dict[str, dict[str, Any]]:
+def _file_values(folder: Path, base: Path, with_changes: bool) -> dict[str, dict[str, Any]]:
     """Row name -> every key that some row of the folder changes in ``base``, with this row's value."""
+    paths = sorted(folder.glob("*.yaml"), key=_natural_order)
+    if not paths:
+        raise SetupError(f"{folder} holds no YAML file: a study needs one per row.")
+    if not with_changes:
+        return {path.stem: {} for path in paths}
+    from ..engine.config_file import config_difference, load_base_config, load_config  # here: Detectron2
+
     base_cfg = load_config(str(base), [])
     changed = {}
-    for path in sorted(folder.glob("*.yaml"), key=_natural_order):
+    for path in paths:
         # A file that inherits from nothing is laid over the base as it stands.
         before = base_cfg if base_files(str(path)) else load_base_config(str(path))
         difference = config_difference(load_config(str(path), []), before)
         changed[path.stem] = {key: value for key, (_, value) in difference.items()}
-    if not changed:
-        raise SetupError(f"{folder} holds no YAML file: a study needs one per row.")
     keys = sorted({key for values in changed.values() for key in values})
     # A row says the base's value too where another row changes it: over another config it must mean the same.
     return {name: {key: values.get(key, _value(base_cfg, key)) for key in keys} for name, values in changed.items()}

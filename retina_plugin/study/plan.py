@@ -139,7 +139,9 @@ def _rescheduled(cfg: CfgNode, fraction: float) -> list[str]:
     opts = []
     for key in ITERATION_KEYS:
         group, name = key.split(".")
-        opts += [key, str(_scaled(cfg[group][name], fraction))]
+        # Warm-up is there for the first steps' sake, which a longer schedule has no more of.
+        scale = min(fraction, 1) if key == "SOLVER.WARMUP_ITERS" else fraction
+        opts += [key, str(_scaled(cfg[group][name], scale))]
     steps = {_scaled(step, fraction) for step in cfg.SOLVER.STEPS}
     return [*opts, "SOLVER.STEPS", str(tuple(sorted(steps)))]
 

@@ -1,0 +1,37 @@
+"""The arguments of ``train_net.py``: Detectron2's, defined without it, so that ``--help`` need not import torch."""
+
+import argparse
+import os
+
+__all__ = ["argument_parser"]
+
+EXAMPLES = """
+Examples:
+  train the paper's detector        train_net.py --config-file configs/retina_R101_FPN.yaml --num-gpus 8
+  score a checkpoint                train_net.py --config-file configs/retina_R101_FPN.yaml --eval-only \\
+                                        MODEL.WEIGHTS output/model_final.pth
+  go on after an interruption       the same command with --resume
+  train on your own COCO-format set train_net.py --config-file configs/retina_R50_FPN.yaml \\
+                                        DATASETS.TRAIN_JSON train.json DATASETS.TRAIN_IMAGES images \\
+                                        DATASETS.VAL_JSON val.json DATASETS.VAL_IMAGES images \\
+                                        MODEL.RETINANET.NUM_CLASSES 0
+"""
+
+# Detectron2's rule: a port of the dynamic range (49152 to 65535) that is the same for each call of a user.
+FIRST_PORT, NUM_PORTS = 2**15 + 2**14, 2**14
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """The names and defaults of ``detectron2.engine.default_argument_parser``."""
+    user = os.getuid() if hasattr(os, "getuid") else 1
+    address = f"tcp://127.0.0.1:{FIRST_PORT + user % NUM_PORTS}"
+    parser = argparse.ArgumentParser(epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", default="", metavar="FILE", help="YAML, such as configs/retina_R50_FPN.yaml")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of OUTPUT_DIR")
+    parser.add_argument("--eval-only", action="store_true", help="score MODEL.WEIGHTS, train nothing")
+    parser.add_argument("--num-gpus", type=int, default=1, help="of each machine (%(default)s)")
+    parser.add_argument("--num-machines", type=int, default=1, help="(%(default)s)")
+    parser.add_argument("--machine-rank", type=int, default=0, help="of this machine, from 0 (%(default)s)")
+    parser.add_argument("--dist-url", default=address, help="where the processes meet (%(default)s)")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, last of all")
+    return parser
