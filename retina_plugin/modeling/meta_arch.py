@@ -191,7 +191,7 @@ class FocalRetinaNet(RetinaNet):
         anchor_idxs, class_idxs = (logits > bound).nonzero(as_tuple=True)
         scores = logits[anchor_idxs, class_idxs].float().sigmoid()
         height, width = image_size
-        centers = anchors.get_centers()[anchor_idxs]
+        centers = anchors[anchor_idxs].get_centers()
         keep = (scores > score_thresh) & (centers < centers.new_tensor([width, height])).all(dim=1)
         scores, anchor_idxs, class_idxs = scores[keep], anchor_idxs[keep], class_idxs[keep]
         scores, best = scores.topk(min(topk_candidates, len(scores)))
