@@ -14,9 +14,20 @@ def add_retina_config(cfg: CfgNode) -> None:
     """Add the plugin's keys to ``cfg`` in place. Calling it again keeps what ``cfg`` already holds."""
     if "CLS_LOSS_NAME" in cfg.MODEL.RETINANET:
         return
-    retinanet = cfg.MODEL.RETINANET
+    for add_group in _GROUPS:
+        add_group(cfg)
 
-    # --- Classification loss ---
+
+def get_retina_cfg() -> CfgNode:
+    """Detectron2's default config with the plugin's keys."""
+    cfg = get_cfg()
+    add_retina_config(cfg)
+    return cfg
+
+
+def _add_classification_loss(cfg: CfgNode) -> None:
+    """The loss and its variants."""
+    retinanet = cfg.MODEL.RETINANET
     # A name in CLASSIFICATION_LOSS_REGISTRY: FocalLoss, CrossEntropyLoss, FocalLossStar, OHEMLoss or your own.
     # FOCAL_LOSS_ALPHA (weight of the foreground in [0, 1]; negative: no balancing) applies to each of them,
     # FOCAL_LOSS_GAMMA (focusing, >= 0) to FocalLoss. Source: paper Sec. 3.
@@ -40,7 +51,10 @@ def add_retina_config(cfg: CfgNode) -> None:
     # BATCH_SIZE is per "image", or per "batch" for all images of this process together.
     retinanet.OHEM.SCOPE = "image"
 
-    # --- Divisor of both losses ---
+
+def _add_normalizer(cfg: CfgNode) -> None:
+    """The divisor of both losses."""
+    retinanet = cfg.MODEL.RETINANET
     retinanet.NORMALIZER = CfgNode()
     # "ema": moving average of the positive anchors (Detectron2); "batch": positives of this batch (paper Sec. 4.1).
     retinanet.NORMALIZER.NAME = "ema"
@@ -50,49 +64,44 @@ def add_retina_config(cfg: CfgNode) -> None:
     # Average the count over all workers, so that every image weighs the same. Detectron2 counts each worker alone.
     retinanet.NORMALIZER.SYNC = False
 
-    # --- Labelling ---
+
+def _add_labelling_and_anchors(cfg: CfgNode) -> None:
+    """Which anchors there are, which are positive, and what the class layer begins with."""
+    retinanet = cfg.MODEL.RETINANET
     # Whether the anchor that overlaps a ground-truth box most is positive even below the upper IoU threshold, and
     # the least IoU for that, in [0, 1]: 0.0 in Detectron2 (IoU 0 never counts), 0.4 in the authors' code.
     retinanet.ALLOW_LOW_QUALITY_MATCHES = True
     retinanet.LOW_QUALITY_MIN_IOU = 0.0
-
-    # --- Initialisation ---
     # False sets the class layer's bias to 0 in place of the prior PRIOR_PROB (paper Sec. 3.3 and 5.1).
     retinanet.USE_PRIOR = True
-
-    # --- Anchors of OctaveAnchorGenerator (ASPECT_RATIOS and OFFSET keep Detectron2's keys) ---
     # Side of the smallest anchor of a level in units of the level's stride: 4 gives 32 px on P3 (paper Sec. 4).
     cfg.MODEL.ANCHOR_GENERATOR.BASE_SIZE = 4.0
     # Sizes per level, 2^(j / n) apart: 3 in the paper, 1 to 4 in Table 1c.
     cfg.MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE = 3
 
-    # --- Data sets by path: COCO-format JSON and the folder of its images ("" = not used) ---
+
+def _add_data(cfg: CfgNode) -> None:
+    """Data sets by path: COCO-format JSON and the folder of its images ("" = not used)."""
     # They are registered as custom_train / custom_val and take the place of DATASETS.TRAIN / DATASETS.TEST.
     cfg.DATASETS.TRAIN_JSON = ""
     cfg.DATASETS.TRAIN_IMAGES = ""
     cfg.DATASETS.VAL_JSON = ""
     cfg.DATASETS.VAL_IMAGES = ""
 
-    # --- Optimiser ---
+
+def _add_training(cfg: CfgNode) -> None:
+    """Optimiser, weights and what is watched while training."""
     # "SGD" (Detectron2, paper Sec. 4.1) or "AdamW", which needs fewer steps from random weights. BASE_LR, WEIGHT_DECAY
     # and the rest of SOLVER apply to both; MOMENTUM and NESTEROV to SGD alone.
     cfg.SOLVER.OPTIMIZER = "SGD"
-
-    # --- Weights ---
     # Load a checkpoint whose layers have other shapes (another number of classes or anchors) without those layers.
     cfg.MODEL.SKIP_MISMATCHED_WEIGHTS = False
     # Let --eval-only score a model of which some parameters were not in the checkpoint.
     cfg.TEST.ALLOW_PARTIAL_WEIGHTS = False
-
-    # --- Analysis while training ---
     cfg.ANALYSIS = CfgNode()
     # Every so many iterations the event storage (TensorBoard) gets the share of the classification loss that positives,
     # negatives and the hardest of each carry in the batch: engine/hooks.py. 0 = never.
     cfg.ANALYSIS.LOSS_CDF_PERIOD = 0
 
 
-def get_retina_cfg() -> CfgNode:
-    """Detectron2's default config with the plugin's keys."""
-    cfg = get_cfg()
-    add_retina_config(cfg)
-    return cfg
+_GROUPS = (_add_classification_loss, _add_normalizer, _add_labelling_and_anchors, _add_data, _add_training)
