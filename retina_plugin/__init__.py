@@ -24,6 +24,7 @@ _HOMES = {
     "SafeMatcher": ".modeling",
     "TrainingState": ".modeling",
     "add_retina_config": ".config",
+    "build_inference_model": ".modeling",
     "fold_batch_norms": ".modeling",
     "get_retina_cfg": ".config",
 }

@@ -89,6 +89,13 @@ def _add_data(cfg: CfgNode) -> None:
     cfg.DATASETS.VAL_IMAGES = ""
 
 
+def _add_precision(cfg: CfgNode) -> None:
+    """The one key of speed that changes figures; what is exact is always on (docs/performance.md)."""
+    # "fp32"; "winograd": fp32, with Winograd's algorithm for 3 x 3 convolutions in inference on a CPU (other roundings,
+    # as cuDNN may choose on a GPU); "bf16": backbone and head in bfloat16, in training and inference, on a CPU or GPU.
+    cfg.MODEL.PRECISION = "fp32"
+
+
 def _add_training(cfg: CfgNode) -> None:
     """Optimiser, weights and what is watched while training."""
     # "SGD" (Detectron2, paper Sec. 4.1) or "AdamW", which needs fewer steps from random weights. BASE_LR, WEIGHT_DECAY
@@ -104,4 +111,11 @@ def _add_training(cfg: CfgNode) -> None:
     cfg.ANALYSIS.LOSS_CDF_PERIOD = 0
 
 
-_GROUPS = (_add_classification_loss, _add_normalizer, _add_labelling_and_anchors, _add_data, _add_training)
+_GROUPS = (
+    _add_classification_loss,
+    _add_normalizer,
+    _add_labelling_and_anchors,
+    _add_data,
+    _add_precision,
+    _add_training,
+)

@@ -120,6 +120,7 @@ def test_check_config_accepts(cfg, keys):
         (A + "OFFSET", 1.0, r"in \[0, 1\)"),
         (A + "BASE_SIZE", 0.0, r"in \(0, inf\)"),
         (A + "SCALES_PER_OCTAVE", 0, r"in \[1, inf\)"),
+        ("MODEL.PRECISION", "fp16", "one of 'fp32', 'winograd', 'bf16'"),
         ("MODEL.PIXEL_STD", [1.0, 0.0, 1.0], "a list of numbers above 0"),
         ("MODEL.PIXEL_MEAN", [1.0, NAN, 1.0], "a list of finite numbers"),
         ("INPUT.FORMAT", "bgr", "'BGR', 'RGB'"),

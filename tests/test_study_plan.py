@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from retina_plugin import get_retina_cfg
 from retina_plugin.engine.config_file import load_config
 from retina_plugin.errors import SetupError
+from retina_plugin.study import plan as plan_module
 from retina_plugin.study.index import load_studies
 from retina_plugin.study.plan import StudySettings, plan_runs, read_record, write_manifest
 
@@ -142,3 +144,20 @@ def test_seeds_of_another_config_are_not_mixed(tmp_path):
 def test_half_a_record_counts_as_none(tmp_path):
     (tmp_path / "run_record.json").write_text('{"status": "fini')
     assert read_record(tmp_path) is None
+
+
+def test_fingerprint_survives_a_key_that_a_later_version_adds(monkeypatch):
+    cfg = get_retina_cfg()
+    cfg.SOLVER.MAX_ITER = 7
+    before = plan_module._fingerprint(cfg)
+
+    def later_defaults():
+        later = get_retina_cfg()
+        later.MODEL.ADDED_LATER = 1
+        return later
+
+    monkeypatch.setattr(plan_module, "get_retina_cfg", later_defaults)
+    cfg.MODEL.ADDED_LATER = 1
+    assert plan_module._fingerprint(cfg) == before
+    cfg.MODEL.ADDED_LATER = 2
+    assert plan_module._fingerprint(cfg) != before

@@ -7,7 +7,7 @@ from fvcore.nn import FlopCountAnalysis
 from torch import nn
 from torchvision.models.detection import retinanet_resnet50_fpn
 
-from ..modeling import fold_batch_norms
+from ..modeling import build_inference_model
 from .detectors import build_pair, random_image
 from .limits import convolution_rate
 from .measurement import Measurement, Settings, compare
@@ -21,14 +21,20 @@ DEPTH, QUICK_DEPTH = 50, 18
 SIZE, QUICK_SIZE = (800, 1088), (192, 256)  # short side 800 (paper Sec. 4.1), and a multiple of 32 near 4:3
 AREA_SWEEP = ((224, 288), (320, 416), (448, 608), (640, 864), (800, 1088))
 BATCH_SWEEP, BATCH_SIZE = (1, 2, 4, 8), (320, 416)
+NEIGHBOUR_PIXELS = 160  # by which the neighbour in a batch is higher and wider: five strides of P5
+LOGIT_CHANGE = 0.1  # a change of a score of at most 0.025
 
 
 @torch.no_grad()
 def measure(settings: Settings) -> Iterator[Measurement]:
     """One image; then, unless quick, images of other sizes and batches."""
     ours, theirs = build_pair(QUICK_DEPTH if settings.quick else DEPTH, settings.device)
-    ours = fold_batch_norms(ours).to(memory_format=torch.channels_last)
+    ours = build_inference_model(ours).to(memory_format=torch.channels_last)
     models = {"retina_plugin": ours, "Detectron2": theirs.eval()}
+    if settings.device == "cpu":
+        ours.precision = "winograd"
+        models["retina_plugin, winograd"] = build_inference_model(ours)
+        ours.precision = "fp32"
     if settings.quick:
         yield _measure(settings, models, QUICK_SIZE, batch=1, sweep="")
         return
@@ -38,6 +44,7 @@ def measure(settings: Settings) -> Iterator[Measurement]:
         yield _measure(settings, models, size, batch=1, sweep="pixels")
     for batch in BATCH_SWEEP:
         yield _measure(settings, models, BATCH_SIZE, batch=batch, sweep="batch")
+    yield _measure_padding(settings, models)
 
 
 def _measure(
@@ -65,6 +72,39 @@ def _measure(
             "network alone, seconds": spread(alone).median, "multiply-adds": multiply_adds, "detections": len(ours)
         },
     )  # fmt: skip
+
+
+def _measure_padding(settings: Settings, models: dict[str, nn.Module]) -> Measurement:
+    """An image beside a larger one, by which it is padded below and on the right; what that does to its logits."""
+    images = [random_image(*BATCH_SIZE), random_image(*(side + NEIGHBOUR_PIXELS for side in BATCH_SIZE))]
+    network = models["retina_plugin"]
+    alone, padded = (_logits(network, batch) for batch in (images[:1], images))
+    change = [
+        (level - other[:1, :, : level.shape[2], : level.shape[3]]).abs()
+        for level, other in zip(alone, padded, strict=True)
+    ]
+    every = torch.cat([level.flatten() for level in change])
+    share = (every > LOGIT_CHANGE).float().mean().item()
+    figures = {
+        "largest change of a logit by padding": every.max().item(),
+        f"share of logits that padding changes by more than {LOGIT_CHANGE}": share,
+    }
+    # P3 has most positions and the finest distances: columns from the right edge, in pixels.
+    columns = (change[0] > LOGIT_CHANGE).any(dim=1).any(dim=1)[0].nonzero()
+    stride = BATCH_SIZE[1] / change[0].shape[3]
+    figures["furthest such logit of P3 from the right edge, pixels"] = (
+        (change[0].shape[3] - columns.min().item()) * stride if len(columns) else 0.0
+    )
+    return compare(
+        "inference", "a batch of two sizes", {name: _inference(model, images) for name, model in models.items()},
+        ours="retina_plugin", settings=settings, warmup=1, figures=figures,
+        parameters={"height": BATCH_SIZE[0], "width": BATCH_SIZE[1], "batch": 2, "sweep": ""},
+    )  # fmt: skip
+
+
+def _logits(network: nn.Module, images: list[dict]) -> list[torch.Tensor]:
+    """Per level (N, A*K, Hi, Wi)."""
+    return network.head(list(network.backbone(network.preprocess_image(images).tensor).values()))[0]
 
 
 def _inference(model: nn.Module, images: list[dict]) -> Callable[[], list]:

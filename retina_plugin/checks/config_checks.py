@@ -10,6 +10,7 @@ from detectron2.modeling import ANCHOR_GENERATOR_REGISTRY, BACKBONE_REGISTRY, ME
 from detectron2.utils import comm
 
 from ..errors import SetupError
+from ..modeling.precision import bfloat16_is_fast
 from .config_rules import COMMON_RULES, RETINANET_RULES, get_value, image_channels, one_of
 
 __all__ = ["check_config"]
@@ -120,6 +121,17 @@ def _check_output_dir(cfg: CfgNode) -> Iterator[str]:
     if not os.access(existing, os.W_OK | os.X_OK):
         raise SetupError(f"OUTPUT_DIR {cfg.OUTPUT_DIR} must be writable, but {existing} is not: name another.")
     yield from ()
+
+
+def _check_precision(cfg: CfgNode) -> Iterator[str]:
+    precision, device = cfg.MODEL.PRECISION, cfg.MODEL.DEVICE
+    if precision == "bf16" and not bfloat16_is_fast(device):
+        yield (
+            f"MODEL.PRECISION bf16: {device} has no instructions for it, so it will be several times slower than fp32. "
+            "Take fp32."
+        )
+    if precision == "winograd" and device != "cpu":
+        yield f"MODEL.PRECISION winograd does nothing on {device}: it is for inference on a CPU."
 
 
 def _check_matcher(cfg: CfgNode) -> Iterator[str]:
@@ -255,4 +267,4 @@ def _check_other_heads(cfg: CfgNode) -> Iterator[str]:
 
 
 _COMMON_CHECKS = (_check_names, _check_pixels, _check_schedule, _check_batch, _check_output_dir)
-_RETINANET_CHECKS = (_check_matcher, _check_resnet, _check_levels, _check_anchors, _check_other_heads)
+_RETINANET_CHECKS = (_check_precision, _check_matcher, _check_resnet, _check_levels, _check_anchors, _check_other_heads)

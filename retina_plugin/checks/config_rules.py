@@ -14,6 +14,7 @@ from detectron2.layers import get_norm
 from PIL import Image
 
 from ..errors import SetupError
+from ..modeling.precision import PRECISIONS
 
 __all__ = ["COMMON_RULES", "RETINANET_RULES", "Rule", "get_value", "image_channels", "interval", "one_of"]
 
@@ -138,6 +139,7 @@ RETINANET_RULES = (
     interval("MODEL.ANCHOR_GENERATOR.BASE_SIZE", "(0, inf)"),
     interval("MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE", "[1, inf)"),
     interval("MODEL.BACKBONE.FREEZE_AT", "[0, inf)"),
+    one_of("MODEL.PRECISION", *PRECISIONS),
 )
 
 COMMON_RULES = (

@@ -23,7 +23,7 @@ from ..checks.data_checks import check_datasets
 from ..config import get_retina_cfg
 from ..data.datasets import fill_num_classes, register_config_datasets
 from ..errors import SetupError, user_message
-from ..modeling import CLASSIFICATION_LOSS_REGISTRY, fold_batch_norms
+from ..modeling import CLASSIFICATION_LOSS_REGISTRY, build_inference_model
 from .arguments import argument_parser
 from .checkpoint import RetinaCheckpointer, check_weights
 from .config_file import config_difference, load_base_config, load_config
@@ -39,7 +39,7 @@ logger = logging.getLogger("retina_plugin")
 KEYS_OF_THE_MODEL = tuple(
     f"MODEL.RETINANET.{key}"
     for key in ("CLS_LOSS_NAME", "FOCAL_STAR", "OHEM", "NORMALIZER", "ALLOW_LOW", "LOW_QUALITY", "USE_PRIOR")
-) + ("ANALYSIS.LOSS_CDF_PERIOD",)
+) + ("ANALYSIS.LOSS_CDF_PERIOD", "MODEL.PRECISION")
 # Keys that do not make it another training.
 MAY_CHANGE_ON_RESUME = (
     "ANALYSIS.", "DATALOADER.", "DATASETS.TEST", "DATASETS.VAL", "MODEL.DEVICE", "MODEL.WEIGHTS", "OUTPUT_DIR", "SEED",
@@ -240,7 +240,7 @@ def evaluate(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
         # Not into the folder of the training's own evaluation.
         folder = Path(cfg.OUTPUT_DIR, "inference_eval_only")
         evaluators = [build_evaluator(cfg, name, str(folder / name)) for name in cfg.DATASETS.TEST]
-        model = fold_batch_norms(model)
+        model = build_inference_model(model, inplace=True)
         with InferenceTimer(model) as timer:
             results = RetinaTrainer.test(cfg, model, evaluators)
         record.update(

@@ -1,7 +1,7 @@
 """The detector's parts, registered in Detectron2's registries on import."""
 
 from .anchor_generator import OctaveAnchorGenerator
-from .folding import fold_batch_norms
+from .folding import build_inference_model, fold_batch_norms
 from .losses import (
     CLASSIFICATION_LOSS_REGISTRY,
     ClassificationLoss,
@@ -30,5 +30,6 @@ __all__ = [
     "SafeMatcher",
     "TrainingState",
     "build_classification_loss",
+    "build_inference_model",
     "fold_batch_norms",
 ]

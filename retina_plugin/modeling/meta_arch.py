@@ -5,6 +5,7 @@ decoding and inference are Detectron2's (paper Sec. 4).
 """
 
 import math
+from contextlib import nullcontext
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -19,6 +20,7 @@ from .box_loss import BOX_REG_LOSS_TYPES, box_regression_losses
 from .losses import ClassificationLoss, DensePredictions, build_classification_loss
 from .matcher import SafeMatcher
 from .normalizer import LossNormalizer
+from .precision import PRECISIONS
 
 __all__ = ["FocalRetinaNet"]
 
@@ -31,11 +33,14 @@ class FocalRetinaNet(RetinaNet):
     """
 
     @configurable
-    def __init__(self, *, cls_loss: ClassificationLoss, loss_normalizer: LossNormalizer, **retinanet):
+    def __init__(
+        self, *, cls_loss: ClassificationLoss, loss_normalizer: LossNormalizer, precision: str = "fp32", **retinanet
+    ):
         """
         Args:
             cls_loss: the classification loss.
             loss_normalizer: the divisor of both losses.
+            precision: "fp32", "winograd" (read by ``build_inference_model``) or "bf16"; see ``MODEL.PRECISION``.
             retinanet: the arguments of Detectron2's ``RetinaNet``, without ``focal_loss_alpha`` and
                 ``focal_loss_gamma``, which belong to ``cls_loss``.
         """
@@ -47,8 +52,11 @@ class FocalRetinaNet(RetinaNet):
             )
         # They belong to cls_loss; what RetinaNet leaves here are its own defaults.
         del self.focal_loss_alpha, self.focal_loss_gamma
+        if precision not in PRECISIONS:
+            raise ValueError(f"MODEL.PRECISION must be one of {PRECISIONS}, got {precision!r}")
         self.cls_loss = cls_loss
         self.loss_normalizer = loss_normalizer
+        self.precision = precision
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -72,6 +80,7 @@ class FocalRetinaNet(RetinaNet):
             **arguments,
             "cls_loss": build_classification_loss(cfg),
             "loss_normalizer": LossNormalizer(cfg),
+            "precision": cfg.MODEL.PRECISION,
         }
 
     def forward(self, batched_inputs: list[dict]):
@@ -80,10 +89,11 @@ class FocalRetinaNet(RetinaNet):
         Raises:
             ValueError: an image has no ground truth, or a class outside [0, K); Detectron2 takes K for background.
         """
-        if not self.training:
-            return super().forward(batched_inputs)
-        self._check_ground_truth(batched_inputs)
-        losses = super().forward(batched_inputs)
+        with torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext():
+            if not self.training:
+                return super().forward(batched_inputs)
+            self._check_ground_truth(batched_inputs)
+            losses = super().forward(batched_inputs)
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
             # Boxes that are not finite cannot be drawn, and the trainer has more to say about them.
             if all(torch.isfinite(loss) for loss in losses.values()):

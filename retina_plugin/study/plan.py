@@ -15,6 +15,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+from ..config import get_retina_cfg
 from ..engine.config_file import config_difference, load_config
 from ..errors import SetupError
 from ..whole_files import write_whole
@@ -152,8 +153,8 @@ def _scaled(iterations: int, fraction: float) -> int:
 
 
 def _fingerprint(cfg: CfgNode) -> str:
-    """Eight letters that two configs share when they say the same."""
-    values = {key: value for key, (_, value) in config_difference(cfg, CfgNode()).items()}
+    """Eight letters that two configs share when they say the same; a key that a later version adds changes none."""
+    values = {key: value for key, (_, value) in config_difference(cfg, get_retina_cfg()).items()}
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
