@@ -91,8 +91,8 @@ def _add_data(cfg: CfgNode) -> None:
 
 def _add_precision(cfg: CfgNode) -> None:
     """The one key of speed that changes figures; what is exact is always on (docs/performance.md)."""
-    # "fp32"; "winograd": fp32, with Winograd's algorithm for 3 x 3 convolutions in inference on a CPU (other roundings,
-    # as cuDNN may choose on a GPU); "bf16": backbone and head in bfloat16, in training and inference, on a CPU or GPU.
+    # "fp32"; "winograd": fp32 with Winograd's algorithm for wide 3 x 3 convolutions on a CPU, other roundings, as cuDNN
+    # may choose on a GPU; "bf16": backbone and head in bfloat16, on a CPU or GPU. Both in training and inference.
     cfg.MODEL.PRECISION = "fp32"
 
 

@@ -1,5 +1,6 @@
 """``inference``: image in, detections out, beside Detectron2's and torchvision's RetinaNet R-50."""
 
+import copy
 from collections.abc import Callable, Iterator
 
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 from torchvision.models.detection import retinanet_resnet50_fpn
 
 from ..modeling import build_inference_model
+from ..modeling.winograd import use_winograd
 from .detectors import build_pair, random_image
 from .limits import convolution_rate
 from .measurement import Measurement, Settings, compare
@@ -32,9 +34,9 @@ def measure(settings: Settings) -> Iterator[Measurement]:
     ours = build_inference_model(ours).to(memory_format=torch.channels_last)
     models = {"retina_plugin": ours, "Detectron2": theirs.eval()}
     if settings.device == "cpu":
-        ours.precision = "winograd"
-        models["retina_plugin, winograd"] = build_inference_model(ours)
-        ours.precision = "fp32"
+        winograd = copy.deepcopy(ours)
+        use_winograd(winograd)
+        models["retina_plugin, winograd"] = build_inference_model(winograd, inplace=True)
     if settings.quick:
         yield _measure(settings, models, QUICK_SIZE, batch=1, sweep="")
         return

@@ -1,13 +1,14 @@
 """``training_step``: forward, backward and optimiser of R-50, beside Detectron2's as shipped."""
 
+import copy
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 
 import torch
 from detectron2.utils.events import EventStorage
 from torch import nn
 
 from ..modeling.precision import bfloat16_is_fast
+from ..modeling.winograd import use_winograd
 from .detectors import build_pair, random_image
 from .measurement import Measurement, Settings, compare
 
@@ -25,21 +26,30 @@ LEARNING_RATE = 1e-5  # so that random weights neither move nor diverge
 def measure(settings: Settings) -> Iterator[Measurement]:
     """Two images of ten boxes; then, unless quick, more boxes."""
     depth, size = (QUICK_DEPTH, QUICK_SIZE) if settings.quick else (DEPTH, SIZE)
-    ours, theirs = (model.train() for model in build_pair(depth, settings.device))
-    ours = ours.to(memory_format=torch.channels_last)
-    yield _measure(settings, ours, theirs, size, BOXES, sweep="")
+    models = _models(depth, settings.device)
+    yield _measure(settings, models, size, BOXES, sweep="")
     if not settings.quick:
         for boxes in BOX_SWEEP:
-            yield _measure(settings, ours, theirs, SWEEP_SIZE, boxes, sweep="boxes")
+            yield _measure(settings, models, SWEEP_SIZE, boxes, sweep="boxes")
 
 
-def _measure(
-    settings: Settings, ours: nn.Module, theirs: nn.Module, size: int, boxes: int, *, sweep: str
-) -> Measurement:
+def _models(depth: int, device: str) -> dict[str, nn.Module]:
+    """Variant -> its own model, of the same weights; ours first."""
+    ours, theirs = (model.train() for model in build_pair(depth, device))
+    ours = ours.to(memory_format=torch.channels_last)
+    models = {"retina_plugin": ours, "Detectron2": theirs}
+    if device == "cpu":
+        models["retina_plugin, winograd"] = copy.deepcopy(ours)
+        use_winograd(models["retina_plugin, winograd"])
+    if bfloat16_is_fast(device):
+        models["retina_plugin, bf16"] = copy.deepcopy(ours)
+        models["retina_plugin, bf16"].precision = "bf16"
+    return models
+
+
+def _measure(settings: Settings, models: dict[str, nn.Module], size: int, boxes: int, *, sweep: str) -> Measurement:
     images = [random_image(size, size, boxes + i) for i in range(BATCH)]
-    work = {"retina_plugin": _step(ours, images), "Detectron2": _step(theirs, images)}
-    if bfloat16_is_fast(settings.device):
-        work["retina_plugin, bf16"] = _step(ours, images, torch.autocast(settings.device, torch.bfloat16))
+    work = {name: _step(model, images) for name, model in models.items()}
     losses = {name: step() for name, step in work.items()}
     return compare(
         "training_step", "forward, backward, SGD", work, ours="retina_plugin", settings=settings, warmup=1, memory=True,
@@ -49,13 +59,12 @@ def _measure(
     )  # fmt: skip
 
 
-def _step(model: nn.Module, images: list[dict], context=None) -> Callable[[], float]:
+def _step(model: nn.Module, images: list[dict]) -> Callable[[], float]:
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=0.9)  # paper Sec. 4.1
 
     def step() -> float:
         with EventStorage():
-            with context or nullcontext():
-                loss = sum(model(images).values())
+            loss = sum(model(images).values())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

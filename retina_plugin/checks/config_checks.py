@@ -131,7 +131,7 @@ def _check_precision(cfg: CfgNode) -> Iterator[str]:
             "Take fp32."
         )
     if precision == "winograd" and device != "cpu":
-        yield f"MODEL.PRECISION winograd does nothing on {device}: it is for inference on a CPU."
+        yield f"MODEL.PRECISION winograd does nothing on {device}: it is for a CPU."
 
 
 def _check_matcher(cfg: CfgNode) -> Iterator[str]:

@@ -6,20 +6,19 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from .winograd import use_winograd
+from .winograd import keep_kernels
 
 __all__ = ["build_inference_model", "fold_batch_norms"]
 
 
 def build_inference_model(model: nn.Module, *, inplace: bool = False) -> nn.Module:
-    """The quickest form of a model for inference: norms folded and, on a CPU, what its ``precision`` asks for.
+    """The quickest form of a model for inference: norms folded, the kernels of Winograd's convolutions made once.
 
     Args:
         inplace: change ``model`` itself, which saves its memory and leaves it unfit for training.
     """
     folded = fold_batch_norms(model, inplace=inplace)
-    if getattr(folded, "precision", None) == "winograd" and next(folded.parameters()).device.type == "cpu":
-        use_winograd(folded)
+    keep_kernels(folded)
     return folded
 
 

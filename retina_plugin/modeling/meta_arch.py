@@ -21,6 +21,7 @@ from .losses import ClassificationLoss, DensePredictions, build_classification_l
 from .matcher import SafeMatcher
 from .normalizer import LossNormalizer
 from .precision import PRECISIONS
+from .winograd import use_winograd
 
 __all__ = ["FocalRetinaNet"]
 
@@ -40,7 +41,7 @@ class FocalRetinaNet(RetinaNet):
         Args:
             cls_loss: the classification loss.
             loss_normalizer: the divisor of both losses.
-            precision: "fp32", "winograd" (read by ``build_inference_model``) or "bf16"; see ``MODEL.PRECISION``.
+            precision: "fp32", "winograd" or "bf16": see ``MODEL.PRECISION``.
             retinanet: the arguments of Detectron2's ``RetinaNet``, without ``focal_loss_alpha`` and
                 ``focal_loss_gamma``, which belong to ``cls_loss``.
         """
@@ -57,6 +58,8 @@ class FocalRetinaNet(RetinaNet):
         self.cls_loss = cls_loss
         self.loss_normalizer = loss_normalizer
         self.precision = precision
+        if precision == "winograd":
+            use_winograd(self)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:

@@ -1,12 +1,12 @@
-"""Convolutions of a model for inference on a CPU, replaced by Winograd's."""
+"""Convolutions of a model on a CPU, replaced by Winograd's."""
 
-import torch
 import torch.nn.functional as F
+from detectron2.layers import Conv2d
 from torch import Tensor, nn
 
 from ..ops.winograd import transform_kernel, winograd_conv2d
 
-__all__ = ["WinogradConv2d", "use_winograd"]
+__all__ = ["WinogradConv2d", "keep_kernels", "use_winograd"]
 
 # Where it was quicker than oneDNN's on an AVX2 processor: 64 channels took as long, 128 took 0.7 of the time, 256 half
 # (docs/performance.md); of maps with fewer positions the transforms cost more than they save.
@@ -14,29 +14,34 @@ MIN_CHANNELS = 128
 MIN_POSITIONS = 400
 
 
-class WinogradConv2d(nn.Module):
-    """A 3 x 3 convolution of stride 1 and padding 1, with the norm and activation of Detectron2's ``Conv2d``."""
+class WinogradConv2d(Conv2d):
+    """Detectron2's ``Conv2d`` of 3 x 3, stride 1 and padding 1, computed by Winograd's algorithm on a CPU."""
 
     def __init__(self, conv: nn.Conv2d):
-        super().__init__()
+        """
+        Args:
+            conv: the layer to replace; its parameters, norm and activation are taken over.
+        """
+        super().__init__(
+            conv.in_channels, conv.out_channels, 3, padding=1, bias=conv.bias is not None,
+            norm=getattr(conv, "norm", None), activation=getattr(conv, "activation", None),
+        )  # fmt: skip
         self.weight, self.bias = conv.weight, conv.bias
-        self.register_buffer("kernel", transform_kernel(conv.weight.detach()), persistent=False)
-        self.norm, self.activation = getattr(conv, "norm", None), getattr(conv, "activation", None)
+        self.kernel: Tensor | None = None  # of weights that stay as they are: see keep_kernels
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, O, H, W)."""
-        if x.shape[-2] * x.shape[-1] < MIN_POSITIONS:
+        if x.device.type != "cpu" or x.shape[-2] * x.shape[-1] < MIN_POSITIONS:
             x = F.conv2d(x, self.weight, self.bias, padding=1)
         else:
-            x = winograd_conv2d(x, self.kernel, self.bias)
+            x = winograd_conv2d(x, self.weight, self.bias, self.kernel)
         for then in (self.norm, self.activation):
             x = x if then is None else then(x)
         return x
 
 
-@torch.no_grad()
 def use_winograd(model: nn.Module) -> int:
-    """Replace the convolutions of ``model`` that gain by it, in place; for inference in fp32 on a CPU.
+    """Replace the convolutions of ``model`` that gain by it, in place; keys of the state dict stay.
 
     Returns:
         how many were replaced.
@@ -48,6 +53,13 @@ def use_winograd(model: nn.Module) -> int:
                 setattr(parent, name, WinogradConv2d(child))
                 replaced += 1
     return replaced
+
+
+def keep_kernels(model: nn.Module) -> None:
+    """Transform the kernels of a model once, which then must not be trained; 4 times the memory of their weights."""
+    for module in model.modules():
+        if isinstance(module, WinogradConv2d) and module.weight.device.type == "cpu":
+            module.kernel = transform_kernel(module.weight)
 
 
 def _gains(conv: nn.Conv2d) -> bool:
