@@ -29,6 +29,7 @@ RANKS = {
     "visualization": 6,
     "engine": 7,
     "analysis": 8,
+    "prediction": 8,
     "quickstart": 8,
     "study": 8,
     "benchmark": 9,
