@@ -202,6 +202,8 @@ warnings.warn("`torch.jit.script` is deprecated: my own", FutureWarning)
         ("train_net.py", ["--help"]),
         ("retina_plugin", ["--help"]),
         ("retina_plugin", ["study", "--help"]),
+        ("retina_plugin", ["analyze", "--help"]),
+        ("retina_plugin", ["predict", "--help"]),
         ("retina_plugin.study", ["--help"]),
         ("retina_plugin.study", ["run", "--help"]),
         ("retina_plugin.study", ["list"]),

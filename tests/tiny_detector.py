@@ -16,7 +16,7 @@ def run_folder(tmp_path, tiny_cfg):
     (folder / "config.yaml").write_text(tiny_cfg.dump())
     model = RetinaTrainer.build_model(tiny_cfg)
     # Wide logits instead of the prior's: scores from 0 to 1 that depend on the image.
-    torch.nn.init.normal_(model.head.cls_score.weight, std=0.5)
+    torch.nn.init.normal_(model.head.cls_score.weight, std=0.1)
     torch.nn.init.constant_(model.head.cls_score.bias, -2.0)
     torch.save({"model": model.state_dict()}, folder / "model_final.pth")
     return folder

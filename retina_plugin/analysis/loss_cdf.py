@@ -31,9 +31,8 @@ from .model_inputs import (
 )
 from .result_files import write_csv, write_json
 
-__all__ = ["EPILOG", "HELP", "LossSpread", "add_arguments", "measure_spread", "predict_logits", "run"]
+__all__ = ["EPILOG", "LossSpread", "add_arguments", "measure_spread", "predict_logits", "run"]
 
-HELP = "draw how the focal loss of a checkpoint is spread over positives and negatives (paper Figure 4)"
 EPILOG = """
 examples:
   a trained checkpoint            loss-cdf --config-file configs/retina_R101_FPN_600.yaml --weights model_final.pth

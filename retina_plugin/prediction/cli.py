@@ -48,8 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="retina predict",
-        description="Find objects in images and videos, draw them and write them down.",
-        epilog=EXAMPLES,
+        description=f"Find objects in images and videos, draw them and write them down.\n{EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("weights", metavar="WEIGHTS", help="checkpoint, such as output/mine/model_final.pth")

@@ -40,7 +40,8 @@ def find_sources(words: Sequence[str], *, recursive: bool = False, leave_out: Pa
     """
     found: dict[str, str] = {}  # path -> kind
     for word in words:
-        here = {path: kind for path, kind in _expand(word, recursive) if not _is_below(path, leave_out)}
+        expanded = ((os.path.normpath(path), kind) for path, kind in _expand(word, recursive))
+        here = {path: kind for path, kind in expanded if not _is_below(path, leave_out)}
         if not here:
             raise SetupError(_describe_nothing(word, recursive))
         found.update({path: kind for path, kind in here.items() if path not in found})
