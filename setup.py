@@ -19,7 +19,7 @@ setup(
     # configs/ becomes data of the package, so that an installed plugin has it too: retina_plugin/shipped_configs.py.
     packages=[*find_packages(include=["retina_plugin*"]), "retina_plugin.configs"],
     package_dir={"retina_plugin.configs": "configs"},
-    package_data={"retina_plugin.study": ["*.csv"], "retina_plugin.configs": ["**/*"]},
+    package_data={"retina_plugin.study": ["*.csv"], "retina_plugin.configs": ["**/*.yaml", "**/*.py", "**/*.md"]},
     entry_points={"console_scripts": ["retina = retina_plugin.__main__:main"]},
     extras_require={
         "sample": ["scikit-learn"],
