@@ -170,6 +170,13 @@ def test_results_are_not_mixed(predict, make_picture, capsys):
     assert predict("in", "--overwrite") == 0
 
 
+def test_results_beside_the_images_are_not_predicted_on_again(predict, make_picture, tmp_path):
+    make_picture("out/a.png")
+    assert predict("out", "--recursive") == 0 and (tmp_path / "out/drawn/a.png").exists()
+    assert predict("out", "--recursive", "--overwrite") == 0
+    assert [image["file_name"] for image in read_results(tmp_path / "out")[0]["images"]] == ["a.png"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

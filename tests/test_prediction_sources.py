@@ -63,6 +63,8 @@ def test_file_whose_name_is_a_number_is_no_camera(folder, monkeypatch):
 def test_own_results_are_left_out(folder):
     names = [source.name for source in find_sources(["photos"], recursive=True, leave_out=folder / "deep")]
     assert names == ["a.PNG", "b.jpg", "clip.mp4"]
+    with pytest.raises(SetupError, match="photos/deep/b.jpg is a result of this command: move it"):
+        find_sources(["photos/deep/b.jpg"], leave_out=folder / "deep")
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,8 @@ def test_cfg_is_taken_and_left_as_it_is(weights, tiny_cfg, make_picture):
     before = tiny_cfg.dump()
     found = RetinaPredictor(tiny_cfg, weights, score_threshold=0.3)(make_picture())
     assert len(found) > 3 and tiny_cfg.dump() == before
-    plain = get_cfg()
-    plain.MODEL.META_ARCHITECTURE = "RetinaNet"  # of a user who has not added the plugin's keys
+    plain = get_cfg()  # of a user who has not added the plugin's keys
+    plain.MODEL.META_ARCHITECTURE = "RetinaNet"
     with pytest.raises(SetupError, match="IN_FEATURES must be among"):
         RetinaPredictor(plain, weights)
     with pytest.raises(SetupError, match="set these keys in the cfg itself"):

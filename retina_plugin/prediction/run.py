@@ -31,7 +31,7 @@ class Progress:
 
     bar: tqdm
     num_images: int = 0
-    failures: dict[str, str] = field(default_factory=dict)  # name of a source -> what is wrong with it
+    failures: dict[str, str] = field(default_factory=dict)  # path of a source -> what is wrong with it
 
     def fail(self, source: Source, error: Exception) -> None:
         self.failures[source.path] = str(error)
@@ -50,7 +50,7 @@ def predict_sources(args: argparse.Namespace) -> dict[str, str]:
     for name in ("batch", "frames"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise SetupError(f"--{name} must be at least 1, got {getattr(args, name)}.")
-    sources = find_sources(args.inputs, recursive=args.recursive, leave_out=args.output)
+    sources = find_sources(args.inputs, recursive=args.recursive, leave_out=args.output / "drawn")
     videos = [source for source in sources if source.kind != "image"]
     if videos or not args.no_draw:
         _check_opencv()

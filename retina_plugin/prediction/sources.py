@@ -33,7 +33,7 @@ def find_sources(words: Sequence[str], *, recursive: bool = False, leave_out: Pa
     Args:
         words: files, folders, patterns such as "images/*.jpg", or the index of a camera.
         recursive: take the folders inside a folder too.
-        leave_out: a folder whose files do not count, such as the one that is written into.
+        leave_out: a folder whose files do not count, since they are results.
 
     Raises:
         SetupError: a word means nothing.
@@ -85,6 +85,8 @@ def _describe_nothing(word: str, recursive: bool) -> str:
         return f"The folder {word} has no image or video that is not a result of this command{deeper}."
     if any(character in word for character in "*?["):
         return f"No file matches {word}: check the pattern."
+    if os.path.exists(os.path.expanduser(word)):
+        return f"{word} is a result of this command: move it, or give --output another folder."
     return f"{word} does not exist: give an image, a video, a folder, a pattern in quotes or the index of a camera."
 
 
