@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 def test_help_has_examples_first_and_every_command_in_a_group(capsys):
     assert program.main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert text.index("Examples:") < text.index("\ntraining\n") < text.index("\nlooking\n")
+    assert text.index("Examples:") < text.index("\ndata\n") < text.index("\ntraining\n") < text.index("\nlooking\n")
     assert len(program.COMMANDS) > 5
     for name, (group, module, does) in program.COMMANDS.items():
         assert group in program.GROUPS and f"  {name} " in text and does in text
@@ -34,7 +34,7 @@ def test_help_has_examples_first_and_every_command_in_a_group(capsys):
     ("words", "message"),
     [
         (["predct"], "error: there is no command 'predct': did you mean predict?"),
-        (["xyz"], "error: there is no command 'xyz': it must be one of configs, train, "),
+        (["xyz"], "error: there is no command 'xyz': it must be one of sample, configs, train, "),
     ],
 )
 def test_typo_gets_the_nearest_command(capsys, words, message):
