@@ -6,25 +6,63 @@ from collections.abc import Sequence
 
 __all__ = ["main"]
 
-# Subcommand -> module with main(argv) -> exit status, and what it does. Imported when it is asked for.
+# Subcommand -> its group, the module with main(argv) -> exit status, and what it does. Imported when it is asked for.
 COMMANDS = {
-    "study": ("retina_plugin.study.cli", "run the paper's ablations on a data set and report them"),
-    "analyze": ("retina_plugin.analysis.cli", "look at losses, imbalance, anchors and assignment"),
-    "benchmark": ("retina_plugin.benchmark.cli", "time the plugin beside its peers"),
+    "sample": ("data", "retina_plugin.data.sample", "write the built-in sample set: digits on photographs"),
+    "configs": ("training", "retina_plugin.engine.configs_command", "list and copy the configs that come with it"),
+    "train": ("training", "retina_plugin.engine.train_command", "train a detector, or score a checkpoint"),
+    "study": ("training", "retina_plugin.study.cli", "run the paper's ablations on a data set and report them"),
+    "analyze": ("looking", "retina_plugin.analysis.cli", "look at losses, imbalance, anchors and assignment"),
+    "predict": ("looking", "retina_plugin.prediction.cli", "find objects in images, folders, videos or a camera"),
+    "benchmark": ("looking", "retina_plugin.benchmark.cli", "time the plugin beside its peers"),
 }
+GROUPS = ("data", "training", "looking", "shipping")  # in the order of the work; a group without commands is left out
+
+EXAMPLES = """
+Examples:
+  train on your own COCO-format set
+    retina train --config-file configs/retina_R18_FPN_scratch.yaml OUTPUT_DIR output/mine \\
+        DATASETS.TRAIN_JSON train.json DATASETS.TRAIN_IMAGES images \\
+        DATASETS.VAL_JSON val.json DATASETS.VAL_IMAGES images MODEL.RETINANET.NUM_CLASSES 0
+  find objects with what was trained
+    retina predict output/mine/model_final.pth photos --output found
+  see whether the anchors fit the boxes
+    retina analyze anchors --config-file my.yaml --output output/anchors
+  the paper's comparison of alphas, small: what it would take
+    retina study run alpha --config-file configs/study/small.yaml --dry-run
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Hand the arguments to a subcommand; the return value is the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    usage = "usage: retina COMMAND ...\n\n" + "".join(f"  {name:9} {text}\n" for name, (_, text) in COMMANDS.items())
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(usage, end="")
+        print(_usage(), end="")
         return 0 if arguments else 2
+    if arguments[0] == "--version":
+        from . import __version__
+
+        print(f"retina_plugin {__version__}")
+        return 0
     if arguments[0] not in COMMANDS:
-        print(f"error: unknown command {arguments[0]!r}\n{usage}", file=sys.stderr, end="")
+        from .engine.yaml_source import find_nearest
+
+        near = find_nearest(arguments[0], list(COMMANDS))
+        hint = f"did you mean {near}?" if near else f"it must be one of {', '.join(COMMANDS)}."
+        print(f"error: there is no command {arguments[0]!r}: {hint}", file=sys.stderr)
         return 2
-    return importlib.import_module(COMMANDS[arguments[0]][0]).main(arguments[1:])
+    return importlib.import_module(COMMANDS[arguments[0]][1]).main(arguments[1:])
+
+
+def _usage() -> str:
+    groups = {group: [name for name in COMMANDS if COMMANDS[name][0] == group] for group in GROUPS}
+    width = max(map(len, COMMANDS)) + 2
+    parts = [
+        f"\n{group}\n" + "".join(f"  {name:{width}}{COMMANDS[name][2]}\n" for name in names)
+        for group, names in groups.items()
+        if names
+    ]
+    return f"usage: retina COMMAND ...\n{EXAMPLES}{''.join(parts)}\nretina COMMAND --help has the examples of each.\n"
 
 
 if __name__ == "__main__":

@@ -15,11 +15,12 @@ from .engine import cli
 from .engine.config_file import config_difference, load_base_config, load_config
 from .engine.predictions import read_coco_results
 from .errors import SetupError
+from .shipped_configs import CONFIGS
 from .visualization import write_prediction_sheet
 
 __all__ = ["main"]
 
-CONFIG = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
+CONFIG = CONFIGS / "quickstart.yaml"
 VAL_SET = "retina_sample_val"
 # Pairs of pictures on the sheet: one screen.
 NUM_PICTURES = 12

@@ -20,7 +20,14 @@ try:
 except ImportError as error:  # also when a system library of OpenCV is missing
     cv2, CV2_ERROR = None, error
 
-__all__ = ["class_color", "match_predictions", "prediction_sheet", "write_prediction_sheet"]
+__all__ = [
+    "ascii_name",
+    "class_color",
+    "draw_boxes",
+    "match_predictions",
+    "prediction_sheet",
+    "write_prediction_sheet",
+]
 
 MATCH_IOU = 0.5  # a prediction is right from this overlap on, as for AP50
 SHORT_SIDE, LONG_SIDE = 320, 640  # of a panel: labels stay legible on small images, 12 pairs below 1 MB
@@ -94,7 +101,7 @@ def prediction_sheet(
         raise SetupError(f"Picture sheets need OpenCV: pip install opencv-python-headless ({CV2_ERROR})")
     if len(records) != len(predictions):
         raise ValueError(f"expected one Instances per record, got {len(predictions)} for {len(records)} records")
-    names = [_ascii_name(name, k) for k, name in enumerate(class_names)]
+    names = [ascii_name(name, k) for k, name in enumerate(class_names)]
     pairs = [_draw_pair(r, p[p.scores >= score_thresh], names) for r, p in zip(records, predictions, strict=True)]
     rows = [_stack(pairs[i : i + columns], axis=1) for i in range(0, len(pairs), columns)]
     width = max([row.shape[1] for row in rows], default=2 * LONG_SIDE)
@@ -124,7 +131,8 @@ def write_prediction_sheet(
     return path
 
 
-def _ascii_name(name: str, k: int) -> str:
+def ascii_name(name: str, k: int) -> str:
+    """``name`` in the letters that OpenCV has: without accents, or as ``#`` and its number."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
     return plain if plain.isascii() else f"#{k}"
 
@@ -142,35 +150,56 @@ def _draw_pair(record: dict, predictions: Instances, names: list[str]) -> np.nda
     gt_classes = [a["category_id"] for a in annotations]
     found, fits = match_predictions(gt_boxes, torch.tensor(gt_classes, dtype=torch.long), predictions)
     truth = [names[k] + ("" if ok else " missed") for k, ok in zip(gt_classes, found, strict=True)]
-    _draw_boxes(left, gt_boxes.tensor * scale, gt_classes, truth, found)
+    draw_boxes(left, gt_boxes.tensor.numpy() * scale, gt_classes, truth, found)
     classes, scores = predictions.pred_classes.tolist(), predictions.scores.tolist()
     guess = [f"{names[k]} {score:.2f}" for k, score in zip(classes, scores, strict=True)]
-    _draw_boxes(right, predictions.pred_boxes.tensor * scale, classes, guess, fits)
+    draw_boxes(right, predictions.pred_boxes.tensor.numpy() * scale, classes, guess, fits)
     return _stack([left, right], axis=1)
 
 
-def _draw_boxes(
-    panel: np.ndarray, boxes: torch.Tensor, classes: list[int], labels: list[str], solid: list[bool]
+def draw_boxes(
+    panel: np.ndarray,
+    boxes: np.ndarray,
+    classes: Sequence[int],
+    labels: Sequence[str],
+    solid: Sequence[bool],
+    *,
+    pen: float = 1.0,
 ) -> None:
-    """Draw into ``panel``: all boxes, then all labels, so that no box crosses a label."""
+    """Draw into ``panel`` (RGB): all boxes, then all labels, so that no box crosses a label. No label leaves the panel.
+
+    Args:
+        boxes: (M, 4) XYXY in pixels of the panel.
+        pen: factor of line width and letters.
+    """
     height, width = panel.shape[:2]
-    corners = boxes.round().int().clamp(min=0).minimum(torch.tensor([width - 1, height - 1] * 2)).tolist()
+    corners = np.clip(np.rint(boxes), 0, [width - 1, height - 1] * 2).astype(int).tolist()
+    line = max(1, round(LINE_WIDTH * pen))
     for (x1, y1, x2, y2), k, is_solid in zip(corners, classes, solid, strict=True):
         if is_solid:
-            cv2.rectangle(panel, (x1, y1), (x2, y2), class_color(k), LINE_WIDTH)
+            cv2.rectangle(panel, (x1, y1), (x2, y2), class_color(k), line)
             continue
         for x in range(x1, x2 + 1, DASH_PERIOD):
             for y in (y1, y2):
-                cv2.line(panel, (x, y), (min(x + DASH, x2), y), class_color(k), LINE_WIDTH)
+                cv2.line(panel, (x, y), (min(x + DASH, x2), y), class_color(k), line)
         for y in range(y1, y2 + 1, DASH_PERIOD):
             for x in (x1, x2):
-                cv2.line(panel, (x, y), (x, min(y + DASH, y2)), class_color(k), LINE_WIDTH)
+                cv2.line(panel, (x, y), (x, min(y + DASH, y2)), class_color(k), line)
     for (x1, y1, _, _), k, label in zip(corners, classes, labels, strict=True):
-        color = class_color(k)
-        (w, h), base = cv2.getTextSize(label, FONT, FONT_SCALE, 1)
-        x, y = max(0, min(x1, width - w - 2)), max(y1 - base, h + 2)  # above the box, but inside the panel
-        cv2.rectangle(panel, (x, y - h - 2), (x + w + 2, y + base - 1), color, -1)
-        _write(panel, label, (x + 1, y), _ink_on(color), FONT_SCALE)
+        _draw_label(panel, x1, y1, label, class_color(k), FONT_SCALE * pen)
+
+
+def _draw_label(panel: np.ndarray, x: int, y: int, label: str, color: tuple[int, int, int], size: float) -> None:
+    """Above the corner (x, y) of a box, or as near as the panel allows, in smaller letters where it is too wide."""
+    height, width = panel.shape[:2]
+    ink = max(1, round(size))
+    (w, h), base = cv2.getTextSize(label, FONT, size, ink)
+    if w + 2 > width:
+        size *= (width - 2) / w
+        (w, h), base = cv2.getTextSize(label, FONT, size, ink)
+    x, y = max(0, min(x, width - w - 2)), max(y - base, h + 2)
+    cv2.rectangle(panel, (x, y - h - 2), (x + w + 2, y + base - 1), color, -1)
+    cv2.putText(panel, label, (x + 1, y), FONT, size, _ink_on(color), ink, cv2.LINE_AA)
 
 
 def _ink_on(color: tuple[int, int, int]) -> tuple[int, int, int]:

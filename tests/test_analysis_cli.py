@@ -15,10 +15,10 @@ def command(monkeypatch):
 
     def make(run):
         module = ModuleType("retina_plugin.analysis.look")
-        module.HELP, module.EPILOG, module.run = "take a look", "examples: look", run
+        module.EPILOG, module.run = "examples: look", run
         module.add_arguments = lambda parser: parser.add_argument("--at", default="all")
         monkeypatch.setitem(sys.modules, module.__name__, module)
-        monkeypatch.setattr(cli, "COMMANDS", {"look": "look", "other": "module_that_is_not_there"})
+        monkeypatch.setattr(cli, "COMMANDS", {"look": ("look", ""), "other": ("module_that_is_not_there", "")})
 
     return make
 

@@ -82,7 +82,7 @@ def test_negatives_of_anchors_are_fewer_and_harder(run_analysis, weights):
 
 
 def test_no_weights_are_refused(run_analysis):
-    with pytest.raises(SetupError, match="No weights: give --weights a trained checkpoint"):
+    with pytest.raises(SetupError, match="No weights: give a trained checkpoint, by --weights"):
         run_analysis(loss_cdf)
 
 
@@ -95,7 +95,7 @@ def test_checkpoint_that_lacks_the_head_is_refused(run_analysis, weights):
     content = torch.load(weights)
     kept = {key: value for key, value in content["model"].items() if not key.startswith("head.cls_score")}
     torch.save({"model": kept}, weights)
-    with pytest.raises(SetupError, match="would be of random weights: .* not in it: head.cls_score"):
+    with pytest.raises(SetupError, match="would have random weights: .* not in it: head.cls_score"):
         run_analysis(loss_cdf, "--weights", weights)
 
 

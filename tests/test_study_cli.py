@@ -65,7 +65,7 @@ def test_retina_hands_its_arguments_to_a_program(capsys):
     assert retina.main(["study", "list", "alpha"]) == 0
     assert "Table 1a" in capsys.readouterr().out
     assert retina.main(["stduy"]) == 2 and retina.main([]) == 2
-    assert "unknown command 'stduy'" in capsys.readouterr().err
+    assert "there is no command 'stduy': did you mean study?" in capsys.readouterr().err
 
 
 def test_study_trains_a_row_and_does_not_train_it_again(tmp_path, capsys):

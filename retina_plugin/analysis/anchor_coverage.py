@@ -23,9 +23,8 @@ from .figures import make_output_folder
 from .ground_truth import GroundTruth, load_data_config, load_ground_truth, resize_boxes
 from .result_files import write_figure
 
-__all__ = ["EPILOG", "HELP", "add_arguments", "run"]
+__all__ = ["EPILOG", "add_arguments", "run"]
 
-HELP = "which boxes of a data set the anchors reach, at what cost, and anchors fitted to the data"
 EPILOG = """
 Examples:
   a set given by path      anchors --config-file configs/examples/bccd.yaml --output output/anchors \\

@@ -20,9 +20,8 @@ from .figures import make_output_folder
 from .ground_truth import GroundTruth, load_data_config, load_ground_truth, resize_boxes
 from .result_files import write_csv, write_figure, write_json
 
-__all__ = ["EPILOG", "HELP", "Assignment", "add_arguments", "assign_anchors", "run"]
+__all__ = ["EPILOG", "Assignment", "add_arguments", "assign_anchors", "run"]
 
-HELP = "pictures of given images with their positive and ignored anchors, in the colour of their box"
 EPILOG = """
 Examples:
   the first image of a set      assignment --config-file configs/examples/bccd.yaml \\

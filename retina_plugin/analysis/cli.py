@@ -11,13 +11,13 @@ __all__ = ["main"]
 
 EXIT_SETUP = 2
 EXIT_INTERRUPTED = 130  # of the shell, for Ctrl-C
-# Subcommand -> module of this package with HELP, EPILOG, add_arguments(parser) and run(args).
+# Subcommand -> module of this package with EPILOG, add_arguments(parser) and run(args); and what it does.
 COMMANDS = {
-    "losses": "loss_curves",
-    "loss-cdf": "loss_cdf",
-    "imbalance": "imbalance",
-    "anchors": "anchor_coverage",
-    "assignment": "assignment",
+    "losses": ("loss_curves", "draw the losses and their gradients (paper Figures 1, 5, 6)"),
+    "loss-cdf": ("loss_cdf", "draw how the focal loss of a checkpoint is spread over the examples (paper Figure 4)"),
+    "imbalance": ("imbalance", "count positives, ignored and negatives of a data set, and their loss before training"),
+    "anchors": ("anchor_coverage", "which boxes of a data set the anchors reach, at what cost; anchors fitted to it"),
+    "assignment": ("assignment", "pictures of given images with their positive and ignored anchors"),
 }
 
 
@@ -26,19 +26,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m retina_plugin.analysis", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     argv = sys.argv[1:] if argv is None else list(argv)
-    # Importing all of them takes seconds: Detectron2 and matplotlib. Only the list of commands needs it.
-    asked = [name for name in COMMANDS if argv[:1] == [name]] or list(COMMANDS)
-    for name in asked:
-        module = importlib.import_module(f".{COMMANDS[name]}", __package__)
+    for name, (module_name, text) in COMMANDS.items():
         command = commands.add_parser(
-            name,
-            help=module.HELP,
-            description=module.HELP,
-            epilog=module.EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            name, help=text, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
         )
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
+        if argv[:1] == [name]:  # importing all of them takes seconds: Detectron2 and matplotlib
+            module = importlib.import_module(f".{module_name}", __package__)
+            command.epilog = module.EPILOG
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
     args = parser.parse_args(argv)
     try:
         args.run(args)

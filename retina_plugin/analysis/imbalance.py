@@ -25,11 +25,10 @@ from .figures import COLORS, make_figure, make_output_folder, save_figure
 from .model_inputs import add_data_arguments, build_mapper, load_analysis_config, map_images, sample_records
 from .result_files import write_csv, write_json
 
-__all__ = ["EPILOG", "HELP", "InitialLoss", "add_arguments", "count_labels", "initial_loss", "run"]
+__all__ = ["EPILOG", "InitialLoss", "add_arguments", "count_labels", "initial_loss", "run"]
 
 logger = logging.getLogger("retina_plugin")
 
-HELP = "count positives, ignored and negatives of a data set, and the initial loss of each, without training"
 EPILOG = """
 examples:
   a registered set                imbalance --config-file configs/retina_R50_FPN_600.yaml

@@ -17,6 +17,7 @@ from torch import Tensor
 from .. import ops
 from ..engine.config_file import config_difference, load_base_config
 from ..engine.hooks import HARDEST_NEGATIVES, HARDEST_POSITIVES
+from ..engine.trained_model import load_trained_model
 from ..errors import SetupError
 from ..ops import LossCDF
 from .figures import COLORS, LINE_STYLES, make_figure, make_output_folder, save_figure
@@ -25,15 +26,13 @@ from .model_inputs import (
     add_data_arguments,
     build_mapper,
     load_analysis_config,
-    load_trained_model,
     map_images,
     sample_records,
 )
 from .result_files import write_csv, write_json
 
-__all__ = ["EPILOG", "HELP", "LossSpread", "add_arguments", "measure_spread", "predict_logits", "run"]
+__all__ = ["EPILOG", "LossSpread", "add_arguments", "measure_spread", "predict_logits", "run"]
 
-HELP = "draw how the focal loss of a checkpoint is spread over positives and negatives (paper Figure 4)"
 EPILOG = """
 examples:
   a trained checkpoint            loss-cdf --config-file configs/retina_R101_FPN_600.yaml --weights model_final.pth
@@ -99,7 +98,7 @@ def run(args: argparse.Namespace) -> None:
     cfg, names = load_analysis_config(args, runs_network=True)
     records = sample_records(names, max_images=args.max_images, seed=args.seed, filter_empty=False)
     folder = make_output_folder(args.output)
-    model, report = load_trained_model(cfg)
+    model, report, _ = load_trained_model(cfg)
     spread = measure_spread(model, cfg, records, gammas, hardest_class_only=args.negatives == "anchors")
     if not spread.positives.num_examples or not spread.negatives.num_examples:
         raise SetupError(

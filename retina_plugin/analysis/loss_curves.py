@@ -15,9 +15,8 @@ from ..ops.dense_loss import BackgroundLoss
 from .figures import COLORS, LINE_STYLES, make_figure, make_output_folder, save_figure
 from .result_files import write_csv
 
-__all__ = ["EPILOG", "HELP", "LossCurve", "add_arguments", "choose_curves", "parse_numbers", "run"]
+__all__ = ["EPILOG", "LossCurve", "add_arguments", "choose_curves", "parse_numbers", "run"]
 
-HELP = "draw the losses and their gradients (paper Figures 1, 5, 6) and write their numbers"
 EPILOG = """
 examples:
   the paper's curves              losses --output output/losses

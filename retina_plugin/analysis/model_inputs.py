@@ -19,10 +19,8 @@ from ..checks.config_checks import check_config
 from ..checks.data_checks import check_datasets
 from ..data.datasets import fill_num_classes, register_config_datasets
 from ..data.mapper import RetinaDatasetMapper
-from ..engine.checkpoint import LoadReport, RetinaCheckpointer, check_weights
 from ..engine.cli import pick_device, refuse_unread_keys
 from ..engine.config_file import load_config
-from ..engine.trainer import RetinaTrainer
 from ..errors import SetupError
 from ..modeling import CLASSIFICATION_LOSS_REGISTRY
 
@@ -31,7 +29,6 @@ __all__ = [
     "build_mapper",
     "check_max_images",
     "load_analysis_config",
-    "load_trained_model",
     "map_images",
     "sample_records",
 ]
@@ -141,21 +138,3 @@ def map_images(records: list[dict], mapper: RetinaDatasetMapper) -> Iterator[dic
             empty.gt_boxes, empty.gt_classes = Boxes(torch.zeros(0, 4)), torch.zeros(0, dtype=torch.long)
             image["instances"] = empty
         yield image
-
-
-def load_trained_model(cfg: CfgNode) -> tuple[RetinaNet, LoadReport]:
-    """The model of ``MODEL.WEIGHTS`` in eval mode, and what was loaded.
-
-    Raises:
-        SetupError: no weights are named, they cannot be read, or they lack part of the model.
-    """
-    if not cfg.MODEL.WEIGHTS:
-        raise SetupError("No weights: give --weights a trained checkpoint (or MODEL.WEIGHTS at the end).")
-    check_weights(cfg, resume=False)
-    model = RetinaTrainer.build_model(cfg)
-    checkpointer = RetinaCheckpointer(model, skip_mismatched=cfg.MODEL.SKIP_MISMATCHED_WEIGHTS)
-    checkpointer.load(cfg.MODEL.WEIGHTS)
-    report = checkpointer.report
-    if report.missing:
-        raise SetupError(f"The analysis would be of random weights: {report}.\nGive --weights a trained checkpoint.")
-    return model.eval(), report

@@ -10,7 +10,7 @@ from detectron2.data.datasets import register_coco_instances
 from ..errors import SetupError
 from .coco_json import class_names_in_order, read_coco_json
 
-__all__ = ["fill_num_classes", "register_config_datasets"]
+__all__ = ["fill_num_classes", "known_class_names", "register_config_datasets"]
 
 # Prefix of the two keys, name in the catalog, key that takes the name.
 _SPLITS = (("TRAIN", "custom_train", "TRAIN"), ("VAL", "custom_val", "TEST"))
@@ -73,6 +73,15 @@ def fill_num_classes(cfg: CfgNode) -> None:
     logging.getLogger(__name__).info(
         "NUM_CLASSES = %d, the classes of %s: %s", len(class_names), name, ", ".join(class_names)
     )
+
+
+def known_class_names(name: str) -> list[str]:
+    """The classes of a data set in order; [] if it is not registered or nothing of it is there that tells them.
+
+    Raises:
+        SetupError: its JSON file is there and cannot be used.
+    """
+    return _class_names(name) if _has_classes(name) else []
 
 
 def _has_classes(name: str) -> bool:

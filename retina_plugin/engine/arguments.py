@@ -21,11 +21,14 @@ Examples:
 FIRST_PORT, NUM_PORTS = 2**15 + 2**14, 2**14
 
 
-def argument_parser() -> argparse.ArgumentParser:
-    """The names and defaults of ``detectron2.engine.default_argument_parser``."""
+def argument_parser(program: str = "train_net.py") -> argparse.ArgumentParser:
+    """The names and defaults of ``detectron2.engine.default_argument_parser``; ``program`` is named in the help."""
     user = os.getuid() if hasattr(os, "getuid") else 1
     address = f"tcp://127.0.0.1:{FIRST_PORT + user % NUM_PORTS}"
-    parser = argparse.ArgumentParser(epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    examples = EXAMPLES.replace("train_net.py", program)
+    parser = argparse.ArgumentParser(
+        prog=program, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config-file", default="", metavar="FILE", help="YAML, such as configs/retina_R50_FPN.yaml")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of OUTPUT_DIR")
     parser.add_argument("--eval-only", action="store_true", help="score MODEL.WEIGHTS, train nothing")

@@ -24,6 +24,7 @@ from ..config import get_retina_cfg
 from ..data.datasets import fill_num_classes, register_config_datasets
 from ..errors import SetupError, user_message
 from ..modeling import CLASSIFICATION_LOSS_REGISTRY, build_inference_model
+from ..shipped_configs import find_config
 from .arguments import argument_parser
 from .checkpoint import RetinaCheckpointer, check_weights
 from .config_file import config_difference, load_base_config, load_config
@@ -106,6 +107,7 @@ def prepare(args: argparse.Namespace) -> tuple[CfgNode, dict]:
         SetupError: in the config, the data sets or the weights.
     """
     setup_logger(name="retina_plugin", distributed_rank=comm.get_rank())
+    args.config_file = find_config(args.config_file)  # Detectron2's default_setup opens it too
     cfg = load_config(args.config_file, args.opts)
     register_config_datasets(cfg)
     pick_device(cfg)

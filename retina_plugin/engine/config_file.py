@@ -11,6 +11,7 @@ from detectron2.config import CfgNode
 
 from ..config import get_retina_cfg
 from ..errors import SetupError
+from ..shipped_configs import find_config
 from .yaml_source import base_files, check_yaml_files, find_line, find_nearest
 
 __all__ = ["config_difference", "load_base_config", "load_config"]
@@ -20,7 +21,8 @@ def load_config(config_file: str, opts: list[str]) -> CfgNode:
     """Detectron2's defaults and the plugin's, then ``config_file``, then ``opts``.
 
     Args:
-        config_file: YAML, with ``_BASE_`` if it likes. As in Detectron2, a ``!!python`` tag in it is executed.
+        config_file: YAML, with ``_BASE_`` if it likes; "configs/..." that is not there means the plugin's own. As in
+            Detectron2, a ``!!python`` tag in it is executed.
         opts: KEY VALUE KEY VALUE ..., as on the command line.
 
     Returns:
@@ -30,7 +32,7 @@ def load_config(config_file: str, opts: list[str]) -> CfgNode:
         SetupError: the file cannot be loaded, a key is unknown or a value has the wrong type.
     """
     cfg = get_retina_cfg()
-    _merge_file(cfg, config_file)
+    _merge_file(cfg, find_config(config_file))
     _merge_opts(cfg, list(opts))
     return cfg
 
@@ -38,7 +40,7 @@ def load_config(config_file: str, opts: list[str]) -> CfgNode:
 def load_base_config(config_file: str) -> CfgNode:
     """The cfg that ``config_file`` ("" for none) starts from: the files in its ``_BASE_``, else the defaults."""
     cfg = get_retina_cfg()
-    for base in base_files(config_file) if config_file else []:
+    for base in base_files(find_config(config_file)) if config_file else []:
         _merge_file(cfg, base)
     return cfg
 

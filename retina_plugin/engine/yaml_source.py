@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from ..errors import SetupError
+from ..shipped_configs import CONFIGS
 
 __all__ = ["base_files", "check_yaml_files", "find_line", "find_nearest"]
 
@@ -143,6 +144,8 @@ def _resolve(base: str, config_file: str) -> str:
 def _describe_folder(config_file: str) -> str:
     """What YAML there is where ``config_file`` was looked for."""
     folder = os.path.dirname(config_file) or "."
+    if folder == "configs" and not os.path.isdir(folder):
+        folder = str(CONFIGS)
     if not os.path.isdir(folder):
         return f"There is no folder {folder} (looked from {os.getcwd()})."
     names = sorted(name for name in os.listdir(folder) if name.endswith((".yaml", ".yml")))

@@ -16,11 +16,11 @@ import yaml
 
 from ..engine.yaml_source import base_files
 from ..errors import SetupError
+from ..shipped_configs import CONFIGS
 from .results import PLOTS
 
 __all__ = ["ABLATIONS", "Row", "Study", "load_studies", "paper_figures"]
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 ABLATIONS = CONFIGS / "ablations"
 TABLES = Path(__file__).with_name("paper_tables.csv")
 METRICS = ("AP", "AP50", "AP75", "APS", "APM", "APL", "time_ms")

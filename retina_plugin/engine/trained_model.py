@@ -1,0 +1,30 @@
+"""The model of a checkpoint, whole or not at all: for whatever looks at what was trained."""
+
+from typing import Any
+
+from detectron2.config import CfgNode
+from torch import nn
+
+from ..errors import SetupError
+from .checkpoint import LoadReport, RetinaCheckpointer, check_weights
+from .trainer import RetinaTrainer
+
+__all__ = ["load_trained_model"]
+
+
+def load_trained_model(cfg: CfgNode) -> tuple[nn.Module, LoadReport, dict[str, Any]]:
+    """The model of ``MODEL.WEIGHTS`` in eval mode, what was loaded, and what else the checkpoint holds.
+
+    Raises:
+        SetupError: no weights are named, they cannot be read, or they lack part of the model.
+    """
+    if not cfg.MODEL.WEIGHTS:
+        raise SetupError("No weights: give a trained checkpoint, by --weights or MODEL.WEIGHTS.")
+    check_weights(cfg, resume=False)
+    model = RetinaTrainer.build_model(cfg)
+    checkpointer = RetinaCheckpointer(model, skip_mismatched=cfg.MODEL.SKIP_MISMATCHED_WEIGHTS)
+    rest = checkpointer.load(cfg.MODEL.WEIGHTS)
+    report = checkpointer.report
+    if report.missing:
+        raise SetupError(f"Part of the model would have random weights: {report}.\nGive a trained checkpoint.")
+    return model.eval(), report, rest

@@ -1,0 +1,1 @@
+"""A trained detector on images, folders, videos: ``RetinaPredictor`` and ``retina predict`` (``docs/predict.md``)."""
