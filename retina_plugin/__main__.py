@@ -10,6 +10,7 @@ __all__ = ["main"]
 COMMANDS = {
     "study": ("retina_plugin.study.cli", "run the paper's ablations on a data set and report them"),
     "analyze": ("retina_plugin.analysis.cli", "look at losses, imbalance, anchors and assignment"),
+    "convert-weights": ("retina_plugin.engine.convert_weights", "torchvision's RetinaNet weights for Detectron2"),
     "benchmark": ("retina_plugin.benchmark.cli", "time the plugin beside its peers"),
 }
 
@@ -17,7 +18,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Hand the arguments to a subcommand; the return value is the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    usage = "usage: retina COMMAND ...\n\n" + "".join(f"  {name:9} {text}\n" for name, (_, text) in COMMANDS.items())
+    usage = "usage: retina COMMAND ...\n\n" + "".join(f"  {name:15} {text}\n" for name, (_, text) in COMMANDS.items())
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage, end="")
         return 0 if arguments else 2

@@ -19,7 +19,7 @@ from ..checks.config_checks import check_config
 from ..checks.data_checks import check_datasets
 from ..data.datasets import fill_num_classes, register_config_datasets
 from ..data.mapper import RetinaDatasetMapper
-from ..engine.checkpoint import LoadReport, RetinaCheckpointer, check_weights
+from ..engine.checkpoint import LoadReport, build_checkpointer, check_weights
 from ..engine.cli import pick_device, refuse_unread_keys
 from ..engine.config_file import load_config
 from ..engine.trainer import RetinaTrainer
@@ -153,7 +153,7 @@ def load_trained_model(cfg: CfgNode) -> tuple[RetinaNet, LoadReport]:
         raise SetupError("No weights: give --weights a trained checkpoint (or MODEL.WEIGHTS at the end).")
     check_weights(cfg, resume=False)
     model = RetinaTrainer.build_model(cfg)
-    checkpointer = RetinaCheckpointer(model, skip_mismatched=cfg.MODEL.SKIP_MISMATCHED_WEIGHTS)
+    checkpointer = build_checkpointer(cfg, model)
     checkpointer.load(cfg.MODEL.WEIGHTS)
     report = checkpointer.report
     if report.missing:
