@@ -25,9 +25,11 @@ def schedule(cfg):
     )  # fmt: skip
 
 
-def test_quarter_of_the_batch_by_hand(written_for_16):
+def test_quarter_of_the_batch_by_hand(written_for_16, caplog):
     written_for_16.SOLVER.IMS_PER_BATCH = 4
-    scaled = scale_to_batch(written_for_16)
+    with caplog.at_level("INFO", logger="retina_plugin"):
+        scaled = scale_to_batch(written_for_16)
+    assert "REFERENCE_BATCH 16, IMS_PER_BATCH 4: BASE_LR 0.01 -> 0.0025, MAX_ITER 900 -> 3600" in caplog.text
     assert schedule(scaled) == (0.0025, 3600, (2400, 3200), 200, 400, 800, 80)
     assert scaled.SOLVER.IMS_PER_BATCH == scaled.SOLVER.REFERENCE_BATCH == 4
     assert scaled.SOLVER.REFERENCE_WORLD_SIZE == 0

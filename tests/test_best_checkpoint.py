@@ -82,6 +82,7 @@ def test_best_is_written_when_it_is_measured():
     assert [(name, extra["metric"]) for name, extra in best._checkpointer.saved] == [
         ("model_best", {"bbox/AP": value}) for value in (10.0, 30.0, 40.0)
     ]
+    assert best.history.values[-1] == (99, 40.0), "the evaluation after the loop is known to a longer run"
     assert best._checkpointer.saved[1][1]["iteration"] == 19
 
 

@@ -195,6 +195,14 @@ def test_resumed_run_does_not_map(with_classes, tmp_path):
     build_checkpointer(cfg, build_model(cfg), trainer=Trainer()).load(path, checkpointables=[])
 
 
+def test_names_that_are_not_there_cannot_be_mapped(with_classes, tmp_path):
+    cfg = with_classes("cat", "dog")
+    cfg.MODEL.MAP_CLASSES = True
+    torch.save({"model": build_model(cfg).state_dict()}, tmp_path / "theirs.pth")
+    with pytest.raises(SetupError, match="MAP_CLASSES is True, but .*theirs.pth does not tell its classes"):
+        load(cfg, str(tmp_path / "theirs.pth"))
+
+
 def test_map_class_layer_by_hand():
     # 2 anchors, classes a, b -> b, c; the row of anchor i and class j is 10 i + j.
     state = {"head.cls_score.bias": torch.tensor([0.0, 1.0, 10.0, 11.0])}

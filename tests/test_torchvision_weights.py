@@ -4,6 +4,7 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from torch import nn
+from torchvision.models import resnet18
 from torchvision.models._meta import _COCO_CATEGORIES
 from torchvision.models.detection import RetinaNet, retinanet_resnet50_fpn_v2
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
@@ -12,6 +13,7 @@ from torchvision.ops import misc
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from retina_plugin import SetupError
+from retina_plugin.engine import convert_weights
 from retina_plugin.engine.checkpoint import build_checkpointer
 from retina_plugin.engine.config_file import load_config
 from retina_plugin.engine.torchvision_weights import convert_torchvision
@@ -28,8 +30,8 @@ def make_theirs(num_classes: int, frozen: bool) -> RetinaNet:
         extra_blocks=LastLevelP6P7(256, 256), norm_layer=misc.FrozenBatchNorm2d if frozen else nn.BatchNorm2d,
     )  # fmt: skip
     model = RetinaNet(
-        backbone, num_classes, min_size=min(HEIGHT, WIDTH), max_size=max(HEIGHT, WIDTH), score_thresh=0.3, nms_thresh=1.0,
-        detections_per_img=100, topk_candidates=200, anchor_generator=_default_anchorgen(),
+        backbone, num_classes, min_size=min(HEIGHT, WIDTH), max_size=max(HEIGHT, WIDTH), score_thresh=0.3,
+        nms_thresh=1.0, detections_per_img=100, topk_candidates=200, anchor_generator=_default_anchorgen(),
     )  # fmt: skip
     for module in model.modules():
         if isinstance(module, (nn.BatchNorm2d, misc.FrozenBatchNorm2d)):
@@ -56,7 +58,7 @@ def make_ours(tmp_path):
         cfg = load_config(CONFIG, [
             "MODEL.DEVICE", "cpu", "MODEL.RETINANET.NUM_CLASSES", str(num_classes),
             "MODEL.RETINANET.SCORE_THRESH_TEST", "0.3", "MODEL.RETINANET.NMS_THRESH_TEST", "1.0",
-             "MODEL.RETINANET.TOPK_CANDIDATES_TEST", "200",
+            "MODEL.RETINANET.TOPK_CANDIDATES_TEST", "200",
         ])  # fmt: skip
         torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
         checkpointer = build_checkpointer(cfg, build_model(cfg))
@@ -147,6 +149,57 @@ def test_other_config_is_refused_with_the_file_that_fits(tiny_cfg, tmp_path):
     checkpointer = build_checkpointer(tiny_cfg, build_model(tiny_cfg))
     with pytest.raises(SetupError, match="INPUT.FORMAT is RGB in the checkpoint and BGR in the config(?s:.*)FPN_torch"):
         checkpointer.load(str(tmp_path / "theirs.pth"))
+
+
+def test_resnet_of_imagenet_is_a_backbone(tiny_cfg, tmp_path, image):
+    theirs = resnet18(weights=None).eval()
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    torch.save(theirs.state_dict(), tmp_path / "resnet.pth")
+    with pytest.raises(SetupError, match="INPUT.FORMAT is RGB in the checkpoint and BGR in the config"):
+        build_checkpointer(tiny_cfg, build_model(tiny_cfg)).load(str(tmp_path / "resnet.pth"))
+    tiny_cfg.INPUT.FORMAT = "RGB"
+    tiny_cfg.MODEL.PIXEL_MEAN, tiny_cfg.MODEL.PIXEL_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+    checkpointer = build_checkpointer(tiny_cfg, build_model(tiny_cfg))
+    checkpointer.load(str(tmp_path / "resnet.pth"))
+    assert not any("bottom_up" in key for key in checkpointer.report.missing)
+    ours = checkpointer.model.eval()
+    prepared = ours.preprocess_image([{"image": image}]).tensor
+    with torch.no_grad():
+        found = ours.backbone.bottom_up(prepared)["res5"]
+        x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(prepared))))
+        expected = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(x))))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * expected.abs().max().item())
+
+
+def test_command_writes_what_detectron2_loads(tmp_path, capsys):
+    torch.save({"model": small_state(91)}, tmp_path / "theirs.pth")
+    assert convert_weights.main([str(tmp_path / "theirs.pth"), str(tmp_path / "new" / "ours.pth")]) == 0
+    assert "ours.pth: 80 classes, for configs/retina_R50_FPN_torchvision.yaml" in capsys.readouterr().out
+    saved = torch.load(tmp_path / "new" / "ours.pth", weights_only=True)
+    assert saved["model"]["head.cls_score.bias"].shape == (720,) and len(saved["manifest"]["classes"]) == 80
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"<html>", "cannot be read as weights"),
+        ({"a": torch.zeros(1)}, "has not the keys of torchvision's retinanet_resnet50_fpn"),
+        ([1, 2], "has not the keys"),
+        (None, "cannot be read as weights"),
+    ],
+)
+def test_command_refuses_in_a_sentence(tmp_path, capsys, content, message):
+    if isinstance(content, bytes):
+        (tmp_path / "bad.pth").write_bytes(content)
+    elif content is not None:
+        torch.save(content, tmp_path / "bad.pth")
+    assert convert_weights.main([str(tmp_path / "bad.pth"), str(tmp_path / "ours.pth")]) == 2
+    said = capsys.readouterr().err
+    assert "bad.pth" in said and message in said and len(said.splitlines()) == 1
+    assert not (tmp_path / "ours.pth").exists()
 
 
 def test_version_2_and_other_anchors_are_refused():

@@ -34,7 +34,8 @@ def arguments(tmp_path_factory):
         "DATASETS.TRAIN_IMAGES", str(sample / "images/train"),
         "DATASETS.VAL_JSON", str(sample / "annotations/val.json"),
         "DATASETS.VAL_IMAGES", str(sample / "images/val"),
-        "MODEL.RETINANET.SCORE_THRESH_TEST", "0.0", "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0", "INPUT.MIN_SIZE_TRAIN", "(48,64)",
+        "MODEL.RETINANET.SCORE_THRESH_TEST", "0.0",
+        "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0", "INPUT.MIN_SIZE_TRAIN", "(48,64)",
         "INPUT.MIN_SIZE_TEST", "64", "SEED", "3",
         # Written for 4 images: 2 have half the rate and twice the iterations, 8.
         "SOLVER.IMS_PER_BATCH", "2", "SOLVER.REFERENCE_BATCH", "4", "SOLVER.MAX_ITER", "4",

@@ -181,6 +181,8 @@ COMMON_RULES = (
         "bbox/AP, bbox/AP50, bbox/AP-<class> or validation/total_loss, with <set>/ before bbox or total_loss where "
         "DATASETS.TEST has several",
     ),
+    _numbers("TEST.AUG.MIN_SIZES", lambda v: v > 0, "a list of sizes in pixels"),
+    interval("TEST.AUG.MAX_SIZE", "[1, inf)"),
     interval("TEST.DETECTIONS_PER_IMAGE", "[1, inf)"),
     interval("ANALYSIS.LOSS_CDF_PERIOD", "[0, inf)", "0 never looks"),
 )

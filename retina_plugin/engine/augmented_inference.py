@@ -2,12 +2,17 @@
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import DatasetMapperTTA
+from detectron2.modeling import DatasetMapperTTA, GeneralizedRCNN, GeneralizedRCNNWithTTA
 from detectron2.structures import Boxes, Instances
 from torch import nn
 from torchvision.ops import batched_nms
 
-__all__ = ["RetinaNetWithTTA"]
+__all__ = ["RetinaNetWithTTA", "with_augmentation"]
+
+
+def with_augmentation(cfg: CfgNode, model: nn.Module) -> nn.Module:
+    """The detector with the test-time augmentation that fits it: here, or Detectron2's for two stages."""
+    return GeneralizedRCNNWithTTA(cfg, model) if isinstance(model, GeneralizedRCNN) else RetinaNetWithTTA(cfg, model)
 
 
 class RetinaNetWithTTA(nn.Module):

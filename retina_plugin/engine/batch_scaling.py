@@ -1,5 +1,7 @@
 """The schedule of a config, scaled to another batch by one key."""
 
+import logging
+
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer
 
@@ -7,11 +9,13 @@ from ..errors import SetupError
 
 __all__ = ["scale_to_batch"]
 
+logger = logging.getLogger(__name__)
+
 
 def scale_to_batch(cfg: CfgNode) -> CfgNode:
     """``cfg`` with its schedule for IMS_PER_BATCH, where it was written for SOLVER.REFERENCE_BATCH images.
 
-    By Detectron2's ``auto_scale_workers``, the images taking the place of its workers: BASE_LR times the ratio;
+    Says so in the log. By Detectron2's ``auto_scale_workers``, the images taking the place of its workers: BASE_LR times the ratio;
     MAX_ITER, STEPS, WARMUP_ITERS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD divided by it; TEST.LOSS_PERIOD with them.
 
     Returns:
@@ -39,9 +43,16 @@ def scale_to_batch(cfg: CfgNode) -> CfgNode:
     scaled.SOLVER.REFERENCE_BATCH = batch
     scaled.TEST.LOSS_PERIOD = int(round(cfg.TEST.LOSS_PERIOD * reference / batch))
     _keep_periods_on(cfg, scaled)
+    # Detectron2's own line comes before its logger is set up.
+    logger.info("SOLVER.REFERENCE_BATCH %d, IMS_PER_BATCH %d: %s", reference, batch, _changes(cfg, scaled))
     if cfg.is_frozen():
         scaled.freeze()
     return scaled
+
+
+def _changes(cfg: CfgNode, scaled: CfgNode) -> str:
+    keys = ("BASE_LR", "MAX_ITER", "STEPS", "WARMUP_ITERS")
+    return ", ".join(f"{key} {cfg.SOLVER[key]} -> {scaled.SOLVER[key]}" for key in keys)
 
 
 def _keep_periods_on(cfg: CfgNode, scaled: CfgNode) -> None:

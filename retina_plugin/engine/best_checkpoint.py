@@ -105,6 +105,7 @@ class BestMetric(HookBase):
         # The storage also has what was measured in earlier iterations, and a loop that ended counts one more.
         if value is None or iteration < self.trainer.iter - 1 or (iteration, value) in self.history.values:
             return
+        iteration = min(iteration, self.trainer.max_iter - 1)  # the evaluation after the loop is of its last iteration
         if self.history.values and iteration <= self.history.values[-1][0]:
             return
         self.history.add(iteration, value)

@@ -106,7 +106,7 @@ class RetinaCheckpointer(DetectionCheckpointer):
         if is_torchvision(checkpoint["model"]):
             num_classes = getattr(self.model, "num_classes", None)
             checkpoint["model"], checkpoint["manifest"] = convert_torchvision(checkpoint["model"], num_classes)
-            logger.info("%s is a RetinaNet of torchvision's: converted", self._path)
+            logger.info("%s is of torchvision's: converted", self._path)
         if AVERAGE_KEY in checkpoint and not self._resuming:
             checkpoint["model"] = averaged_state(checkpoint[AVERAGE_KEY])
             logger.info("the averaged weights of %s are taken, which its training evaluated", self._path)
@@ -138,6 +138,12 @@ class RetinaCheckpointer(DetectionCheckpointer):
         """Refuse, or mend where asked, what the checkpoint's manifest says against the config."""
         found = checkpoint.get("manifest")
         self._has_classes = bool(found and self.manifest and found.get("classes") and self.manifest["classes"])
+        if self.map_classes and not self._has_classes and not self._resuming and CLASS_LAYER[0] in checkpoint["model"]:
+            culprit = self._path if self.manifest and self.manifest["classes"] else "the data set"
+            raise SetupError(
+                f"MODEL.MAP_CLASSES is True, but {culprit} does not tell its "
+                "classes by name. Set it to False, or take a checkpoint of this plugin and a data set with names."
+            )
         if not found or not self.manifest or self.ignore_manifest:
             return
         if clauses := disagreements(found, self.manifest):

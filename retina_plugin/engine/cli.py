@@ -25,7 +25,7 @@ from ..data.datasets import fill_num_classes, register_config_datasets
 from ..errors import SetupError, user_message
 from ..modeling import CLASSIFICATION_LOSS_REGISTRY, fold_batch_norms
 from .arguments import argument_parser
-from .augmented_inference import RetinaNetWithTTA
+from .augmented_inference import with_augmentation
 from .batch_scaling import scale_to_batch
 from .checkpoint import build_checkpointer, check_weights
 from .config_file import config_difference, load_base_config, load_config
@@ -250,7 +250,7 @@ def evaluate(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
         evaluators = [build_evaluator(cfg, name, str(folder / name)) for name in cfg.DATASETS.TEST]
         model = fold_batch_norms(model)
         if cfg.TEST.AUG.ENABLED:
-            model, cfg = RetinaNetWithTTA(cfg, model), original_sizes(cfg)
+            model, cfg = with_augmentation(cfg, model), original_sizes(cfg)
         with InferenceTimer(model) as timer:
             results = RetinaTrainer.test(cfg, model, evaluators)
         record.update(

@@ -43,8 +43,8 @@ class InterruptionHook(HookBase):
         if threading.current_thread() is not threading.main_thread():
             return  # only the main thread may set handlers
         for number in STATUS:
-            # Who starts a job with SIGINT ignored, as nohup and "&" in a script do, wants it so.
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            # Who starts a job with SIGINT ignored, as "&" in a script does, wants it so. None: set by other than Python.
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 self._former[number] = signal.signal(number, self._ask)
 
     def after_step(self) -> None:

@@ -1,6 +1,6 @@
 """torchvision's ``retinanet_resnet50_fpn`` (v1) weights as those of Detectron2's RetinaNet, with equal outputs.
 
-configs/retina_R50_FPN_torchvision.yaml is the detector they are for.
+configs/retina_R50_FPN_torchvision.yaml is the detector they are for. Its ImageNet ResNets are taken as a backbone.
 """
 
 import logging
@@ -40,6 +40,7 @@ _NAMES = (
     (r"^head\.classification_head\.cls_logits\.", "head.cls_score."),
     (r"^head\.regression_head\.bbox_reg\.", "head.bbox_pred."),
 )
+_MARKS_OF_RESNET = ("conv1.weight", "layer1.0.conv1.weight", "layer4.0.conv1.weight", "fc.weight")
 _MARKS = ("backbone.body.conv1.weight", "head.classification_head.cls_logits.weight")
 # Of torchvision's default anchor generator: 3 sizes x 3 ratios.
 _SIZES = [[x, int(x * 2 ** (1 / 3)), int(x * 2 ** (2 / 3))] for x in (32, 64, 128, 256, 512)]
@@ -59,12 +60,12 @@ TORCHVISION_KEYS = {
 
 
 def is_torchvision(state: dict[str, Tensor]) -> bool:
-    """Whether the keys are those of a RetinaNet of torchvision's."""
-    return all(mark in state for mark in _MARKS)
+    """Whether the keys are those of a RetinaNet of torchvision's, or of one of its ResNets."""
+    return any(all(mark in state for mark in marks) for marks in (_MARKS, _MARKS_OF_RESNET))
 
 
 def convert_torchvision(state: dict[str, Tensor], num_classes: int | None = None) -> tuple[dict, dict[str, Any]]:
-    """The state dict of Detectron2's RetinaNet with the same outputs, and its manifest.
+    """The state dict of Detectron2's RetinaNet with the same outputs, and its manifest; of a ResNet, its backbone.
 
     Args:
         state: of torchvision's ``retinanet_resnet50_fpn``; not changed. 91 classes are COCO's with its gaps, of
@@ -75,15 +76,14 @@ def convert_torchvision(state: dict[str, Tensor], num_classes: int | None = None
     Raises:
         SetupError: the weights are those of version 2, or of a head with other anchors.
     """
+    if _MARKS_OF_RESNET[0] in state:
+        return _convert_resnet(state)
     if any(key.startswith("head.classification_head.conv.0.1.") for key in state):
         raise SetupError(
             "These are weights of torchvision's retinanet_resnet50_fpn_v2, whose head has group norms: only those of "
             "retinanet_resnet50_fpn can be converted."
         )
-    converted = {}
-    for key, value in state.items():
-        if not key.endswith("num_batches_tracked"):
-            converted[_renamed(key)] = torch.as_tensor(value)
+    converted = _rename_all(state)
     if not any(key.endswith("num_batches_tracked") for key in state):  # frozen norms, with an epsilon of 0
         for key in [key for key in converted if key.endswith("running_var")]:
             converted[key] = converted[key] - _FROZEN_EPS
@@ -108,6 +108,18 @@ def convert_torchvision(state: dict[str, Tensor], num_classes: int | None = None
         "remedy": "Build on configs/retina_R50_FPN_torchvision.yaml",
     }
     return converted, manifest
+
+
+def _convert_resnet(state: dict[str, Tensor]) -> tuple[dict, dict[str, Any]]:
+    body = {f"backbone.body.{key}": value for key, value in state.items() if not key.startswith("fc.")}
+    kept = ("INPUT.FORMAT", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "MODEL.RESNETS.STRIDE_IN_1X1")
+    remedy = "Set these keys as configs/retina_R50_FPN_torchvision.yaml does"
+    return _rename_all(body), {"config": {key: TORCHVISION_KEYS[key] for key in kept}, "remedy": remedy}
+
+
+def _rename_all(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    counters = "num_batches_tracked"  # no output depends on it
+    return {_renamed(key): torch.as_tensor(value) for key, value in state.items() if not key.endswith(counters)}
 
 
 def _renamed(key: str) -> str:
