@@ -85,6 +85,36 @@ def test_signal_that_the_caller_ignores_stays_ignored(tmp_path):
         signal.signal(signal.SIGINT, before)
 
 
+DIED = RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
+
+
+def test_iteration_that_lost_its_data_ends_as_the_one_before(hook):
+    hook.trainer.start_iter = 0
+    former = signal.signal(signal.SIGCHLD, lambda *_: None)  # as torch sets one, which raises
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL
+    with pytest.raises(Interrupted, match="stopped by SIGTERM after iteration 3 of 10; .*model_0000002.pth") as stop:
+        hook.lost_worker(DIED)
+    assert hook.trainer.checkpointer.saved == [("model_0000002", {"iteration": 2})]
+    assert (stop.value.status, stop.value.num_done) == (143, 3)
+    signal.signal(signal.SIGCHLD, former)
+    hook._former.pop(signal.SIGCHLD)
+
+
+def test_first_iteration_that_lost_its_data_leaves_no_checkpoint(hook):
+    hook.trainer.start_iter = 3
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(Interrupted, match="before the first iteration was done"):
+        hook.lost_worker(DIED)
+    assert hook.trainer.checkpointer.saved == []
+
+
+def test_other_errors_are_not_taken_for_an_interruption(hook):
+    hook.lost_worker(DIED)  # no signal came: a worker that died of something else
+    os.kill(os.getpid(), signal.SIGTERM)
+    hook.lost_worker(RuntimeError("CUDA out of memory"))
+
+
 def test_worker_of_the_data_loader_is_not_stopped(hook, monkeypatch, capsys):
     monkeypatch.setattr("retina_plugin.engine.interruption.os.getpid", lambda: -1)
     hook._ask(signal.SIGINT, None)

@@ -15,8 +15,9 @@ logger = logging.getLogger(__name__)
 def scale_to_batch(cfg: CfgNode) -> CfgNode:
     """``cfg`` with its schedule for IMS_PER_BATCH, where it was written for SOLVER.REFERENCE_BATCH images.
 
-    Says so in the log. By Detectron2's ``auto_scale_workers``, the images taking the place of its workers: BASE_LR times the ratio;
+    By Detectron2's ``auto_scale_workers``, the images taking the place of its workers: BASE_LR times the ratio;
     MAX_ITER, STEPS, WARMUP_ITERS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD divided by it; TEST.LOSS_PERIOD with them.
+    The log says so.
 
     Returns:
         ``cfg`` itself where there is nothing to scale; else a copy whose REFERENCE_BATCH is its IMS_PER_BATCH, so that

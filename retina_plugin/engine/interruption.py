@@ -43,7 +43,7 @@ class InterruptionHook(HookBase):
         if threading.current_thread() is not threading.main_thread():
             return  # only the main thread may set handlers
         for number in STATUS:
-            # Who starts a job with SIGINT ignored, as "&" in a script does, wants it so. None: set by other than Python.
+            # Who starts a job with SIGINT ignored, as "&" in a script does, wants it so. None: not Python's to restore.
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 self._former[number] = signal.signal(number, self._ask)
 
@@ -56,13 +56,33 @@ class InterruptionHook(HookBase):
             # The final checkpoint is written; the evaluation that follows may be stopped at once.
             self._restore()
         elif stop is not None:
-            name = self._save()
-            raise Interrupted(
-                f"stopped by {signal.Signals(stop).name} after iteration {done} of {self.trainer.max_iter}; {name} is "
-                "written. Go on with the same command and --resume.",
-                status=STATUS[stop],
-                num_done=done,
-            )
+            self._stop(stop)
+
+    def lost_worker(self, error: RuntimeError) -> None:
+        """Stop as after the iteration before, where a signal has also ended what loads the data of this one.
+
+        A queue's SIGTERM goes to all processes of a job. To be called with the error of a step; returns if it is
+        another one.
+        """
+        if self._signal is None or "DataLoader worker" not in str(error):
+            return
+        if self.trainer.iter > self.trainer.start_iter:
+            self.trainer.iter -= 1
+            self._stop(self._signal)
+        name = signal.Signals(self._signal).name
+        raise Interrupted(
+            f"stopped by {name} before the first iteration was done.", status=STATUS[self._signal],
+            num_done=self.trainer.start_iter,
+        )  # fmt: skip
+
+    def _stop(self, number: int) -> None:
+        done, name = self.trainer.iter + 1, self._save()
+        raise Interrupted(
+            f"stopped by {signal.Signals(number).name} after iteration {done} of {self.trainer.max_iter}; {name} is "
+            "written. Go on with the same command and --resume.",
+            status=STATUS[number],
+            num_done=done,
+        )
 
     def after_train(self) -> None:
         self._restore()
@@ -78,6 +98,9 @@ class InterruptionHook(HookBase):
                 num_done=self.trainer.iter,
             )
         self._signal = number
+        if number == signal.SIGTERM and hasattr(signal, "SIGCHLD"):
+            # torch's handler raises an error, wherever this process is, when a loader's worker dies of it too.
+            self._former[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         # Not by the logger: the signal may have come while it holds its lock.
         name = signal.Signals(number).name
         sys.stderr.write(f"\n{name}: finishing this iteration, then a checkpoint. Once more stops at once.\n")

@@ -23,7 +23,7 @@ from .best_checkpoint import EarlyStop
 from .checkpoint import build_checkpointer
 from .evaluation import build_evaluator, scoring_package
 from .hooks import WallTimeHook
-from .interruption import Interrupted
+from .interruption import Interrupted, InterruptionHook
 from .training_hooks import assemble_hooks
 from .validation import PREFIX
 
@@ -73,12 +73,14 @@ class RetinaTrainer(DefaultTrainer):
             **({AVERAGE_KEY: self._average.checkpointable} if self._average else {}),
         )
         self._wall_time = WallTimeHook()
+        self._interruption = InterruptionHook()
         return assemble_hooks(
             self.cfg,
             [self._wall_time, *super().build_hooks()],
             average=self._average,
             evaluated=self.evaluated_model,
             evaluate=self._evaluate,
+            interruption=self._interruption,
         )
 
     @property
@@ -190,6 +192,9 @@ class RetinaTrainer(DefaultTrainer):
             super().run_step()
         except FloatingPointError as error:
             raise FloatingPointError(self._describe_divergence(str(error))) from None
+        except RuntimeError as error:
+            self._interruption.lost_worker(error)
+            raise
 
     def _describe_divergence(self, found: str) -> str:
         """One line on what is not finite, where, and what helps; ``found`` is what Detectron2 says."""

@@ -25,6 +25,7 @@ def assemble_hooks(
     average: WeightAverage | None,
     evaluated: nn.Module,
     evaluate: Callable[[], dict],
+    interruption: InterruptionHook,
 ) -> list[HookBase]:
     """Detectron2's hooks with the plugin's among them.
 
@@ -33,6 +34,7 @@ def assemble_hooks(
         average: of the weights; None without one.
         evaluated: the model that evaluations look at.
         evaluate: takes the place of what Detectron2's EvalHook calls, which evaluates the trained weights.
+        interruption: the last of the hooks.
 
     Returns:
         what looks at a step, Detectron2's in their order, what looks at an evaluation, the writers, and the hook that
@@ -50,7 +52,7 @@ def assemble_hooks(
         if average and average not in middle and isinstance(hook, (PeriodicCheckpointer, EvalHook)):
             middle.append(average)
         middle.append(EvalHook(cfg.TEST.EVAL_PERIOD, evaluate) if isinstance(hook, EvalHook) else hook)
-    return [*first, *middle, *_after_evaluation(cfg, evaluated), *writers, InterruptionHook()]
+    return [*first, *middle, *_after_evaluation(cfg, evaluated), *writers, interruption]
 
 
 def _after_evaluation(cfg: CfgNode, evaluated: nn.Module) -> list[HookBase]:
