@@ -136,6 +136,26 @@ def test_other_order_of_classes_is_refused_or_mapped(with_classes, tmp_path):
     assert checkpointer.report.missing == ()
 
 
+@pytest.mark.parametrize("mapped", [True, False])
+def test_ignored_manifest_keeps_the_rows_unless_they_are_mapped(with_classes, tmp_path, mapped):
+    path = save(with_classes("cat", "dog", "emu"), tmp_path)
+    cfg = with_classes("emu", "cat", "dog")
+    cfg.INPUT.FORMAT, cfg.MODEL.IGNORE_MANIFEST, cfg.MODEL.MAP_CLASSES = "RGB", True, mapped
+    old = class_bias(torch.load(path, weights_only=True)["model"], 3)
+    expected = old[:, [2, 0, 1]] if mapped else old
+    assert torch.equal(class_bias(load(cfg, path).model.state_dict(), 3), expected)
+
+
+def test_same_anchors_of_another_generator_are_no_contradiction(with_classes, tmp_path):
+    cfg = with_classes("cat")
+    path = save(cfg, tmp_path)
+    cfg.MODEL.ANCHOR_GENERATOR.NAME = "OctaveAnchorGenerator"
+    assert load(cfg, path).report.missing == ()
+    cfg.MODEL.ANCHOR_GENERATOR.BASE_SIZE = 3.0
+    with pytest.raises(SetupError, match="level 1 are 32, 40.317, 50.797 in the checkpoint and 24, 30.238, 38.098 in"):
+        load(cfg, path)
+
+
 def test_mapped_detector_gives_the_same_under_the_new_ids(with_classes, tmp_path, batch):
     cfg = with_classes("cat", "dog", "emu")
     path = save(cfg, tmp_path)

@@ -141,12 +141,12 @@ class RetinaCheckpointer(DetectionCheckpointer):
         if self.map_classes and not self._has_classes and not self._resuming and CLASS_LAYER[0] in checkpoint["model"]:
             culprit = self._path if self.manifest and self.manifest["classes"] else "the data set"
             raise SetupError(
-                f"MODEL.MAP_CLASSES is True, but {culprit} does not tell its "
-                "classes by name. Set it to False, or take a checkpoint of this plugin and a data set with names."
+                f"MODEL.MAP_CLASSES is True, but {culprit} does not tell its classes by name. Set it to False, or take "
+                "a checkpoint of this plugin and a data set with names."
             )
-        if not found or not self.manifest or self.ignore_manifest:
+        if not found or not self.manifest:
             return
-        if clauses := disagreements(found, self.manifest):
+        if not self.ignore_manifest and (clauses := disagreements(found, self.manifest)):
             remedy = found.get("remedy", "Set these keys as in the checkpoint")
             raise SetupError(
                 f"{self._path} was trained for something else: {'; '.join(clauses)}.\n"
@@ -165,7 +165,9 @@ class RetinaCheckpointer(DetectionCheckpointer):
         elif self.skip_mismatched and not self._resuming:
             for key in CLASS_LAYER:
                 state.pop(key, None)
-        elif len(classes.found) == len(classes.wanted):  # another number is for the check of shapes
+        elif (
+            len(classes.found) == len(classes.wanted) and not self.ignore_manifest
+        ):  # another number is for the check of shapes
             i = next(i for i, (a, b) in enumerate(zip(classes.found, classes.wanted, strict=True)) if a != b)
             remedy = (
                 "Go on with the data set that the run began with, or start another run."
