@@ -88,7 +88,7 @@ def test_best_is_written_when_it_is_measured():
 
 def test_run_without_gain_ends_with_its_last_weights():
     values = {9: 10.0, 19: 30.0, 29: 20.0, 39: 30.0, 49: 50.0}
-    with pytest.raises(EarlyStop, match="2 evaluations without a better bbox/AP than 30, of iteration 19") as stop:
+    with pytest.raises(EarlyStop, match="no bbox/AP better than 30 of iteration 19 in the last 2 evaluations") as stop:
         run(values, patience=2)
     assert stop.value.num_done == 40
     run(values, patience=3)  # never so many
@@ -113,6 +113,20 @@ def test_resumed_run_decides_as_the_straight_one(tmp_path):
     with pytest.raises(EarlyStop) as stop:  # and again: there is nothing more to hope for
         run({}, patience=2, start=30, history=MetricHistory("bbox/AP", path))
     assert stop.value.num_done == 30
+
+
+def test_metric_that_nobody_measures_is_warned_of_once(caplog):
+    history = MetricHistory("bbox/AP-fox", None)
+    best = BestMetric(Checkpointer(), history)
+    best.trainer = SimpleNamespace(start_iter=0, iter=0, max_iter=9)
+    with EventStorage() as best.trainer.storage, caplog.at_level("WARNING", logger="retina_plugin"):
+        best.trainer.storage.put_scalar("validation/total_loss", 1.0)
+        best.after_step()
+        assert caplog.text == ""
+        best.trainer.storage.put_scalar("bbox/AP", 1.0)
+        best.after_step()
+        best.after_step()
+    assert caplog.text.count("TEST.BEST_METRIC bbox/AP-fox is not measured; what is: bbox/AP") == 1
 
 
 def test_metric_of_an_earlier_evaluation_counts_once():

@@ -171,7 +171,7 @@ def test_run_without_gain_stops_early_and_does_not_go_on(arguments, tmp_path, ca
     run = [*arguments, "OUTPUT_DIR", str(output), "SOLVER.BASE_LR", "1e-9", "SOLVER.EARLY_STOPPING.PATIENCE", "1",
            "SOLVER.EARLY_STOPPING.MIN_DELTA", "0.01"]  # fmt: skip
     assert cli.main(run) == 0
-    assert "stopped early: 1 evaluations without a better validation/total_loss" in capfd.readouterr().out
+    assert "stopped early: no validation/total_loss better than" in capfd.readouterr().out
     record = record_of(output)
     assert (record["status"], record["iterations"]) == ("finished", 4)
     assert record["stopped_early"].startswith("stopped early") and record["results"]

@@ -65,7 +65,7 @@ class MetricHistory:
         return max(self.values, key=lambda pair: (self._sign * pair[1], -pair[0])) if self.values else None
 
     def evaluations_without_gain(self, min_delta: float) -> int:
-        """Values since the last that was better than all before it by more than ``min_delta``."""
+        """Values since the last gain: one that is better than the gain before it by more than ``min_delta``."""
         best, since = -math.inf, 0
         for _, value in self.values:
             gain = self._sign * value - best > min_delta
@@ -88,6 +88,7 @@ class BestMetric(HookBase):
         """
         self._checkpointer = checkpointer
         self.history = history
+        self._warned = False
 
     def before_train(self) -> None:
         self.history.restore(self.trainer.start_iter)
@@ -101,18 +102,27 @@ class BestMetric(HookBase):
             self._look()
 
     def _look(self) -> None:
-        value, iteration = self.trainer.storage.latest().get(self.history.metric, (None, None))
-        # The storage also has what was measured in earlier iterations, and a loop that ended counts one more.
-        if value is None or iteration < self.trainer.iter - 1 or (iteration, value) in self.history.values:
+        latest = self.trainer.storage.latest()
+        if self.history.metric not in latest:
+            self._warn_of_another(latest)
             return
+        value, iteration = latest[self.history.metric]
         iteration = min(iteration, self.trainer.max_iter - 1)  # the evaluation after the loop is of its last iteration
         if self.history.values and iteration <= self.history.values[-1][0]:
-            return
+            return  # the storage keeps what was measured before
         self.history.add(iteration, value)
         if self.history.best() == (iteration, value):
             self._checkpointer.save(BEST, iteration=iteration, metric={self.history.metric: value})
             logger.info("%s %.4g at iteration %d: the best so far, kept as %s.pth", self.history.metric, value,
                         iteration, BEST)  # fmt: skip
+
+    def _warn_of_another(self, latest: dict) -> None:
+        """Once, after an evaluation that has no metric of this name."""
+        family = "validation/" if self.history.metric.startswith("validation/") else "bbox/"
+        measured = sorted(name for name in latest if family in name)
+        if measured and not self._warned:
+            self._warned = True
+            logger.warning("TEST.BEST_METRIC %s is not measured; what is: %s", self.history.metric, ", ".join(measured))
 
 
 class EarlyStoppingHook(HookBase):
@@ -151,6 +161,6 @@ class EarlyStoppingHook(HookBase):
             return "stopped early by the main process"
         iteration, value = self._history.best()
         return (
-            f"stopped early: {self._patience} evaluations without a better {self._history.metric} than "
-            f"{value:.4g}, of iteration {iteration} (SOLVER.EARLY_STOPPING); {BEST}.pth has it"
+            f"stopped early: no {self._history.metric} better than {value:.4g} of iteration {iteration} in the last "
+            f"{self._patience} evaluations (SOLVER.EARLY_STOPPING); {BEST}.pth has the best"
         )
