@@ -165,9 +165,8 @@ class RetinaCheckpointer(DetectionCheckpointer):
         elif self.skip_mismatched and not self._resuming:
             for key in CLASS_LAYER:
                 state.pop(key, None)
-        elif (
-            len(classes.found) == len(classes.wanted) and not self.ignore_manifest
-        ):  # another number is for the check of shapes
+        elif len(classes.found) == len(classes.wanted) and not self.ignore_manifest:
+            # Another number is for the check of shapes.
             i = next(i for i, (a, b) in enumerate(zip(classes.found, classes.wanted, strict=True)) if a != b)
             remedy = (
                 "Go on with the data set that the run began with, or start another run."
