@@ -33,9 +33,9 @@ def hook(tmp_path):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_first_signal_finishes_the_iteration_and_saves(hook, number, status, capsys):
+def test_first_signal_finishes_the_iteration_and_saves(hook, number, status, capfd):
     os.kill(os.getpid(), number)
-    assert "finishing this iteration, then a checkpoint" in capsys.readouterr().err
+    assert "finishing this iteration, then a checkpoint" in capfd.readouterr().err
     with pytest.raises(Interrupted, match=rf"stopped by {number.name} after iteration 4 of 10; .*model_0000003.pth is"):
         hook.after_step()
     assert hook.trainer.checkpointer.saved == [("model_0000003", {"iteration": 3})]
@@ -115,9 +115,9 @@ def test_other_errors_are_not_taken_for_an_interruption(hook):
     hook.lost_worker(RuntimeError("CUDA out of memory"))
 
 
-def test_worker_of_the_data_loader_is_not_stopped(hook, monkeypatch, capsys):
+def test_worker_of_the_data_loader_is_not_stopped(hook, monkeypatch, capfd):
     monkeypatch.setattr("retina_plugin.engine.interruption.os.getpid", lambda: -1)
     hook._ask(signal.SIGINT, None)
     monkeypatch.undo()
     hook.after_step()
-    assert capsys.readouterr().err == ""
+    assert capfd.readouterr().err == ""

@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import sys
 import threading
 from pathlib import Path
 
@@ -14,6 +13,7 @@ __all__ = ["Interrupted", "InterruptionHook"]
 
 logger = logging.getLogger(__name__)
 
+STDERR = 2  # its file descriptor
 # Signal -> exit status of a process that it ends, by the shell's rule 128 + number: 130 and 143.
 STATUS = {number: 128 + number for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -101,9 +101,9 @@ class InterruptionHook(HookBase):
         if number == signal.SIGTERM and hasattr(signal, "SIGCHLD"):
             # torch's handler raises an error, wherever this process is, when a loader's worker dies of it too.
             self._former[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        # Not by the logger: the signal may have come while it holds its lock.
         name = signal.Signals(number).name
-        sys.stderr.write(f"\n{name}: finishing this iteration, then a checkpoint. Once more stops at once.\n")
+        said = f"\n{name}: finishing this iteration, then a checkpoint. Once more stops at once.\n"
+        os.write(STDERR, said.encode())  # the signal may have come while a logger or sys.stderr is writing
 
     def _save(self) -> Path:
         """Write the checkpoint of this iteration, under PeriodicCheckpointer's name, unless that has done so."""
