@@ -1,9 +1,13 @@
 """Keys of the training comforts: what is refused, what is warned of."""
 
+import re
+from pathlib import Path
+
 import pytest
 
-from retina_plugin import SetupError
+from retina_plugin import SetupError, get_retina_cfg
 from retina_plugin.checks.config_checks import check_config
+from retina_plugin.checks.config_rules import get_value
 
 ON_VAL = ["DATASETS.TEST", ("val",)]
 REFUSED = [
@@ -75,3 +79,17 @@ def test_warned_of(tiny_cfg, keys, message):
 def test_taken_without_a_word(tiny_cfg, keys):
     quiet = set(check_config(merged(tiny_cfg.clone(), [])))
     assert set(check_config(merged(tiny_cfg, keys))) == quiet
+
+
+DOCS = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
+KEYS = sorted(set(re.findall(r"`((?:MODEL|TEST|SOLVER|INPUT|ANALYSIS|DATASETS)\.[A-Z0-9_.]*[A-Z0-9])", DOCS)))
+
+
+def test_keys_of_the_page_exist_and_its_defaults_are_off():
+    cfg = get_retina_cfg()
+    assert len(KEYS) > 15
+    assert [key for key in KEYS if get_value(cfg, key) is None] == []  # KeyError for a key that is not there
+    for key in ("REFERENCE_BATCH", "EMA_DECAY"):
+        assert cfg.SOLVER[key] == 0
+    assert (cfg.SOLVER.ACCUMULATION_STEPS, cfg.TEST.LOSS_PERIOD, cfg.TEST.BEST_METRIC) == (1, 0, "")
+    assert not (cfg.MODEL.MAP_CLASSES or cfg.MODEL.IGNORE_MANIFEST or cfg.SOLVER.EARLY_STOPPING.PATIENCE)
