@@ -13,6 +13,11 @@ COMMANDS = {
     "train": ("training", "retina_plugin.engine.train_command", "train a detector, or score a checkpoint"),
     "study": ("training", "retina_plugin.study.cli", "run the paper's ablations on a data set and report them"),
     "analyze": ("looking", "retina_plugin.analysis.cli", "look at losses, imbalance, anchors and assignment"),
+    "convert-weights": (
+        "training",
+        "retina_plugin.engine.convert_weights",
+        "torchvision's RetinaNet weights for Detectron2",
+    ),
     "predict": ("looking", "retina_plugin.prediction.cli", "find objects in images, folders, videos or a camera"),
     "benchmark": ("looking", "retina_plugin.benchmark.cli", "time the plugin beside its peers"),
 }

@@ -101,8 +101,27 @@ def _add_training(cfg: CfgNode) -> None:
     # "SGD" (Detectron2, paper Sec. 4.1) or "AdamW", which needs fewer steps from random weights. BASE_LR, WEIGHT_DECAY
     # and the rest of SOLVER apply to both; MOMENTUM and NESTEROV to SGD alone.
     cfg.SOLVER.OPTIMIZER = "SGD"
+    # Images for which BASE_LR, MAX_ITER, STEPS and the periods were written: another IMS_PER_BATCH scales them as
+    # Detectron2 does for REFERENCE_WORLD_SIZE (BASE_LR proportionally, iterations inversely). 0 = as they stand.
+    cfg.SOLVER.REFERENCE_BATCH = 0
+    # Forward and backward passes that make one iteration, each with its share of IMS_PER_BATCH: engine/accumulation.py.
+    cfg.SOLVER.ACCUMULATION_STEPS = 1
+    # Share of the averaged weights that a step keeps, in [0, 1): engine/averaging.py. 0 = no average.
+    cfg.SOLVER.EMA_DECAY = 0.0
+    # Evaluations in a row without a TEST.BEST_METRIC better by MIN_DELTA (in its unit) that end the run. 0 = never.
+    cfg.SOLVER.EARLY_STOPPING = CfgNode()
+    cfg.SOLVER.EARLY_STOPPING.PATIENCE = 0
+    cfg.SOLVER.EARLY_STOPPING.MIN_DELTA = 0.0
+    # Every so many iterations the losses on DATASETS.TEST: engine/validation.py. 0 = never.
+    cfg.TEST.LOSS_PERIOD = 0
+    # Metric whose best checkpoint is kept as model_best.pth, such as "bbox/AP" or "validation/total_loss"; "" = none.
+    cfg.TEST.BEST_METRIC = ""
     # Load a checkpoint whose layers have other shapes (another number of classes or anchors) without those layers.
     cfg.MODEL.SKIP_MISMATCHED_WEIGHTS = False
+    # Take the class layer of a checkpoint class by class, by name; a class that it lacks starts with the prior.
+    cfg.MODEL.MAP_CLASSES = False
+    # Load a checkpoint that says of itself that it has other anchors, classes or pixels: engine/manifest.py.
+    cfg.MODEL.IGNORE_MANIFEST = False
     # Let --eval-only score a model of which some parameters were not in the checkpoint.
     cfg.TEST.ALLOW_PARTIAL_WEIGHTS = False
     cfg.ANALYSIS = CfgNode()

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from detectron2.engine import SimpleTrainer
+from detectron2.engine.hooks import PeriodicWriter
 from detectron2.utils.events import EventStorage
 
 from retina_plugin import ops
@@ -57,14 +58,21 @@ def test_logits_that_are_not_finite_are_left_to_the_trainer():
 def model():
     """A model of one class layer; ``outputs`` is what its loss gets and gives."""
 
+    class AnchorsOfTwoLevels(torch.nn.Module):
+        def forward(self, features):
+            return [torch.zeros(2, 4), torch.zeros(4, 4)]
+
     class Model(torch.nn.Module):
         def __init__(self):
             super().__init__()
             self.cls_loss = FocalLoss(gamma=2.0, alpha=0.25)
+            self.head_in_features = ["p3", "p4"]
+            self.anchor_generator = AnchorsOfTwoLevels()
             self.logits = torch.nn.Parameter(torch.randn(1, 6, 2))
             self.labels = torch.tensor([[0, 1, 2, 2, 2, -1]])
 
         def forward(self, batch):
+            self.anchor_generator(None)
             return {"loss_cls": self.cls_loss(self.logits, self.labels)}
 
     return Model()
@@ -81,6 +89,12 @@ def test_hook_puts_the_shares_once_a_period(model):
     seen = train(model, 3, 7).histories()["cls_share/positives"].values()
     assert [iteration for _, iteration in seen] == [2, 5]
     assert all(0 < share < 1 for share, _ in seen)
+
+
+def test_hook_counts_the_positives_of_each_level(model):
+    latest = train(model, 1, 1).latest()
+    # Labels 0, 1 | 2 (background), 2, 2, -1 (ignored).
+    assert (latest["positives/p3"][0], latest["positives/p4"][0]) == (2, 0)
 
 
 def test_hook_changes_no_weight(model):
@@ -136,10 +150,11 @@ def test_period_of_the_config_makes_the_trainer_hook(tiny_cfg, monkeypatch, peri
     trainer = RetinaTrainer.__new__(RetinaTrainer)
     trainer.cfg, trainer._trainer = tiny_cfg, SimpleNamespace(model=None)
     monkeypatch.setattr("retina_plugin.engine.trainer.TrainingState", lambda model: None)
-    monkeypatch.setattr("retina_plugin.engine.trainer.RetinaCheckpointer", lambda *args, **kwargs: None)
-    monkeypatch.setattr("retina_plugin.engine.trainer.DefaultTrainer.build_hooks", lambda self: ["writers"])
+    monkeypatch.setattr("retina_plugin.engine.trainer.build_checkpointer", lambda *args, **kwargs: None)
+    monkeypatch.setattr("retina_plugin.engine.trainer.DefaultTrainer.build_hooks", lambda self: [PeriodicWriter([])])
     hooks = trainer.build_hooks()
-    assert sum(isinstance(hook, LossShareHook) for hook in hooks) == expected and hooks[-1] == "writers"
+    assert sum(isinstance(hook, LossShareHook) for hook in hooks) == expected
+    assert isinstance(hooks[-2], PeriodicWriter)
 
 
 def test_negative_period_is_refused(tiny_cfg):

@@ -12,12 +12,18 @@ from detectron2.utils import comm
 from ..errors import SetupError
 from ..modeling.precision import bfloat16_is_fast
 from .config_rules import COMMON_RULES, RETINANET_RULES, get_value, image_channels, one_of
+from .training_checks import check_training
 
 __all__ = ["check_config"]
 
 _RETINANETS = ("RetinaNet", "FocalRetinaNet")
 # Levels that a backbone adds above its last input: P6 by max pooling, or P6 and P7 by convolution.
-_EXTRA_LEVELS = {"build_resnet_fpn_backbone": 1, "build_retinanet_resnet_fpn_backbone": 2}
+_EXTRA_LEVELS = {
+    "build_resnet_fpn_backbone": 1,
+    "build_retinanet_resnet_fpn_backbone": 2,
+    "build_retinanet_p5_resnet_fpn_backbone": 2,
+}
+_GENERATORS = ("DefaultAnchorGenerator", "OctaveAnchorGenerator", "TorchvisionAnchorGenerator")
 _RESNETS = ("build_resnet_backbone", *_EXTRA_LEVELS)
 # The paper's 0.01 for 16 images (Sec. 4.1), scaled linearly. The margin is a guard: it lets a bold choice pass and
 # finds a rate that was meant for a larger batch.
@@ -173,7 +179,7 @@ def _backbone_levels(cfg: CfgNode) -> list[str] | None:
         return None
     inputs = list(cfg.MODEL.FPN.IN_FEATURES)
     outputs = list(cfg.MODEL.RESNETS.OUT_FEATURES)
-    needed = inputs + ["res5"] * (_EXTRA_LEVELS[name] == 2)  # P6 comes from C5
+    needed = inputs + ["res5"] * (name == "build_retinanet_resnet_fpn_backbone")  # P6 comes from C5
     if not inputs or any(feature not in outputs for feature in needed):
         raise SetupError(
             f"MODEL.RESNETS.OUT_FEATURES must have all of {sorted({*needed})} for MODEL.FPN.IN_FEATURES {inputs}, "
@@ -230,10 +236,10 @@ def _per_level(cfg: CfgNode, name: str, unit: str) -> list[list[float]]:
 
 def _check_anchors(cfg: CfgNode) -> Iterator[str]:
     generator = cfg.MODEL.ANCHOR_GENERATOR
-    if generator.NAME not in ("DefaultAnchorGenerator", "OctaveAnchorGenerator"):
+    if generator.NAME not in _GENERATORS:
         return
     per_level = {"ASPECT_RATIOS": _per_level(cfg, "ASPECT_RATIOS", "ratios")}
-    if generator.NAME == "DefaultAnchorGenerator":
+    if generator.NAME != "OctaveAnchorGenerator":
         per_level["SIZES"] = _per_level(cfg, "SIZES", "sizes in pixels")
         if not isinstance(generator.SIZES[0], (list, tuple)) and len(cfg.MODEL.RETINANET.IN_FEATURES) > 1:
             yield (
@@ -266,5 +272,5 @@ def _check_other_heads(cfg: CfgNode) -> Iterator[str]:
             )
 
 
-_COMMON_CHECKS = (_check_names, _check_pixels, _check_schedule, _check_batch, _check_output_dir)
+_COMMON_CHECKS = (_check_names, _check_pixels, _check_schedule, _check_batch, _check_output_dir, check_training)
 _RETINANET_CHECKS = (_check_precision, _check_matcher, _check_resnet, _check_levels, _check_anchors, _check_other_heads)

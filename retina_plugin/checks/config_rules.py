@@ -5,6 +5,7 @@ fails on the refused value, or turns the loss into NaN.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -142,6 +143,9 @@ RETINANET_RULES = (
     one_of("MODEL.PRECISION", *PRECISIONS),
 )
 
+# As Detectron2's evaluators and engine/validation.py name their scalars.
+_METRIC = re.compile(r"|(.+/)?bbox/AP.*|validation/(.+/)?(total_loss|loss_cls|loss_box_reg)")
+
 COMMON_RULES = (
     _numbers("MODEL.PIXEL_MEAN", lambda v: True, "a list of finite numbers, one a channel"),
     _numbers("MODEL.PIXEL_STD", lambda v: v > 0, "a list of numbers above 0, one a channel"),
@@ -165,7 +169,22 @@ COMMON_RULES = (
     interval("SOLVER.GAMMA", "(0, inf)"),
     interval("SOLVER.WARMUP_ITERS", "[0, inf)"),
     interval("SOLVER.WARMUP_FACTOR", "[0, inf)"),
+    interval("SOLVER.REFERENCE_BATCH", "[0, inf)", "0 leaves the schedule as it stands"),
+    interval("SOLVER.ACCUMULATION_STEPS", "[1, inf)", "1 takes the batch at once"),
+    interval("SOLVER.EMA_DECAY", "[0, 1)", "0 keeps no average, 0.999 is a usual share"),
+    interval("SOLVER.EARLY_STOPPING.PATIENCE", "[0, inf)", "0 never stops early"),
+    interval("SOLVER.EARLY_STOPPING.MIN_DELTA", "[0, inf)"),
     interval("TEST.EVAL_PERIOD", "[0, inf)", "0 evaluates at the end only"),
+    interval("TEST.LOSS_PERIOD", "[0, inf)", "0 never looks"),
+    Rule(
+        "TEST.BEST_METRIC",
+        lambda v: bool(_METRIC.fullmatch(v)),
+        "'' or the name of a metric",
+        "bbox/AP, bbox/AP50, bbox/AP-<class> or validation/total_loss, with <set>/ before bbox or total_loss where "
+        "DATASETS.TEST has several",
+    ),
+    _numbers("TEST.AUG.MIN_SIZES", lambda v: v > 0, "a list of sizes in pixels"),
+    interval("TEST.AUG.MAX_SIZE", "[1, inf)"),
     interval("TEST.DETECTIONS_PER_IMAGE", "[1, inf)"),
     interval("ANALYSIS.LOSS_CDF_PERIOD", "[0, inf)", "0 never looks"),
 )

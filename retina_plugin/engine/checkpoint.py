@@ -10,10 +10,15 @@ from urllib.parse import urlparse
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
+from torch import nn
 
 from ..errors import SetupError
+from .averaging import AVERAGE_KEY, averaged_state
+from .class_layer import CLASS_LAYER, ClassMap, map_class_layer
+from .manifest import build_manifest, disagreements
+from .torchvision_weights import convert_torchvision, is_torchvision
 
-__all__ = ["LoadReport", "RetinaCheckpointer", "check_weights"]
+__all__ = ["LoadReport", "RetinaCheckpointer", "build_checkpointer", "check_weights"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,29 +42,55 @@ class LoadReport:
 
 
 class RetinaCheckpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer that reports what it loaded and refuses layers of another shape unless asked."""
+    """Detectron2's checkpointer that keeps a manifest, reports what it loaded and refuses what does not fit."""
 
-    def __init__(self, model, save_dir: str = "", *, skip_mismatched: bool = False, **checkpointables):
+    def __init__(
+        self, model, save_dir: str = "", *, skip_mismatched: bool = False, manifest: dict | None = None,
+        map_classes: bool = False, ignore_manifest: bool = False, tag_last: bool = True, **checkpointables,
+    ):  # fmt: skip
         """
         Args:
-            skip_mismatched: load a checkpoint without the layers whose shapes differ (MODEL.SKIP_MISMATCHED_WEIGHTS).
+            skip_mismatched: load a checkpoint without the layers whose shapes differ, and without the class layer if
+                the classes differ (MODEL.SKIP_MISMATCHED_WEIGHTS).
+            manifest: of the config (``build_manifest``): saved with the weights, and compared with theirs on loading.
+                None does neither.
+            map_classes: take the class layer class by class, by name (MODEL.MAP_CLASSES).
+            ignore_manifest: load what contradicts the manifest (MODEL.IGNORE_MANIFEST).
+            tag_last: let --resume go on from what is saved.
             model, save_dir, checkpointables: as for ``DetectionCheckpointer``.
         """
         super().__init__(model, save_dir, **checkpointables)
         self.skip_mismatched = skip_mismatched
+        self.manifest = manifest
+        self.map_classes = map_classes
+        self.ignore_manifest = ignore_manifest
+        self.tag_last = tag_last
         self.report: LoadReport | None = None
         self._path = ""
+        self._resuming = False
+        self._new_classes: list[str] = []
 
-    def load(self, path: str, *args, **kwargs):
+    def save(self, name: str, **extra) -> None:
+        """Detectron2's ``save``, with the manifest."""
+        super().save(name, **({"manifest": self.manifest} if self.manifest else {}), **extra)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        if self.tag_last:
+            super().tag_last_checkpoint(last_filename_basename)
+
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
         """Detectron2's ``load``; ``report`` then says what was loaded (None for an empty path).
 
         Raises:
-            SetupError: the file cannot be read as a checkpoint, or a layer has another shape.
+            SetupError: the file cannot be read as a checkpoint, a layer has another shape, or the manifest
+                contradicts the config.
         """
         self.report = None
         self._path = path
+        self._resuming = checkpointables is None and "trainer" in self.checkpointables
+        self._new_classes = []
         try:
-            extra = super().load(path, *args, **kwargs)
+            extra = super().load(path, checkpointables)
         except SetupError:
             raise
         except Exception as error:  # unpickling a file that is none raises whatever its bytes ask for
@@ -72,6 +103,14 @@ class RetinaCheckpointer(DetectionCheckpointer):
         return extra
 
     def _load_model(self, checkpoint):
+        if is_torchvision(checkpoint["model"]):
+            num_classes = getattr(self.model, "num_classes", None)
+            checkpoint["model"], checkpoint["manifest"] = convert_torchvision(checkpoint["model"], num_classes)
+            logger.info("%s is of torchvision's: converted", self._path)
+        if AVERAGE_KEY in checkpoint and not self._resuming:
+            checkpoint["model"] = averaged_state(checkpoint[AVERAGE_KEY])
+            logger.info("the averaged weights of %s are taken, which its training evaluated", self._path)
+        self._compare(checkpoint)
         incompatible = super()._load_model(checkpoint)
         mismatched = [key for key, _, _ in incompatible.incorrect_shapes]
         if mismatched and not self.skip_mismatched:
@@ -80,16 +119,78 @@ class RetinaCheckpointer(DetectionCheckpointer):
                 f"{self._path}: {key} has shape {tuple(found)}, the config asks for {tuple(expected)} "
                 f"({len(mismatched)} such: {_named(mismatched)}).\n"
                 "Set NUM_CLASSES and the anchors as in the checkpoint, or MODEL.SKIP_MISMATCHED_WEIGHTS True to start "
-                "those layers afresh."
+                "those layers afresh"
+                + (", or MODEL.MAP_CLASSES True to keep the classes in common." if self._has_classes else ".")
             )
         # A counter that no output depends on; converted checkpoints lack it.
         state = {k: v for k, v in self.model.state_dict().items() if not k.endswith("num_batches_tracked")}
         absent = {*incompatible.missing_keys, *mismatched}
+        if CLASS_LAYER[0] in absent:
+            logger.info("the class layer starts afresh, with the prior: %s has none that fits", self._path)
         missing = tuple(key for key in state if key in absent)
         num_values = sum(value.numel() for value in state.values())
         num_missing = sum(state[key].numel() for key in missing)
+        missing += tuple(f"class {name}" for name in self._new_classes)
         self.report = LoadReport(self._path, num_values, num_values - num_missing, missing)
         return incompatible
+
+    def _compare(self, checkpoint: dict) -> None:
+        """Refuse, or mend where asked, what the checkpoint's manifest says against the config."""
+        found = checkpoint.get("manifest")
+        self._has_classes = bool(found and self.manifest and found.get("classes") and self.manifest["classes"])
+        if self.map_classes and not self._has_classes and not self._resuming and CLASS_LAYER[0] in checkpoint["model"]:
+            culprit = self._path if self.manifest and self.manifest["classes"] else "the data set"
+            raise SetupError(
+                f"MODEL.MAP_CLASSES is True, but {culprit} does not tell its classes by name. Set it to False, or take "
+                "a checkpoint of this plugin and a data set with names."
+            )
+        if not found or not self.manifest:
+            return
+        if not self.ignore_manifest and (clauses := disagreements(found, self.manifest)):
+            remedy = found.get("remedy", "Set these keys as in the checkpoint")
+            raise SetupError(
+                f"{self._path} was trained for something else: {'; '.join(clauses)}.\n"
+                f"{remedy}, or MODEL.IGNORE_MANIFEST True to load it all the same."
+            )
+        if self._has_classes:
+            self._fit_classes(checkpoint["model"], ClassMap(found["classes"], self.manifest["classes"]))
+
+    def _fit_classes(self, state: dict, classes: ClassMap) -> None:
+        if classes.is_identity:
+            return
+        if self.map_classes and not self._resuming:
+            map_class_layer(state, self.model.state_dict(), classes)
+            self._new_classes = classes.new
+            logger.info("%s", classes)
+        elif self.skip_mismatched and not self._resuming:
+            for key in CLASS_LAYER:
+                state.pop(key, None)
+        elif len(classes.found) == len(classes.wanted) and not self.ignore_manifest:
+            # Another number is for the check of shapes.
+            i = next(i for i, (a, b) in enumerate(zip(classes.found, classes.wanted, strict=True)) if a != b)
+            remedy = (
+                "Go on with the data set that the run began with, or start another run."
+                if self._resuming
+                else "Set MODEL.MAP_CLASSES True to take the class layer by name, MODEL.SKIP_MISMATCHED_WEIGHTS True "
+                "to start it afresh, or MODEL.IGNORE_MANIFEST True where they are the same classes under other names."
+            )
+            raise SetupError(
+                f"{self._path} has other classes than the data: class {i} is {classes.found[i]!r} in the checkpoint "
+                f"and {classes.wanted[i]!r} in the data.\n{remedy}"
+            )
+
+
+def build_checkpointer(cfg: CfgNode, model: nn.Module, save_dir: str = "", **checkpointables) -> RetinaCheckpointer:
+    """The checkpointer that a config asks for."""
+    return RetinaCheckpointer(
+        model,
+        save_dir,
+        skip_mismatched=cfg.MODEL.SKIP_MISMATCHED_WEIGHTS,
+        manifest=build_manifest(cfg, model),
+        map_classes=cfg.MODEL.MAP_CLASSES,
+        ignore_manifest=cfg.MODEL.IGNORE_MANIFEST,
+        **checkpointables,
+    )
 
 
 def check_weights(cfg: CfgNode, *, resume: bool) -> None:

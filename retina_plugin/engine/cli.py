@@ -26,9 +26,12 @@ from ..errors import SetupError, user_message
 from ..modeling import CLASSIFICATION_LOSS_REGISTRY, build_inference_model
 from ..shipped_configs import find_config
 from .arguments import argument_parser
-from .checkpoint import RetinaCheckpointer, check_weights
+from .augmented_inference import with_augmentation
+from .batch_scaling import scale_to_batch
+from .checkpoint import build_checkpointer, check_weights
 from .config_file import config_difference, load_base_config, load_config
 from .evaluation import InferenceTimer, build_evaluator
+from .interruption import Interrupted
 from .run_record import RunRecord, keep_previous
 from .trainer import RetinaTrainer
 
@@ -43,8 +46,9 @@ KEYS_OF_THE_MODEL = tuple(
 ) + ("ANALYSIS.LOSS_CDF_PERIOD", "MODEL.PRECISION")
 # Keys that do not make it another training.
 MAY_CHANGE_ON_RESUME = (
-    "ANALYSIS.", "DATALOADER.", "DATASETS.TEST", "DATASETS.VAL", "MODEL.DEVICE", "MODEL.WEIGHTS", "OUTPUT_DIR", "SEED",
-    "SOLVER.CHECKPOINT_PERIOD", "SOLVER.MAX_ITER", "SOLVER.STEPS", "TEST.", "VIS_PERIOD",
+    "ANALYSIS.", "DATALOADER.", "DATASETS.TEST", "DATASETS.VAL", "MODEL.DEVICE", "MODEL.IGNORE_MANIFEST",
+    "MODEL.WEIGHTS", "OUTPUT_DIR", "SEED",
+    "SOLVER.CHECKPOINT_PERIOD", "SOLVER.EARLY_STOPPING", "SOLVER.MAX_ITER", "SOLVER.STEPS", "TEST.", "VIS_PERIOD",
 )  # fmt: skip
 # Exit statuses: what the user can mend, and a training that diverged.
 EXIT_SETUP = 2
@@ -55,7 +59,7 @@ EXIT_INTERRUPTED = 130  # of the shell, for Ctrl-C
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``train_net.py``; the return value is the exit status.
 
-    0, 2 (a mistake to mend), 3 (a loss that is not finite) or 130 (Ctrl-C).
+    0, 2 (a mistake to mend), 3 (a loss that is not finite), 130 (Ctrl-C) or 143 (SIGTERM).
     """
     args = argument_parser().parse_args(argv)
     # For the run record; a spawned process has another one.
@@ -78,7 +82,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {user_message(error)}", file=sys.stderr)
         return status
-    except KeyboardInterrupt:
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return stop.status
+    except KeyboardInterrupt:  # before the training, or in several processes
         print("stopped; go on with --resume from the last checkpoint", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
@@ -108,7 +115,7 @@ def prepare(args: argparse.Namespace) -> tuple[CfgNode, dict]:
     """
     setup_logger(name="retina_plugin", distributed_rank=comm.get_rank())
     args.config_file = find_config(args.config_file)  # Detectron2's default_setup opens it too
-    cfg = load_config(args.config_file, args.opts)
+    cfg = scale_to_batch(load_config(args.config_file, args.opts))
     register_config_datasets(cfg)
     pick_device(cfg)
     # More would only take turns; torch warns of it.
@@ -205,7 +212,7 @@ def train(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
         if trainer.start_iter >= trainer.max_iter:
             logger.info("nothing to train: iteration %d of %d is done", trainer.start_iter, trainer.max_iter)
         try:
-            with InferenceTimer(trainer.model) as timer:
+            with InferenceTimer(trainer.evaluated_model) as timer:
                 trainer.train()
         finally:
             record.update(
@@ -217,6 +224,7 @@ def train(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
                 results=trainer.last_results,
                 evaluator=trainer.scored_by,
                 inference_ms_per_image=timer.ms_per_image,
+                **({"stopped_early": trainer.stopped_early} if trainer.stopped_early else {}),
             )
     return trainer.last_results or {}
 
@@ -229,7 +237,7 @@ def evaluate(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
     """
     with RunRecord(record_path(cfg, "eval_record.json"), cfg, **facts) as record:
         model = RetinaTrainer.build_model(cfg)
-        checkpointer = RetinaCheckpointer(model, cfg.OUTPUT_DIR, skip_mismatched=cfg.MODEL.SKIP_MISMATCHED_WEIGHTS)
+        checkpointer = build_checkpointer(cfg, model, cfg.OUTPUT_DIR)
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
         report = checkpointer.report
         if not cfg.TEST.ALLOW_PARTIAL_WEIGHTS and (report is None or report.missing):
@@ -243,6 +251,8 @@ def evaluate(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
         folder = Path(cfg.OUTPUT_DIR, "inference_eval_only")
         evaluators = [build_evaluator(cfg, name, str(folder / name)) for name in cfg.DATASETS.TEST]
         model = build_inference_model(model, inplace=True)
+        if cfg.TEST.AUG.ENABLED:
+            model, cfg = with_augmentation(cfg, model), original_sizes(cfg)
         with InferenceTimer(model) as timer:
             results = RetinaTrainer.test(cfg, model, evaluators)
         record.update(
@@ -253,6 +263,15 @@ def evaluate(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
     if comm.is_main_process():
         verify_results(cfg, results)
     return results
+
+
+def original_sizes(cfg: CfgNode) -> CfgNode:
+    """``cfg`` with test images as they are: the augmentation resizes them, and twice would blur them."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.INPUT.MIN_SIZE_TEST = 0
+    cfg.freeze()
+    return cfg
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import time
 
 import torch
 from detectron2.engine import HookBase
+from detectron2.structures import Boxes
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor
@@ -52,9 +53,10 @@ def loss_shares(cls_loss: ClassificationLoss, logits: Tensor, labels: Tensor) ->
 
 
 class LossShareHook(HookBase):
-    """Every ``period`` iterations puts ``cls_share/...`` of the batch into Detectron2's event storage.
+    """Every ``period`` iterations puts ``cls_share/...`` and ``positives/<level>`` into Detectron2's event storage.
 
-    It listens to the call of the model's ``cls_loss`` and so runs nothing twice. With OHEM the labels are those of the
+    The former are shares of the loss of the batch, the latter positive anchors an image on each level. It listens to
+    the model's ``anchor_generator`` and ``cls_loss`` and so runs nothing twice. With OHEM the labels are those of the
     selected anchors. Of several processes the first looks at its own images.
     """
 
@@ -66,13 +68,18 @@ class LossShareHook(HookBase):
         if period < 1:
             raise ValueError(f"period (ANALYSIS.LOSS_CDF_PERIOD) must be >= 1, got {period}")
         self._period = period
-        self._listener = None
+        self._listeners = []
+        self._level_sizes: list[int] = []  # anchors of each level
 
     def before_step(self) -> None:
         # The last of each period, as the writers' iterations are: what was put is then what they write.
         if (self.trainer.iter + 1) % self._period == 0 and comm.is_main_process():
             model = getattr(self.trainer.model, "module", self.trainer.model)  # under DistributedDataParallel
-            self._listener = model.cls_loss.register_forward_hook(self._listen)
+            self._levels = model.head_in_features
+            self._listeners = [
+                model.anchor_generator.register_forward_hook(self._listen_to_anchors),
+                model.cls_loss.register_forward_hook(self._listen),
+            ]
 
     def after_step(self) -> None:
         self._stop()
@@ -80,16 +87,23 @@ class LossShareHook(HookBase):
     def after_train(self) -> None:
         self._stop()  # also where a step has failed
 
+    def _listen_to_anchors(self, generator, inputs: tuple, anchors: list[Boxes]) -> None:
+        self._level_sizes = [len(level) for level in anchors]
+
     def _listen(self, cls_loss: ClassificationLoss, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         self._stop()  # once a step
+        logits, labels = inputs
+        pos_mask = (labels >= 0) & (labels < logits.shape[-1])
+        for level, mask in zip(self._levels, pos_mask.split(self._level_sizes, dim=1), strict=True):
+            num_pos = mask.sum().item() / len(labels)
+            get_event_storage().put_scalar(f"positives/{level}", num_pos, smoothing_hint=False)
         for name, share in loss_shares(cls_loss, *inputs).items():
             # Without "loss" in the name: the record of a run and the console take such a scalar for a loss.
             get_event_storage().put_scalar(f"cls_share/{name}", share, smoothing_hint=False)
 
     def _stop(self) -> None:
-        if self._listener is not None:
-            self._listener.remove()
-            self._listener = None
+        while self._listeners:
+            self._listeners.pop().remove()
 
 
 class WallTimeHook(HookBase):

@@ -42,7 +42,7 @@ class RunRecord:
     """Collects facts of a run and writes them as JSON when it begins and when it ends, however it ends.
 
     A context manager: "finished" when its block is left in order, else "diverged" (FloatingPointError),
-    "interrupted" (Ctrl-C) or "failed", with the reason. ``wall_seconds`` are those of this process and
+    "interrupted" (Ctrl-C, SIGTERM) or "failed", with the reason. ``wall_seconds`` are those of this process and
     ``earlier_seconds``, of the parts of a resumed run before it; what an interrupted part did after its last
     checkpoint, and has to be done again, counts only once.
     """
@@ -76,9 +76,11 @@ class RunRecord:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _) -> None:
-        named = {type(None): "finished", FloatingPointError: "diverged", KeyboardInterrupt: "interrupted"}
+        named = {FloatingPointError: "diverged", KeyboardInterrupt: "interrupted"}
         self.update(
-            status=named.get(kind or type(None), "failed"),
+            status=next((status for base, status in named.items() if issubclass(kind, base)), "failed")
+            if kind
+            else "finished",
             reason=user_message(error) if error else None,
             wall_seconds=round(self.earlier_seconds + time.time() - self._start, 1),
             peak_memory_mb=peak_memory_mb(),

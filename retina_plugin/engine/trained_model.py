@@ -6,7 +6,7 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from ..errors import SetupError
-from .checkpoint import LoadReport, RetinaCheckpointer, check_weights
+from .checkpoint import LoadReport, build_checkpointer, check_weights
 from .trainer import RetinaTrainer
 
 __all__ = ["load_trained_model"]
@@ -22,7 +22,7 @@ def load_trained_model(cfg: CfgNode) -> tuple[nn.Module, LoadReport, dict[str, A
         raise SetupError("No weights: give a trained checkpoint, by --weights or MODEL.WEIGHTS.")
     check_weights(cfg, resume=False)
     model = RetinaTrainer.build_model(cfg)
-    checkpointer = RetinaCheckpointer(model, skip_mismatched=cfg.MODEL.SKIP_MISMATCHED_WEIGHTS)
+    checkpointer = build_checkpointer(cfg, model)
     rest = checkpointer.load(cfg.MODEL.WEIGHTS)
     report = checkpointer.report
     if report.missing:

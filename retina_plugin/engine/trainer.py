@@ -1,5 +1,6 @@
 """``RetinaTrainer``: Detectron2's ``DefaultTrainer`` with the plugin's loader, checkpoints, evaluator and diagnosis."""
 
+import logging
 import os
 import weakref
 
@@ -15,11 +16,20 @@ from detectron2.utils import comm
 from ..data.mapper import RetinaDatasetMapper
 from ..data.train_order import TrainOrder, build_train_order
 from ..modeling import TrainingState
-from .checkpoint import RetinaCheckpointer
+from .accumulation import AccumulatingTrainer
+from .averaging import AVERAGE_KEY, WeightAverage
+from .batch_scaling import scale_to_batch
+from .best_checkpoint import EarlyStop
+from .checkpoint import build_checkpointer
 from .evaluation import build_evaluator, scoring_package
-from .hooks import LossShareHook, WallTimeHook
+from .hooks import WallTimeHook
+from .interruption import Interrupted, InterruptionHook
+from .training_hooks import assemble_hooks
+from .validation import PREFIX
 
 __all__ = ["RetinaTrainer"]
+
+logger = logging.getLogger(__name__)
 
 # Files of a batch named in a message.
 MAX_NAMED = 8
@@ -37,23 +47,62 @@ class RetinaTrainer(DefaultTrainer):
 
     def __init__(self, cfg: CfgNode):
         type(self).scored_by = {}
-        super().__init__(cfg)
+        self.stopped_early = ""  # why, if it was before MAX_ITER
+        super().__init__(scale_to_batch(cfg))
+        if self.cfg.SOLVER.ACCUMULATION_STEPS > 1:
+            of_batch = self._trainer
+            self._trainer = AccumulatingTrainer(
+                of_batch.model,
+                of_batch.data_loader,
+                of_batch.optimizer,
+                num_parts=self.cfg.SOLVER.ACCUMULATION_STEPS,
+                amp=self.cfg.SOLVER.AMP.ENABLED,
+            )
 
     def build_hooks(self) -> list[HookBase | None]:
+        model = getattr(self.model, "module", self.model)  # under DistributedDataParallel
+        decay = self.cfg.SOLVER.EMA_DECAY
+        self._average = WeightAverage(model, decay) if decay > 0 else None
         # DefaultTrainer makes its checkpointer just before it asks for the hooks that hold it.
-        self.checkpointer = RetinaCheckpointer(
-            self.model,
+        self.checkpointer = build_checkpointer(
+            self.cfg,
+            model,
             self.cfg.OUTPUT_DIR,
-            skip_mismatched=self.cfg.MODEL.SKIP_MISMATCHED_WEIGHTS,
             trainer=weakref.proxy(self),
-            training_state=TrainingState(self.model),
+            training_state=TrainingState(model),
+            **({AVERAGE_KEY: self._average.checkpointable} if self._average else {}),
         )
         self._wall_time = WallTimeHook()
-        hooks = [self._wall_time, *super().build_hooks()]
-        if self.cfg.ANALYSIS.LOSS_CDF_PERIOD > 0 and self.cfg.MODEL.META_ARCHITECTURE == "FocalRetinaNet":
-            # Before the writers, which DefaultTrainer puts last.
-            hooks.insert(0, LossShareHook(self.cfg.ANALYSIS.LOSS_CDF_PERIOD))
-        return hooks
+        self._interruption = InterruptionHook()
+        return assemble_hooks(
+            self.cfg,
+            [self._wall_time, *super().build_hooks()],
+            average=self._average,
+            evaluated=self.evaluated_model,
+            evaluate=self._evaluate,
+            interruption=self._interruption,
+        )
+
+    @property
+    def evaluated_model(self) -> torch.nn.Module:
+        """What evaluations look at: the averaged weights where there are any."""
+        return self._average.model if self._average else self.model
+
+    def _evaluate(self) -> dict:
+        self._last_eval_results = self.test(self.cfg, self.evaluated_model)
+        return self._last_eval_results
+
+    def train(self) -> dict | None:
+        """As Detectron2's; a run that stops early or is interrupted has counted the iterations that it did."""
+        try:
+            return super().train()
+        except EarlyStop as stop:
+            self.iter, self.stopped_early = stop.num_done, str(stop)
+            logger.info("%s", stop)
+            return self.last_results
+        except Interrupted as stop:
+            self.iter = stop.num_done
+            raise
 
     def resume_or_load(self, resume: bool = True) -> None:
         """As Detectron2's; a resumed run goes on with the batch that came next."""
@@ -131,7 +180,7 @@ class RetinaTrainer(DefaultTrainer):
     def last_losses(self) -> dict[str, float]:
         """The losses of the last iteration; {} before the first."""
         latest = self.storage.latest() if hasattr(self, "storage") else {}
-        return {name: value for name, (value, _) in latest.items() if "loss" in name}
+        return {name: value for name, (value, _) in latest.items() if "loss" in name and not name.startswith(PREFIX)}
 
     def run_step(self) -> None:
         """One iteration.
@@ -143,6 +192,9 @@ class RetinaTrainer(DefaultTrainer):
             super().run_step()
         except FloatingPointError as error:
             raise FloatingPointError(self._describe_divergence(str(error))) from None
+        except RuntimeError as error:
+            self._interruption.lost_worker(error)
+            raise
 
     def _describe_divergence(self, found: str) -> str:
         """One line on what is not finite, where, and what helps; ``found`` is what Detectron2 says."""

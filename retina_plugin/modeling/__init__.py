@@ -15,6 +15,7 @@ from .losses import (
 from .matcher import SafeMatcher
 from .meta_arch import FocalRetinaNet
 from .normalizer import LossNormalizer, TrainingState
+from .torchvision_parts import TorchvisionAnchorGenerator
 
 __all__ = [
     "CLASSIFICATION_LOSS_REGISTRY",
@@ -28,6 +29,7 @@ __all__ = [
     "OHEMLoss",
     "OctaveAnchorGenerator",
     "SafeMatcher",
+    "TorchvisionAnchorGenerator",
     "TrainingState",
     "build_classification_loss",
     "build_inference_model",
