@@ -5,6 +5,7 @@ that an interrupted run sees other images than one that was not. Here a resumed 
 next.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
@@ -90,6 +91,11 @@ def _build_sampler(cfg: CfgNode, records: list[dict]) -> Sampler:
     """Detectron2's sampler: every image once a round, or images with rare classes more often."""
     seed = cfg.SEED if cfg.SEED >= 0 else None
     if cfg.DATALOADER.SAMPLER_TRAIN == "TrainingSampler":
+        if cfg.DATALOADER.REPEAT_THRESHOLD > 0:
+            logging.getLogger(__name__).warning(
+                "DATALOADER.REPEAT_THRESHOLD %g has no effect without DATALOADER.SAMPLER_TRAIN "
+                "RepeatFactorTrainingSampler", cfg.DATALOADER.REPEAT_THRESHOLD,
+            )  # fmt: skip
         return TrainingSampler(len(records), seed=seed)
     factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
         records, cfg.DATALOADER.REPEAT_THRESHOLD, **_sqrt(cfg)
