@@ -51,8 +51,10 @@ def read_sizes(paths: Iterable[Path]) -> dict[Path, tuple[int, int]]:
             faults.append(f"{path} {_describe(path, error)}")
     if faults:
         more = f" ... and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-        noun = "image cannot be" if len(faults) == 1 else "images cannot be"
-        raise SetupError(f"{len(faults)} {noun} used: {'; '.join(faults[:_SHOWN])}{more}. Mend or remove them.")
+        noun, which = ("image", "it") if len(faults) == 1 else ("images", "them")
+        raise SetupError(
+            f"{len(faults)} {noun} cannot be used: {'; '.join(faults[:_SHOWN])}{more}. Mend or remove {which}."
+        )
     return sizes
 
 

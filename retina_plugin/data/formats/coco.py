@@ -32,7 +32,8 @@ def read(path: Path, images: Path | None = None, subset: str = "") -> BoxSet:
     by_id = _read_images(file, root, content["images"])
     annotations = content.get("annotations")
     if not isinstance(annotations, list):
-        raise SetupError(f"{file} needs a list of annotations (COCO format), got {type(annotations).__name__}.")
+        kind = "none" if annotations is None else type(annotations).__name__
+        raise SetupError(f"{file} needs a list of annotations (COCO format), got {kind}.")
     for number, annotation in enumerate(annotations, 1):
         box, image_id = _read_annotation(f"{file}: annotation {number}", annotation, class_of)
         if image_id in by_id:

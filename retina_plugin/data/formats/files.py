@@ -9,9 +9,19 @@ import yaml
 
 from ...errors import SetupError
 
-__all__ = ["IMAGE_SUFFIXES", "ImageIndex", "list_files", "read_names", "read_text", "read_yaml", "subset_folder"]
+__all__ = [
+    "IMAGES_REMEDY",
+    "IMAGE_SUFFIXES",
+    "ImageIndex",
+    "list_files",
+    "read_names",
+    "read_text",
+    "read_yaml",
+    "subset_folder",
+]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2")
+IMAGES_REMEDY = "give their folder (DATASETS.TRAIN_IMAGES / VAL_IMAGES, --images)."
 # A guard: the largest annotation of one image that was seen has 60 kB; a file beyond this is something else.
 MAX_BYTES = 64 * 2**20
 # What data sets call their validation part.

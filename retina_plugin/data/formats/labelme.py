@@ -11,7 +11,7 @@ from typing import Any
 from ...errors import SetupError
 from ..image_header import read_sizes
 from .box_set import AnnotatedImage, Box, BoxSet, Remark, check_claimed_size
-from .files import ImageIndex, list_files, read_text, subset_folder
+from .files import IMAGES_REMEDY, ImageIndex, list_files, read_text, subset_folder
 
 __all__ = ["read"]
 
@@ -48,7 +48,7 @@ def read(path: Path, images: Path | None = None, subset: str = "") -> BoxSet:
         else:
             parsed.append((file, content, image))
     if not parsed:
-        raise SetupError(f"{path}: none of {len(files)} JSON files has its image in {index.folder}: give the folder.")
+        raise SetupError(f"{path}: none of {len(files)} JSON files has its image in {index.folder}: {IMAGES_REMEDY}")
     sizes = read_sizes(image for _, _, image in parsed)
     seen: dict[Path, Path] = {}
     for file, content, image in parsed:
@@ -90,8 +90,10 @@ def _find_image(file: Path, content: dict, index: ImageIndex) -> Path | None:
 
 
 def _read_shape(origin: str, shape: Any, remarks: list[Remark]) -> Box | None:
-    if not isinstance(shape, dict) or not isinstance(shape.get("label"), str):
-        raise SetupError(f"{origin} must be an object with a label, got {str(shape)[:80]}.")
+    if not isinstance(shape, dict):
+        raise SetupError(f"{origin} must be an object with a label and points, got {str(shape)[:80]}.")
+    if not isinstance(shape.get("label"), str):
+        raise SetupError(f"{origin} needs a label, as text, got {shape.get('label')!r}.")
     kind = shape.get("shape_type") or "polygon"  # files before version 3 have polygons alone
     if kind in _WITHOUT_AREA:
         remarks.append(Remark(f"shape left out: a {kind} has no box", origin))

@@ -9,7 +9,7 @@ from pathlib import Path
 from ...errors import SetupError
 from ..image_header import read_sizes
 from .box_set import AnnotatedImage, Box, BoxSet, Remark, check_claimed_size
-from .files import ImageIndex, list_files, read_text, subset_folder
+from .files import IMAGES_REMEDY, ImageIndex, list_files, read_text, subset_folder
 from .xml_tree import Element, read_xml
 
 __all__ = ["read"]
@@ -45,7 +45,7 @@ def read(path: Path, images: Path | None = None, subset: str = "") -> BoxSet:
         else:
             parsed.append((file, root, image))
     if files and not parsed:
-        raise SetupError(f"{path}: none of {len(files)} XML files has its image in {index.folder}: give the folder.")
+        raise SetupError(f"{path}: none of {len(files)} XML files has its image in {index.folder}: {IMAGES_REMEDY}")
     sizes = read_sizes(image for _, _, image in parsed)
     seen: dict[Path, Path] = {}
     for file, root, image in parsed:

@@ -3,6 +3,7 @@
 An image without a text file, or with an empty one, has no objects.
 """
 
+import math
 from pathlib import Path
 
 from ...errors import SetupError
@@ -76,6 +77,8 @@ def _read_line(origin: str, line: str, names: list[str], size: tuple[int, int]) 
             f"{origin}: class {number} is not among the {len(names)} names, which count from 0 to {len(names) - 1}: "
             "add its name, or mend the number."
         )
+    if not all(map(math.isfinite, (cx, cy, w, h))):
+        raise SetupError(f"{origin}: cx cy w h must be finite numbers, got {' '.join(words[1:])}.")
     if max(cx, cy, w, h) > 1 + _BEYOND or min(cx, cy) < -_BEYOND:
         raise SetupError(
             f"{origin}: cx cy w h must be parts of the image in [0, 1], got {' '.join(words[1:])}: "
@@ -95,7 +98,7 @@ def _describe_length(count: int) -> str:
         return "9 numbers: an oriented box (or a polygon of 4 points), which is not supported. Write upright boxes"
     if count >= 7 and count % 2:
         return f"{count} numbers: a polygon, which is not supported. Write the box around it"
-    return f"{count} words"
+    return f"{count} word{'s' if count > 1 else ''}: separate them by spaces"
 
 
 def _orphans(layout: YoloLayout, labels: dict[Path, Path]) -> list[Path]:

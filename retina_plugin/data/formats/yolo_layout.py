@@ -4,7 +4,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import SetupError
-from .files import IMAGE_SUFFIXES, SUBSET_NAMES, ImageIndex, list_files, read_names, read_text, read_yaml, subset_folder
+from .files import (
+    IMAGE_SUFFIXES,
+    IMAGES_REMEDY,
+    SUBSET_NAMES,
+    ImageIndex,
+    list_files,
+    read_names,
+    read_text,
+    read_yaml,
+    subset_folder,
+)
 
 __all__ = ["YoloLayout", "find_layout"]
 
@@ -41,7 +51,7 @@ def find_layout(path: Path, images: Path | None, subset: str, classes: list[str]
         root = _image_folder(folder, subset)
         found = list_files(root, IMAGE_SUFFIXES)
     if not found:
-        raise SetupError(f"{path} has no images in {root} (YOLO): give the folder that holds them.")
+        raise SetupError(f"{path} has no images in {root} (YOLO): {IMAGES_REMEDY}")
     return YoloLayout(root, found, names)
 
 
@@ -90,7 +100,7 @@ def _images_of(file: Path, base: Path, entry: str) -> list[Path]:
     # Exports of annotation services write ../train/images for train/images.
     place = next((p for p in (base / entry, base / entry.removeprefix("../")) if p.exists()), None)
     if place is None:
-        raise SetupError(f"{file} names {entry}, which does not exist in {base}: mend it, or give the image folder.")
+        raise SetupError(f"{file} names {entry}, which does not exist in {base}: mend it, or {IMAGES_REMEDY}")
     if place.is_dir():
         return list_files(place, IMAGE_SUFFIXES)
     found = []
