@@ -202,6 +202,23 @@ def test_labelme_shapes_become_the_box_around_them(tmp_path):
     ]
 
 
+def test_labelme_image_path_counts_from_the_json_file(tmp_path):
+    write_labelme(tmp_path / "json")
+    (tmp_path / "photos").mkdir()
+    for name, _, _ in SCENES:
+        (tmp_path / "json" / name).rename(tmp_path / "photos" / name)
+        file = (tmp_path / "json" / name).with_suffix(".json")
+        file.write_text(file.read_text().replace(f'"{name}"', f'"..\\\\photos\\\\{name}"'))
+    found = read_boxes(tmp_path / "json")
+    assert [(found.root / found.relative_name(image)).is_file() for image in found.images] == [True] * 5
+
+
+def test_link_to_a_folder_above_ends(tmp_path):
+    write_labelme(tmp_path)
+    (tmp_path / "again").symlink_to(tmp_path)
+    assert len(read_boxes(tmp_path).images) == 5
+
+
 def test_csv_with_names_of_columns_keeps_further_ones(tmp_path):
     draw_images(tmp_path)
     (tmp_path / "boxes.csv").write_text(

@@ -143,6 +143,12 @@ YOLO_CASES = [
         "set/data.yaml needs names: a list of class names, got ['dog', ''].",
     ),
     Case(
+        "yolo_name_is_yes",
+        "yolo",
+        write("data.yaml", "names: [yes, no]"),
+        "set/data.yaml needs names: a list of class names, got [True, False]: put them in quotes.",
+    ),
+    Case(
         "yolo_names_as_text",
         "yolo",
         write("data.yaml", "names: dog"),

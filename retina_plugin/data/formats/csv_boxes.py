@@ -5,6 +5,7 @@ which a split can go by.
 """
 
 import csv
+import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,7 +82,7 @@ def _find_file(folder: Path, subset: str) -> Path:
 
 
 def _read_rows(file: Path) -> list[_Row]:
-    reader = csv.reader(read_text(file, _MAX_BYTES).splitlines(), strict=True)
+    reader = csv.reader(io.StringIO(read_text(file, _MAX_BYTES), newline=""), strict=True)
     rows, columns = [], None
     try:
         for fields in reader:

@@ -31,8 +31,12 @@ SUBSET_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validat
 def list_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
     """Files below ``folder`` with one of ``suffixes`` in either case, sorted; hidden ones are passed over."""
     wanted = tuple(suffixes)
-    found = []
+    found, seen = [], set()
     for parent, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(parent)) in seen:  # a link to a folder above would never end
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(parent, name) for name in names if name.lower().endswith(wanted) and not name.startswith(".")]
     return sorted(found)
@@ -110,8 +114,11 @@ def _names_of_yaml(path: Path, names: object) -> list[str]:
         if sorted(names, key=str) != sorted(range(len(names)), key=str):
             raise SetupError(f"{path}: names must be numbered 0 to {len(names) - 1}, got {', '.join(map(str, names))}.")
         names = [names[i] for i in range(len(names))]
-    if not isinstance(names, list) or not all(isinstance(name, (str, int)) and str(name).strip() for name in names):
-        raise SetupError(f"{path} needs names: a list of class names, got {names!r}.")
+    if not isinstance(names, list) or not all(type(name) in (str, int) and str(name).strip() for name in names):
+        # YAML takes yes, no, on and off for True and False.
+        is_bool = isinstance(names, list) and any(isinstance(name, bool) for name in names)
+        hint = ": put them in quotes" if is_bool else ""
+        raise SetupError(f"{path} needs names: a list of class names, got {names!r}{hint}.")
     return [str(name).strip() for name in names]
 
 
@@ -158,9 +165,9 @@ class ImageIndex:
         Of several of one name in different folders the one in the annotation's folder, or in one of that name, counts.
         """
         name = name.replace("\\", "/")
-        direct = self.folder / name
-        if name and direct.is_file():
-            return direct
+        for parent in (self.folder, annotation.parent):
+            if name and (parent / name).is_file():
+                return parent / name
         for key in (name.rsplit("/", 1)[-1], annotation.stem):
             found = self._by_name.get(key, [])
             near = [path for path in found if path.parent == annotation.parent]
