@@ -201,6 +201,7 @@ warnings.warn("`torch.jit.script` is deprecated: my own", FutureWarning)
         ("train_net.py", ["--help"]),
         ("retina_plugin", ["--help"]),
         ("retina_plugin", ["study", "--help"]),
+        ("retina_plugin", ["convert", "--help"]),
         ("retina_plugin.study", ["--help"]),
         ("retina_plugin.study", ["run", "--help"]),
         ("retina_plugin.study", ["list"]),
