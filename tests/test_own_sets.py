@@ -136,6 +136,12 @@ def test_missing_training_set_does_not_keep_from_evaluating(tmp_path, caplog):
         DatasetCatalog.get("custom_train")
 
 
+def test_set_without_any_box_is_refused(tmp_path):
+    root = write_labelme(tmp_path / "set", [(name, size, []) for name, size, _ in SCENES])
+    with pytest.raises(SetupError, match=r"^.*/set has no box in any image: there is no class to learn\.$"):
+        register_config_datasets(make_cfg(TRAIN_PATH=root))
+
+
 def test_log_tells_what_was_left_out(tmp_path, caplog):
     root = write_yolo(tmp_path)
     (root / "labels/b.txt").unlink()
@@ -173,6 +179,8 @@ REFUSED = [
     ({"OWN": [{"name": "a", "path": "{set}", "xyz": 1}]},
      "DATASETS.OWN[0] has an unknown key 'xyz'; known are name, path, format, images, classes, use, split."),
     ({"OWN": [{"path": "{set}"}]}, "DATASETS.OWN[0] needs name, as text, got None."),
+    ({"OWN": [{"name": "../a", "path": "{set}"}]},
+     "DATASETS.OWN[0]: name must be of letters, digits, '_', '-' and '.', got '../a'."),
     ({"OWN": [{"name": "a", "path": "{set}", "use": "test"}]},
      "DATASETS.OWN[0]: use must be train or val, got 'test'."),
     ({"OWN": [{"name": "a", "path": "{set}", "format": "xml"}]},

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,10 @@ def read_own_sets(cfg: CfgNode) -> tuple[list[OwnSet], list[str]]:
         if part.content is not None:
             given += part.content.given_classes or []
             counted |= set(part.content.class_counts)
-    return sets, list(dict.fromkeys([*given, *sorted(counted)]))
+    class_names = list(dict.fromkeys([*given, *sorted(counted)]))
+    if sets and not class_names:
+        raise SetupError(f"{sets[0].path} has no box in any image: there is no class to learn.")
+    return sets, class_names
 
 
 def _read(declaration: _Declaration) -> list[OwnSet]:
@@ -155,6 +159,8 @@ def _from_entry(key: str, entry: Any) -> _Declaration:
     for needed in ("name", "path"):
         if not isinstance(entry.get(needed), str) or not entry[needed]:
             raise SetupError(f"{key} needs {needed}, as text, got {entry.get(needed)!r}.")
+    if not re.fullmatch(r"[\w.-]+", entry["name"]):  # it becomes the name of a file too
+        raise SetupError(f"{key}: name must be of letters, digits, '_', '-' and '.', got {entry['name']!r}.")
     use, split = entry.get("use", "train"), entry.get("split") or {}
     if use not in _USES:
         raise SetupError(f"{key}: use must be train or val, got {use!r}.")
