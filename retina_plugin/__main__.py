@@ -9,6 +9,7 @@ __all__ = ["main"]
 # Subcommand -> its group, the module with main(argv) -> exit status, and what it does. Imported when it is asked for.
 COMMANDS = {
     "sample": ("data", "retina_plugin.data.sample", "write the built-in sample set: digits on photographs"),
+    "convert": ("data", "retina_plugin.data.convert", "write boxes in VOC, YOLO, LabelMe or CSV form as COCO JSON"),
     "configs": ("training", "retina_plugin.engine.configs_command", "list and copy the configs that come with it"),
     "train": ("training", "retina_plugin.engine.train_command", "train a detector, or score a checkpoint"),
     "study": ("training", "retina_plugin.study.cli", "run the paper's ablations on a data set and report them"),

@@ -81,12 +81,28 @@ def _add_labelling_and_anchors(cfg: CfgNode) -> None:
 
 
 def _add_data(cfg: CfgNode) -> None:
-    """Data sets by path: COCO-format JSON and the folder of its images ("" = not used)."""
-    # They are registered as custom_train / custom_val and take the place of DATASETS.TRAIN / DATASETS.TEST.
+    """Data sets by path ("" = not used): docs/own_data.md."""
+    # They take the place of DATASETS.TRAIN / DATASETS.TEST, registered as custom_train / custom_val.
+    # COCO-format JSON and the folder of its images.
     cfg.DATASETS.TRAIN_JSON = ""
     cfg.DATASETS.TRAIN_IMAGES = ""
     cfg.DATASETS.VAL_JSON = ""
     cfg.DATASETS.VAL_IMAGES = ""
+    # A folder or file in any format: "coco", "voc", "yolo", "labelme", "csv", or "auto" to find out. *_IMAGES may be
+    # empty. A set that says itself what is for training and what for validation is used so.
+    cfg.DATASETS.TRAIN_PATH = ""
+    cfg.DATASETS.VAL_PATH = ""
+    cfg.DATASETS.FORMAT = "auto"
+    # Class names in their order, or one file of them; () takes those of the set, by name where it has no order.
+    cfg.DATASETS.CLASSES = ()
+    # Part of TRAIN_PATH (or TRAIN_JSON) to validate on, in [0, 1), drawn by SPLIT_SEED. Images of one "folder",
+    # "column:NAME" (CSV) or "regex:PATTERN" (of the file name) stay together.
+    cfg.DATASETS.VAL_FRACTION = 0.0
+    cfg.DATASETS.SPLIT_SEED = 0
+    cfg.DATASETS.SPLIT_GROUP = ""
+    # Several sets: a list of {name, path} with, if wanted, format, images, classes, use ("train" or "val") and
+    # split {val, seed, group}.
+    cfg.DATASETS.OWN = []
 
 
 def _add_precision(cfg: CfgNode) -> None:

@@ -70,6 +70,7 @@ def test_check_config_accepts_a_plain_retinanet(cfg, tmp_path):
         {"TEST.EVAL_PERIOD": 5},
         {R + "SCORE_THRESH_TEST": 1.0},
         {A + "OFFSET": 0.5},
+        {"DATALOADER.SAMPLER_TRAIN": "RepeatFactorTrainingSampler", "DATALOADER.REPEAT_THRESHOLD": 0.1},
     ],
     ids=str,
 )
@@ -138,6 +139,8 @@ def test_check_config_accepts(cfg, keys):
         ("TEST.EVAL_PERIOD", -1, r"in \[0, inf\)"),
         ("TEST.DETECTIONS_PER_IMAGE", 0, r"in \[1, inf\)"),
         ("DATALOADER.NUM_WORKERS", -1, r"in \[0, inf\)"),
+        ("DATALOADER.SAMPLER_TRAIN", "Balanced", "one of 'TrainingSampler', 'RepeatFactorTrainingSampler'"),
+        ("DATALOADER.REPEAT_THRESHOLD", -0.1, r"in \[0, 1\]"),
     ],
 )
 def test_check_config_refuses_value(cfg, key, value, rule):
@@ -255,3 +258,8 @@ def test_check_config_refuses_a_batch_that_does_not_divide(cfg, monkeypatch):
     with pytest.raises(SetupError, match="IMS_PER_BATCH must be a multiple of the number of GPUs 3, got 16: take 15"):
         check_config(cfg)
     assert check_config(set_keys(cfg, {"SOLVER.REFERENCE_WORLD_SIZE": 8})) == []
+
+
+def test_check_config_refuses_a_repeat_factor_that_repeats_nothing(cfg):
+    with pytest.raises(SetupError, match="REPEAT_THRESHOLD is 0, so SAMPLER_TRAIN RepeatFactorTrainingSampler repeats"):
+        check_config(set_keys(cfg, {"DATALOADER.SAMPLER_TRAIN": "RepeatFactorTrainingSampler"}))

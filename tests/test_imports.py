@@ -208,6 +208,7 @@ warnings.warn("`torch.jit.script` is deprecated: my own", FutureWarning)
         ("retina_plugin", ["train", "--help"]),
         ("retina_plugin", ["configs"]),
         ("retina_plugin", ["convert-weights", "--help"]),
+        ("retina_plugin", ["convert", "--help"]),
         ("retina_plugin.study", ["--help"]),
         ("retina_plugin.study", ["run", "--help"]),
         ("retina_plugin.study", ["list"]),

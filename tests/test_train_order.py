@@ -60,6 +60,18 @@ def test_sizes_are_asked_for_only_to_group_by_them(monkeypatch):
     assert sorted(dataset[code]["image_id"] for code in islice(positions, 4)) == [0, 1, 2, 3]
 
 
+def test_threshold_without_its_sampler_is_pointed_out(monkeypatch, caplog):
+    records = [{"image_id": i, "width": 9, "height": 9, "annotations": []} for i in range(4)]
+    monkeypatch.setattr(train_order, "get_detection_dataset_dicts", lambda *args, **options: records)
+    cfg = get_retina_cfg()
+    train_order.build_train_order(cfg)
+    assert caplog.messages == []
+    cfg.DATALOADER.REPEAT_THRESHOLD = 0.1
+    train_order.build_train_order(cfg)
+    (message,) = caplog.messages
+    assert "REPEAT_THRESHOLD 0.1 has no effect without DATALOADER.SAMPLER_TRAIN RepeatFactorTrainingSampler" in message
+
+
 def test_records_carry_their_position():
     assert PositionedRecords(RECORDS)[5 * NUM_IMAGES + 2] == {**RECORDS[2], POSITION_KEY: 5}
 

@@ -117,6 +117,15 @@ def _check_batch(cfg: CfgNode) -> Iterator[str]:
         yield f"TEST.EVAL_PERIOD is {cfg.TEST.EVAL_PERIOD}, but DATASETS.TEST is empty: nothing will be evaluated."
 
 
+def _check_sampler(cfg: CfgNode) -> Iterator[str]:
+    if cfg.DATALOADER.SAMPLER_TRAIN == "RepeatFactorTrainingSampler" and cfg.DATALOADER.REPEAT_THRESHOLD == 0:
+        raise SetupError(
+            "DATALOADER.REPEAT_THRESHOLD is 0, so SAMPLER_TRAIN RepeatFactorTrainingSampler repeats nothing: "
+            "set it to the part of the images below which a class is rare, such as 0.1."
+        )
+    yield from ()
+
+
 def _check_output_dir(cfg: CfgNode) -> Iterator[str]:
     if not cfg.OUTPUT_DIR:
         raise SetupError("OUTPUT_DIR must be a folder, got '': name one, such as ./output.")
@@ -272,5 +281,13 @@ def _check_other_heads(cfg: CfgNode) -> Iterator[str]:
             )
 
 
-_COMMON_CHECKS = (_check_names, _check_pixels, _check_schedule, _check_batch, _check_output_dir, check_training)
+_COMMON_CHECKS = (
+    _check_names,
+    _check_pixels,
+    _check_schedule,
+    _check_batch,
+    _check_sampler,
+    _check_output_dir,
+    check_training,
+)
 _RETINANET_CHECKS = (_check_precision, _check_matcher, _check_resnet, _check_levels, _check_anchors, _check_other_heads)

@@ -157,6 +157,15 @@ COMMON_RULES = (
     interval("INPUT.MAX_SIZE_TEST", "[1, inf)"),
     one_of("INPUT.RANDOM_FLIP", "none", "horizontal", "vertical"),
     interval("DATALOADER.NUM_WORKERS", "[0, inf)"),
+    one_of(
+        "DATALOADER.SAMPLER_TRAIN",
+        "TrainingSampler",
+        "RepeatFactorTrainingSampler",
+        "RandomSubsetTrainingSampler",
+        "WeightedTrainingSampler",
+        "WeightedCategoryTrainingSampler",
+    ),
+    interval("DATALOADER.REPEAT_THRESHOLD", "[0, 1]", "it is a part of the images; 0 repeats none"),
     interval("SOLVER.IMS_PER_BATCH", "[1, inf)"),
     interval("SOLVER.MAX_ITER", "[1, inf)"),
     interval(

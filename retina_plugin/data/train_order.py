@@ -5,19 +5,22 @@ that an interrupted run sees other images than one that was not. Here a resumed 
 next.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetFromList, get_detection_dataset_dicts
-from detectron2.data.samplers import TrainingSampler
+from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import Dataset, Sampler
 
-__all__ = ["POSITION_KEY", "PositionedRecords", "TrainOrder", "build_train_order"]
+__all__ = ["ORDERED_SAMPLERS", "POSITION_KEY", "PositionedRecords", "TrainOrder", "build_train_order"]
 
 # Of a record: its place in the stream of training images, from which the mapper seeds its augmentation.
 POSITION_KEY = "train_position"
+# Values of DATALOADER.SAMPLER_TRAIN whose stream can be taken up at any iteration.
+ORDERED_SAMPLERS = ("TrainingSampler", "RepeatFactorTrainingSampler")
 
 
 class TrainOrder(Sampler):
@@ -68,7 +71,7 @@ class PositionedRecords(Dataset):
 
 
 def build_train_order(cfg: CfgNode) -> tuple[PositionedRecords, TrainOrder]:
-    """The training images of ``cfg`` and their order, for ``DATALOADER.SAMPLER_TRAIN: TrainingSampler``."""
+    """The training images of ``cfg`` and their order, for a ``DATALOADER.SAMPLER_TRAIN`` of ORDERED_SAMPLERS."""
     records = get_detection_dataset_dicts(
         cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, proposal_files=None
     )
@@ -76,9 +79,30 @@ def build_train_order(cfg: CfgNode) -> tuple[PositionedRecords, TrainOrder]:
     grouped = cfg.DATALOADER.ASPECT_RATIO_GROUPING
     groups = [int(record["width"] <= record["height"]) for record in records] if grouped else None
     order = TrainOrder(
-        TrainingSampler(len(records), seed=cfg.SEED if cfg.SEED >= 0 else None),
+        _build_sampler(cfg, records),
         groups,
         num_images=len(records),
         batch_size=cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),
     )
     return PositionedRecords(records), order
+
+
+def _build_sampler(cfg: CfgNode, records: list[dict]) -> Sampler:
+    """Detectron2's sampler: every image once a round, or images with rare classes more often."""
+    seed = cfg.SEED if cfg.SEED >= 0 else None
+    if cfg.DATALOADER.SAMPLER_TRAIN == "TrainingSampler":
+        if cfg.DATALOADER.REPEAT_THRESHOLD > 0:
+            logging.getLogger(__name__).warning(
+                "DATALOADER.REPEAT_THRESHOLD %g has no effect without DATALOADER.SAMPLER_TRAIN "
+                "RepeatFactorTrainingSampler", cfg.DATALOADER.REPEAT_THRESHOLD,
+            )  # fmt: skip
+        return TrainingSampler(len(records), seed=seed)
+    factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+        records, cfg.DATALOADER.REPEAT_THRESHOLD, **_sqrt(cfg)
+    )
+    return RepeatFactorTrainingSampler(factors, seed=seed)
+
+
+def _sqrt(cfg: CfgNode) -> dict[str, bool]:
+    """Detectron2 v0.6 has no key for it, and always takes the root."""
+    return {"sqrt": cfg.DATALOADER.REPEAT_SQRT} if "REPEAT_SQRT" in cfg.DATALOADER else {}

@@ -15,6 +15,9 @@ Examples:
                                         DATASETS.TRAIN_JSON train.json DATASETS.TRAIN_IMAGES images \\
                                         DATASETS.VAL_JSON val.json DATASETS.VAL_IMAGES images \\
                                         MODEL.RETINANET.NUM_CLASSES 0
+  on a VOC, YOLO, LabelMe or CSV folder train_net.py --config-file configs/retina_R50_FPN.yaml \\
+                                        DATASETS.TRAIN_PATH farm DATASETS.VAL_FRACTION 0.2 \\
+                                        MODEL.RETINANET.NUM_CLASSES 0
 """
 
 # Detectron2's rule: a port of the dynamic range (49152 to 65535) that is the same for each call of a user.

@@ -116,7 +116,14 @@ def prepare(args: argparse.Namespace) -> tuple[CfgNode, dict]:
     setup_logger(name="retina_plugin", distributed_rank=comm.get_rank())
     args.config_file = find_config(args.config_file)  # Detectron2's default_setup opens it too
     cfg = scale_to_batch(load_config(args.config_file, args.opts))
-    register_config_datasets(cfg)
+    output_dir = Path(cfg.OUTPUT_DIR)
+    # First of all: what follows may write the COCO form of the data sets into it.
+    if not args.eval_only and not args.resume and (output_dir / "last_checkpoint").exists():
+        raise SetupError(
+            f"OUTPUT_DIR {cfg.OUTPUT_DIR} holds a run already. Add --resume to go on with it, "
+            "or give another OUTPUT_DIR."
+        )
+    register_config_datasets(cfg, output_dir / "datasets")
     pick_device(cfg)
     # More would only take turns; torch warns of it.
     cfg.DATALOADER.NUM_WORKERS = min(cfg.DATALOADER.NUM_WORKERS, os.cpu_count() or 1)
@@ -125,14 +132,8 @@ def prepare(args: argparse.Namespace) -> tuple[CfgNode, dict]:
         cfg.SEED = comm.shared_random_seed() % 2**31
     warnings = check_config(cfg, known_losses=[name for name, _ in CLASSIFICATION_LOSS_REGISTRY])
     refuse_unread_keys(cfg)
-    output_dir = Path(cfg.OUTPUT_DIR)
     if args.resume and not args.eval_only:
         warnings += changes_since(output_dir / "config.yaml", cfg)
-    if not args.eval_only and not args.resume and (output_dir / "last_checkpoint").exists():
-        raise SetupError(
-            f"OUTPUT_DIR {cfg.OUTPUT_DIR} holds a run already. Add --resume to go on with it, "
-            "or give another OUTPUT_DIR."
-        )
     check_weights(cfg, resume=args.resume)
     # Once, not by every process: a large set takes a while to look at.
     data = asdict(check_datasets(cfg, train=not args.eval_only)) if comm.is_main_process() else None

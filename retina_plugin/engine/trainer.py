@@ -14,7 +14,7 @@ from detectron2.solver.build import get_default_optimizer_params, maybe_add_grad
 from detectron2.utils import comm
 
 from ..data.mapper import RetinaDatasetMapper
-from ..data.train_order import TrainOrder, build_train_order
+from ..data.train_order import ORDERED_SAMPLERS, TrainOrder, build_train_order
 from ..modeling import TrainingState
 from .accumulation import AccumulatingTrainer
 from .averaging import AVERAGE_KEY, WeightAverage
@@ -136,7 +136,7 @@ class RetinaTrainer(DefaultTrainer):
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> "LastBatchLoader":
         mapper = RetinaDatasetMapper(cfg, is_train=True)
-        if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+        if cfg.DATALOADER.SAMPLER_TRAIN not in ORDERED_SAMPLERS:
             return LastBatchLoader(build_detection_train_loader(cfg, mapper=mapper))
         dataset, order = build_train_order(cfg)
         return LastBatchLoader(

@@ -1,0 +1,138 @@
+"""CSV in keras-retinanet's form: a row a box, ``path,x1,y1,x2,y2,class`` in pixels, (x2, y2) the far edge.
+
+Empty fields behind the path: an image without objects. A first row of column names may add further columns, one of
+which a split can go by.
+"""
+
+import csv
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+from ...errors import SetupError
+from ..image_header import read_sizes
+from .box_set import AnnotatedImage, Box, BoxSet
+from .files import SUBSET_NAMES, read_names, read_text
+
+__all__ = ["read"]
+
+# What the columns are called; the first is keras-retinanet's word.
+_COLUMNS = {
+    "path": ("path", "filename", "file_name", "image", "image_path", "img_file"),
+    "x1": ("x1", "xmin", "x_min", "left"),
+    "y1": ("y1", "ymin", "y_min", "top"),
+    "x2": ("x2", "xmax", "x_max", "right"),
+    "y2": ("y2", "ymax", "y_max", "bottom"),
+    "class": ("class", "class_name", "label", "name"),
+}
+_CLASS_FILES = ("classes.csv", "class.csv", "class_map.csv", "mapping.csv")
+# One table for a whole set: 100,000 images of ten boxes have 60 MB.
+_MAX_BYTES = 2**31
+
+
+class _Row(NamedTuple):
+    origin: str
+    path: str
+    corners: list[str]
+    class_name: str
+    others: dict[str, str]
+
+
+def read(path: Path, images: Path | None = None, subset: str = "") -> BoxSet:
+    """Read a CSV file.
+
+    Args:
+        path: the file; or a folder with one, ``<subset>.csv`` among several. ``classes.csv`` beside it gives the
+            order of the classes.
+        images: folder that the paths start from; by default the file's.
+        subset: "train" or "val", to choose a file of the folder.
+
+    Raises:
+        SetupError: naming file and line.
+    """
+    file = path if path.is_file() else _find_file(path, subset)
+    root = images or file.parent
+    if not root.is_dir():
+        raise SetupError(f"The image folder {root} {'is a file' if root.exists() else 'does not exist'}.")
+    rows = _read_rows(file)
+    if not rows:
+        raise SetupError(f"{file} has no rows: write path,x1,y1,x2,y2,class, one box a row.")
+    names = next((file.parent / name for name in _CLASS_FILES if (file.parent / name).is_file()), None)
+    found = BoxSet(str(path), root, [], read_names(names) if names else None)
+    sizes = read_sizes(dict.fromkeys(root / row.path for row in rows))
+    by_path: dict[Path, AnnotatedImage] = {}
+    for row in rows:
+        place = root / row.path
+        image = by_path.setdefault(place, AnnotatedImage(place, *sizes[place], [], row.others))
+        if image.columns != row.others:
+            image.columns = {key: value for key, value in row.others.items() if image.columns.get(key) == value}
+        if box := _read_box(row):
+            image.boxes.append(box)
+    found.images = list(by_path.values())
+    return found
+
+
+def _find_file(folder: Path, subset: str) -> Path:
+    files = [file for file in sorted(folder.glob("*.csv")) if file.name not in _CLASS_FILES]
+    chosen = [file for file in files if file.stem in SUBSET_NAMES.get(subset, ())] or files
+    if len(chosen) != 1:
+        found = ", ".join(file.name for file in chosen) or "none"
+        raise SetupError(f"{folder} must have one CSV file of boxes, got {found}: name the file.")
+    return chosen[0]
+
+
+def _read_rows(file: Path) -> list[_Row]:
+    reader = csv.reader(io.StringIO(read_text(file, _MAX_BYTES), newline=""), strict=True)
+    rows, columns = [], None
+    try:
+        for fields in reader:
+            fields = [field.strip() for field in fields]
+            if not any(fields):
+                continue
+            if columns is None:
+                columns = _read_header(file, fields)
+                if columns:
+                    continue
+                columns = {name: i for i, name in enumerate(_COLUMNS)}
+            rows.append(_read_row(f"{file}:{reader.line_num}", fields, columns))
+    except csv.Error as error:
+        raise SetupError(f"{file}:{reader.line_num}: is not CSV: {error}.") from None
+    return rows
+
+
+def _read_header(file: Path, fields: list[str]) -> dict[str, int]:
+    """Column -> place if the first row holds names; {} if it is a box."""
+    lower = [field.lower() for field in fields]
+    known = {name: next((i for i, f in enumerate(lower) if f in words), None) for name, words in _COLUMNS.items()}
+    if known["x1"] is None and known["x2"] is None:
+        return {}
+    lacking = [name for name, place in known.items() if place is None]
+    if lacking:
+        raise SetupError(f"{file}:1: the columns lack {', '.join(lacking)}: name them {','.join(_COLUMNS)}.")
+    return known | {f: i for i, f in enumerate(fields) if i not in known.values() and f}
+
+
+def _read_row(origin: str, fields: list[str], columns: dict[str, int]) -> _Row:
+    if len(fields) != max(6, len(columns)):
+        hint = "; the separator must be a comma" if len(fields) == 1 and (";" in fields[0] or "\t" in fields[0]) else ""
+        raise SetupError(f"{origin}: a row must have {max(6, len(columns))} fields, got {len(fields)}{hint}.")
+    path, *corners, class_name = (fields[columns[name]] for name in _COLUMNS)
+    if not path:
+        raise SetupError(f"{origin}: the path is empty.")
+    others = {name: fields[place] for name, place in columns.items() if name not in _COLUMNS}
+    return _Row(origin, path.replace("\\", "/"), corners, class_name, others)
+
+
+def _read_box(row: _Row) -> Box | None:
+    values = [*row.corners, row.class_name]
+    if not any(values):
+        return None
+    if not all(values):
+        raise SetupError(
+            f"{row.origin}: x1,y1,x2,y2,class must be all filled, or all empty for an image without objects."
+        )
+    try:
+        corners = [float(value) for value in row.corners]
+    except ValueError:
+        raise SetupError(f"{row.origin}: x1,y1,x2,y2 must be numbers, got {','.join(row.corners)!r}.") from None
+    return Box(*corners, row.class_name, row.origin)

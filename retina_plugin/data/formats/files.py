@@ -1,0 +1,177 @@
+"""Finding and reading the files of a data set: images of a folder, the image of an annotation, text, class names."""
+
+import csv
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+from ...errors import SetupError
+
+__all__ = [
+    "IMAGES_REMEDY",
+    "IMAGE_SUFFIXES",
+    "ImageIndex",
+    "list_files",
+    "read_names",
+    "read_text",
+    "read_yaml",
+    "subset_folder",
+]
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2")
+IMAGES_REMEDY = "give their folder (DATASETS.TRAIN_IMAGES / VAL_IMAGES, --images)."
+# A guard: the largest annotation of one image that was seen has 60 kB; a file beyond this is something else.
+MAX_BYTES = 64 * 2**20
+# What data sets call their validation part.
+SUBSET_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation")}
+
+
+def list_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
+    """Files below ``folder`` with one of ``suffixes`` in either case, sorted; hidden ones are passed over."""
+    wanted = tuple(suffixes)
+    found, seen = [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(parent)) in seen:  # a link to a folder above would never end
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(parent, name) for name in names if name.lower().endswith(wanted) and not name.startswith(".")]
+    return sorted(found)
+
+
+def subset_folder(folder: Path, subset: str) -> Path | None:
+    """The folder of a part ("train" or "val") within ``folder``, None if it has none."""
+    names = SUBSET_NAMES.get(subset, ())
+    return next((folder / name for name in names if (folder / name).is_dir()), None)
+
+
+def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
+    """The text of a UTF-8 file, with or without a byte order mark.
+
+    Raises:
+        SetupError: it is missing, too large, not text, or cannot be read.
+    """
+    try:
+        if path.stat().st_size > max_bytes:
+            raise SetupError(f"{path} has {path.stat().st_size} bytes, the limit is {max_bytes}: is it an annotation?")
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise SetupError(f"{path} is not UTF-8 text: save it as UTF-8.") from None
+    except FileNotFoundError:
+        raise SetupError(f"{path} does not exist.") from None
+    except OSError as error:
+        raise SetupError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def read_yaml(path: Path) -> dict:
+    """The mapping in a YAML file, read without running anything in it.
+
+    Raises:
+        SetupError: it is not YAML, or no mapping.
+    """
+    try:
+        content = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}" if mark else ""
+        raise SetupError(f"{path}{where} is not valid YAML: {getattr(error, 'problem', None) or error}.") from None
+    if not isinstance(content, dict):
+        raise SetupError(f"{path} must hold KEY: VALUE pairs, got {type(content).__name__}.")
+    return content
+
+
+def read_names(path: Path) -> list[str]:
+    """Class names in their order: a line each, ``names`` of a YAML file, or ``name,id`` rows of a CSV file.
+
+    Raises:
+        SetupError: there are none, one occurs twice, or the ids do not count from 0.
+    """
+    suffix = path.suffix.lower()
+    if suffix in (".yaml", ".yml"):
+        names = _names_of_yaml(path, read_yaml(path).get("names"))
+    elif suffix == ".csv":
+        names = _names_of_csv(path)
+    else:
+        # A last empty line is the end of the last name; one in between would shift the classes behind it.
+        lines = read_text(path).rstrip().splitlines()
+        empty = next((i for i, line in enumerate(lines, 1) if not line.strip()), None)
+        if empty:
+            raise SetupError(f"{path}:{empty}: a line without a class name: remove it.")
+        names = [line.strip() for line in lines]
+    if not names:
+        raise SetupError(f"{path} has no class names: write one a line.")
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise SetupError(f"{path} has the class {repeated!r} more than once: give each its own name.")
+    return names
+
+
+def _names_of_yaml(path: Path, names: object) -> list[str]:
+    if isinstance(names, dict):
+        if sorted(names, key=str) != sorted(range(len(names)), key=str):
+            raise SetupError(f"{path}: names must be numbered 0 to {len(names) - 1}, got {', '.join(map(str, names))}.")
+        names = [names[i] for i in range(len(names))]
+    if not isinstance(names, list) or not all(type(name) in (str, int) and str(name).strip() for name in names):
+        # YAML takes yes, no, on and off for True and False.
+        is_bool = isinstance(names, list) and any(isinstance(name, bool) for name in names)
+        hint = ": put them in quotes" if is_bool else ""
+        raise SetupError(f"{path} needs names: a list of class names, got {names!r}{hint}.")
+    return [str(name).strip() for name in names]
+
+
+def _names_of_csv(path: Path) -> list[str]:
+    ids: dict[str, int] = {}
+    for row in (reader := csv.reader(read_text(path).splitlines())):
+        if not row:
+            continue
+        if len(row) != 2 or not row[1].strip().isdigit():
+            raise SetupError(
+                f"{path}:{reader.line_num}: a class is name,id with a whole number, got {','.join(row)!r}."
+            )
+        if row[0].strip() in ids:
+            raise SetupError(f"{path}:{reader.line_num}: the class {row[0].strip()!r} occurs twice: keep one.")
+        ids[row[0].strip()] = int(row[1])
+    if sorted(ids.values()) != list(range(len(ids))):
+        raise SetupError(f"{path}: class ids must count from 0 to {len(ids) - 1}, got {sorted(ids.values())}.")
+    return sorted(ids, key=ids.__getitem__)
+
+
+class ImageIndex:
+    """The images of a folder by name, to find the one that an annotation means."""
+
+    def __init__(self, folder: Path):
+        """
+        Args:
+            folder: looked through with its subfolders.
+
+        Raises:
+            SetupError: it is no folder.
+        """
+        if not folder.is_dir():
+            raise SetupError(f"The image folder {folder} {'is a file' if folder.exists() else 'does not exist'}.")
+        self.folder = folder
+        self.files = list_files(folder, IMAGE_SUFFIXES)
+        self._by_name: dict[str, list[Path]] = {}
+        for path in self.files:
+            for key in {path.name, path.stem}:
+                self._by_name.setdefault(key, []).append(path)
+
+    def find(self, name: str, annotation: Path) -> Path | None:
+        """The image of ``annotation``: the one it names, else the one with its own stem; None if there is neither.
+
+        Of several of one name in different folders the one in the annotation's folder, or in one of that name, counts.
+        """
+        name = name.replace("\\", "/")
+        for parent in (self.folder, annotation.parent):
+            if name and (parent / name).is_file():
+                return parent / name
+        for key in (name.rsplit("/", 1)[-1], annotation.stem):
+            found = self._by_name.get(key, [])
+            near = [path for path in found if path.parent == annotation.parent]
+            near = near or [path for path in found if path.parent.name == annotation.parent.name]
+            if near or len(found) == 1:
+                return (near or found)[0]
+        return None

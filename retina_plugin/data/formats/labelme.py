@@ -1,0 +1,120 @@
+"""LabelMe: one JSON file an image.
+
+A rectangle is two opposite corners in any order; a polygon, circle or mask becomes the box around it.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from ...errors import SetupError
+from ..image_header import read_sizes
+from .box_set import AnnotatedImage, Box, BoxSet, Remark, check_claimed_size
+from .files import IMAGES_REMEDY, ImageIndex, list_files, read_text, subset_folder
+
+__all__ = ["read"]
+
+# Shapes that have a box around them, with the least number of their points.
+_SHAPES = {"rectangle": 2, "polygon": 3, "circle": 2, "mask": 2}
+_WITHOUT_AREA = ("point", "points", "line", "linestrip")
+
+
+def read(path: Path, images: Path | None = None, subset: str = "") -> BoxSet:
+    """Read the JSON files of a folder.
+
+    Args:
+        path: a folder of JSON files, or one of them.
+        images: folder of the images; by default they lie beside the JSON files.
+        subset: "train" or "val": only the folder of that name, if there is one; "" for everything.
+
+    Raises:
+        SetupError: naming file and shape.
+    """
+    folder = path if path.is_dir() else path.parent
+    folder = subset_folder(folder, subset) or folder
+    files = [path] if path.is_file() else list_files(folder, (".json",))
+    if not files:
+        raise SetupError(f"{folder} has no JSON files (LabelMe).")
+    index = ImageIndex(images or folder)
+    found = BoxSet(str(path), index.folder, [])
+    parsed = []
+    for file in files:
+        content = _read_json(file)
+        image = _find_image(file, content, index)
+        if image is None:
+            embedded = " (the copy in imageData is not used)" if content.get("imageData") else ""
+            found.remarks.append(Remark(f"annotation left out: its image is not there{embedded}", str(file)))
+        else:
+            parsed.append((file, content, image))
+    if not parsed:
+        raise SetupError(f"{path}: none of {len(files)} JSON files has its image in {index.folder}: {IMAGES_REMEDY}")
+    sizes = read_sizes(image for _, _, image in parsed)
+    seen: dict[Path, Path] = {}
+    for file, content, image in parsed:
+        if image in seen:
+            raise SetupError(f"{file}: the image {image} has an annotation already, {seen[image]}: keep one.")
+        seen[image] = file
+        claimed = (content.get("imageWidth"), content.get("imageHeight"))
+        if all(isinstance(side, (int, float)) and side for side in claimed):
+            check_claimed_size(image, sizes[image], claimed, str(file))
+        boxes = [
+            box
+            for number, shape in enumerate(content["shapes"], 1)
+            if (box := _read_shape(f"{file}: shape {number}", shape, found.remarks))
+        ]
+        found.images.append(AnnotatedImage(image, *sizes[image], boxes))
+    found.remarks += [Remark("image left out: it has no JSON file", str(i)) for i in index.files if i not in seen]
+    return found
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    text = read_text(file)
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        where = "is empty" if not text.strip() else f":{error.lineno} is not valid JSON: {error.msg}"
+        raise SetupError(f"{file}{where if where[0] == ':' else ' ' + where}.") from None
+    except RecursionError:
+        raise SetupError(f"{file} is nested too deeply to be an annotation.") from None
+    if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
+        raise SetupError(f"{file} must hold an object with a list of shapes (LabelMe).")
+    return content
+
+
+def _find_image(file: Path, content: dict, index: ImageIndex) -> Path | None:
+    name = content.get("imagePath") or ""
+    if not isinstance(name, str):
+        raise SetupError(f"{file}: imagePath must be text, got {name!r}.")
+    return index.find(name, file)
+
+
+def _read_shape(origin: str, shape: Any, remarks: list[Remark]) -> Box | None:
+    if not isinstance(shape, dict):
+        raise SetupError(f"{origin} must be an object with a label and points, got {str(shape)[:80]}.")
+    if not isinstance(shape.get("label"), str):
+        raise SetupError(f"{origin} needs a label, as text, got {shape.get('label')!r}.")
+    kind = shape.get("shape_type") or "polygon"  # files before version 3 have polygons alone
+    if kind in _WITHOUT_AREA:
+        remarks.append(Remark(f"shape left out: a {kind} has no box", origin))
+        return None
+    if kind not in _SHAPES:
+        known = ", ".join(_SHAPES)
+        raise SetupError(f"{origin} has shape_type {kind!r}, which has no upright box here: known are {known}.")
+    points = shape.get("points")
+    if not _are_points(points) or len(points) < _SHAPES[kind]:
+        raise SetupError(f"{origin}: a {kind} needs at least {_SHAPES[kind]} points [x, y], got {str(points)[:80]}.")
+    if kind != "rectangle":
+        remarks.append(Remark(f"{kind} taken as the box around it", origin))
+    xs, ys = zip(*points, strict=True)
+    if kind == "circle":  # centre, and a point of the rim
+        radius = math.dist(*points[:2])
+        xs, ys = (xs[0] - radius, xs[0] + radius), (ys[0] - radius, ys[0] + radius)
+    return Box(min(xs), min(ys), max(xs), max(ys), shape["label"].strip(), origin)
+
+
+def _are_points(points: Any) -> bool:
+    return isinstance(points, list) and all(
+        isinstance(point, list) and len(point) == 2 and all(type(value) in (int, float) for value in point)
+        for point in points
+    )

@@ -1,0 +1,93 @@
+"""CSV of boxes and of classes."""
+
+from . import Case, replace, write
+
+F = "boxes.csv"
+FIRST = "pictures/a.png,4,6,28,30,dog"
+
+CSV_CASES = [
+    Case(
+        "csv_empty", "csv", write(F, "\n\n"), "set/boxes.csv has no rows: write path,x1,y1,x2,y2,class, one box a row."
+    ),
+    Case(
+        "csv_five_fields",
+        "csv",
+        replace(F, FIRST, "pictures/a.png,4,6,28,30"),
+        "set/boxes.csv:1: a row must have 6 fields, got 5.",
+    ),
+    Case(
+        "csv_semicolons",
+        "csv",
+        replace(F, FIRST, FIRST.replace(",", ";")),
+        "set/boxes.csv:1: a row must have 6 fields, got 1; the separator must be a comma.",
+    ),
+    Case(
+        "csv_text_as_number",
+        "csv",
+        replace(F, FIRST, "pictures/a.png,4,6,28,3O,dog"),
+        "set/boxes.csv:1: x1,y1,x2,y2 must be numbers, got '4,6,28,3O'.",
+    ),
+    Case(
+        "csv_nan",
+        "csv",
+        replace(F, FIRST, "pictures/a.png,4,6,inf,30,dog"),
+        "set/boxes.csv:1: the box 4, 6, inf, 30 holds NaN or infinity: write numbers.",
+    ),
+    Case(
+        "csv_x1_x2_y1_y2",
+        "csv",
+        replace(F, FIRST, "pictures/a.png,4,28,6,20,dog"),
+        "set/boxes.csv:1: the box 4, 28, 6, 20 (left, top, right, bottom) has its edges in the wrong order: swap "
+        "them, or check the order of the coordinates.",
+    ),
+    Case(
+        "csv_partly_empty",
+        "csv",
+        replace(F, FIRST, "pictures/a.png,4,6,28,30,"),
+        "set/boxes.csv:1: x1,y1,x2,y2,class must be all filled, or all empty for an image without objects.",
+    ),
+    Case("csv_no_path", "csv", replace(F, "pictures/a.png", ""), "set/boxes.csv:1: the path is empty."),
+    Case("csv_open_quote", "csv", replace(F, "dog", '"dog'), "set/boxes.csv:7: is not CSV: unexpected end of data."),
+    Case(
+        "csv_columns_lack_one",
+        "csv",
+        replace(F, FIRST, "path,xmin,ymin,xmax,class"),
+        "set/boxes.csv:1: the columns lack y2: name them path,x1,y1,x2,y2,class.",
+    ),
+    Case(
+        "csv_missing_image",
+        "csv",
+        replace(F, "pictures/b.png", "pictures/z.png"),
+        "1 image cannot be used: set/pictures/z.png is missing. Mend or remove it.",
+    ),
+    Case(
+        "csv_unknown_class",
+        "csv",
+        replace(F, "28,30,dog", "28,30,cow"),
+        "set/boxes.csv:1: the class 'cow' is not among the 2 given (dog, cat): add it there, or mend its name.",
+    ),
+    Case(
+        "csv_classes_with_a_gap",
+        "csv",
+        write("classes.csv", "dog,0\ncat,2\n"),
+        "set/classes.csv: class ids must count from 0 to 1, got [0, 2].",
+    ),
+    Case(
+        "csv_classes_without_ids",
+        "csv",
+        write("classes.csv", "dog\ncat\n"),
+        "set/classes.csv:1: a class is name,id with a whole number, got 'dog'.",
+    ),
+    Case(
+        "csv_class_twice",
+        "csv",
+        write("classes.csv", "dog,0\ndog,1\n"),
+        "set/classes.csv:2: the class 'dog' occurs twice: keep one.",
+    ),
+    Case(
+        "csv_wrong_bytes",
+        "csv",
+        write(F, b"pictures/a.png,4,6,28,30,k\xe4fer\n"),
+        "set/boxes.csv is not UTF-8 text: save it as UTF-8.",
+    ),
+]

@@ -1,0 +1,196 @@
+"""YOLO label files, names and data.yaml."""
+
+import shutil
+
+from . import Case, remove, replace, write
+
+B = "labels/b.txt"
+BOX = "0.5 0.5 0.25 0.25"
+
+
+def names_file(text: str):
+    def spoil(root):
+        (root / "data.yaml").unlink()
+        (root / "classes.txt").write_text(text)
+
+    return spoil
+
+
+YOLO_CASES = [
+    Case(
+        "yolo_polygon",
+        "yolo",
+        write(B, "0 0.1 0.1 0.5 0.1 0.3 0.5"),
+        "set/labels/b.txt:1: a line must be class cx cy w h, got 7 numbers: a polygon, which is not supported. "
+        "Write the box around it.",
+    ),
+    Case(
+        "yolo_oriented",
+        "yolo",
+        write(B, f"0 {BOX}\n0 0.1 0.1 0.5 0.1 0.5 0.5 0.1 0.5"),
+        "set/labels/b.txt:2: a line must be class cx cy w h, got 9 numbers: an oriented box (or a polygon of 4 "
+        "points), which is not supported. Write upright boxes.",
+    ),
+    Case(
+        "yolo_with_score",
+        "yolo",
+        write(B, f"0 {BOX} 0.98"),
+        "set/labels/b.txt:1: a line must be class cx cy w h, got 6 numbers: a detection with its score? Train on "
+        "labels.",
+    ),
+    Case(
+        "yolo_four_words",
+        "yolo",
+        write(B, "0 0.5 0.5 0.25"),
+        "set/labels/b.txt:1: a line must be class cx cy w h, got 4 words: separate them by spaces.",
+    ),
+    Case(
+        "yolo_commas",
+        "yolo",
+        write(B, "0,0.5,0.5,0.25,0.25"),
+        "set/labels/b.txt:1: a line must be class cx cy w h, got 1 word: separate them by spaces.",
+    ),
+    Case(
+        "yolo_name_for_number",
+        "yolo",
+        write(B, f"dog {BOX}"),
+        "set/labels/b.txt:1: a line must be a whole number and four numbers, got 'dog 0.5 0.5 0.25 0.25'.",
+    ),
+    Case(
+        "yolo_fraction_as_class",
+        "yolo",
+        write(B, f"0.0 {BOX}"),
+        "set/labels/b.txt:1: a line must be a whole number and four numbers, got '0.0 0.5 0.5 0.25 0.25'.",
+    ),
+    Case(
+        "yolo_unknown_class",
+        "yolo",
+        write(B, f"2 {BOX}"),
+        "set/labels/b.txt:1: class 2 is not among the 2 names, which count from 0 to 1: add its name, or mend the "
+        "number.",
+    ),
+    Case(
+        "yolo_negative_class",
+        "yolo",
+        write(B, f"-1 {BOX}"),
+        "set/labels/b.txt:1: class -1 is not among the 2 names, which count from 0 to 1: add its name, or mend the "
+        "number.",
+    ),
+    Case(
+        "yolo_pixels",
+        "yolo",
+        write(B, "0 32 24 10 10"),
+        "set/labels/b.txt:1: cx cy w h must be parts of the image in [0, 1], got 32 24 10 10: divide pixels by its "
+        "size.",
+    ),
+    Case(
+        "yolo_negative_width",
+        "yolo",
+        write(B, "0 0.5 0.5 -0.1 0.1"),
+        "set/labels/b.txt:1: w and h must be at least 0, got -0.1 and 0.1.",
+    ),
+    Case(
+        "yolo_nan",
+        "yolo",
+        write(B, "0 nan 0.5 0.1 0.1"),
+        "set/labels/b.txt:1: cx cy w h must be finite numbers, got nan 0.5 0.1 0.1.",
+    ),
+    Case(
+        "yolo_empty_box",
+        "yolo",
+        write(B, "0 0.5 0.5 0 0"),
+        "set: 1 of 6 boxes cannot be used; the first has no width or height (set/labels/b.txt:1). Check the order "
+        "of the coordinates and the size of the image that they belong to.",
+    ),
+    Case(
+        "yolo_wrong_bytes", "yolo", write(B, b"\xff\xfe0 0.5"), "set/labels/b.txt is not UTF-8 text: save it as UTF-8."
+    ),
+    Case(
+        "yolo_without_names",
+        "yolo",
+        remove("data.yaml"),
+        "set has no class names (YOLO): add data.yaml with names, classes.txt or obj.names, or give "
+        "DATASETS.CLASSES (--classes).",
+    ),
+    Case(
+        "yolo_without_labels",
+        "yolo",
+        lambda root: shutil.rmtree(root / "labels"),
+        "set: none of 5 images has a label file, such as set/labels/a.txt.",
+    ),
+    Case(
+        "yolo_without_images",
+        "yolo",
+        lambda root: shutil.rmtree(root / "images"),
+        "set has no images in set (YOLO): give their folder (DATASETS.TRAIN_IMAGES / VAL_IMAGES, --images).",
+    ),
+    Case(
+        "yolo_gap_in_names",
+        "yolo",
+        replace("data.yaml", "1:", "2:"),
+        "set/data.yaml: names must be numbered 0 to 1, got 0, 2.",
+    ),
+    Case(
+        "yolo_name_twice",
+        "yolo",
+        write("data.yaml", "names: [dog, dog]"),
+        "set/data.yaml has the class 'dog' more than once: give each its own name.",
+    ),
+    Case(
+        "yolo_name_without_text",
+        "yolo",
+        write("data.yaml", "names: [dog, '']"),
+        "set/data.yaml needs names: a list of class names, got ['dog', ''].",
+    ),
+    Case(
+        "yolo_name_is_yes",
+        "yolo",
+        write("data.yaml", "names: [yes, no]"),
+        "set/data.yaml needs names: a list of class names, got [True, False]: put them in quotes.",
+    ),
+    Case(
+        "yolo_names_as_text",
+        "yolo",
+        write("data.yaml", "names: dog"),
+        "set/data.yaml needs names: a list of class names, got 'dog'.",
+    ),
+    Case(
+        "yolo_other_count",
+        "yolo",
+        write("data.yaml", "names: [dog, cat]\nnc: 3"),
+        "set/data.yaml: nc is 3, but there are 2 names: mend one of them.",
+    ),
+    Case(
+        "yolo_broken_yaml",
+        "yolo",
+        write("data.yaml", "names: [dog, cat\nnc: 2"),
+        "set/data.yaml:2 is not valid YAML: expected ',' or ']', but got ':'.",
+    ),
+    Case(
+        "yolo_yaml_list",
+        "yolo",
+        write("data.yaml", "- dog\n- cat"),
+        "set/data.yaml must hold KEY: VALUE pairs, got list.",
+    ),
+    Case(
+        "yolo_yaml_runs_code",
+        "yolo",
+        write("data.yaml", "names: !!python/object/apply:os.getcwd []"),
+        "set/data.yaml:1 is not valid YAML: could not determine a constructor for the tag "
+        "'tag:yaml.org,2002:python/object/apply:os.getcwd'.",
+    ),
+    Case(
+        "yolo_missing_folder",
+        "yolo",
+        write("data.yaml", "names: [dog, cat]\ntrain: images/tain"),
+        "set/data.yaml names images/tain, which does not exist in set: mend it, or give their folder "
+        "(DATASETS.TRAIN_IMAGES / VAL_IMAGES, --images).",
+    ),
+    Case(
+        "yolo_empty_line_in_names",
+        "yolo",
+        names_file("dog\n\ncat\n"),
+        "set/classes.txt:2: a line without a class name: remove it.",
+    ),
+    Case("yolo_empty_names", "yolo", names_file(""), "set/classes.txt has no class names: write one a line."),
+]
