@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from ..engine.coco_scoring import hotcoco_module, hotcoco_truth
 from .boxes import Detections, Truth
 
-__all__ = ["ASPECTS", "SIZES", "THRESHOLDS", "Bin", "Scores", "score"]
+__all__ = ["ASPECTS", "AT_50", "AT_75", "RECALLS", "SIZES", "THRESHOLDS", "Bin", "Scores", "score"]
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # COCO's IoU
 RECALLS = np.linspace(0, 1, 101)  # COCO's

@@ -10,6 +10,7 @@ import numpy as np
 from pycocotools.mask import iou as mask_iou
 
 from .boxes import Detections, Truth
+from .coco_scores import RECALLS
 
 __all__ = ["BACKGROUND_IOU", "ERRORS", "FOREGROUND_IOU", "ErrorBreakdown", "average_precision", "break_down"]
 
@@ -24,7 +25,6 @@ ERRORS = {
 }
 CLS, LOC, BOTH, DUPLICATE, BACKGROUND, MISSED = range(len(ERRORS))
 RIGHT, IN_CROWD = -1, -2  # kinds of detections that are no errors
-RECALLS = np.linspace(0, 1, 101)  # COCO's
 
 
 @dataclass(frozen=True)
