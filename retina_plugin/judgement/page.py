@@ -174,7 +174,9 @@ def _shapes(judgement: Judgement) -> str:
         (bin_plot(scores.sizes, "AP by size", "sizes"), "side of a square of the same area, pixels"),
         (bin_plot(scores.aspects, "AP by shape", "aspects"), "width : height"),
     ]
-    rows = [[b.name, b.boxes, b.ap, b.ap50] for b in (*scores.sizes, *scores.aspects)]
+    rows = [[b.name, b.boxes, b.ap, b.ap50] for b in (*scores.sizes, *scores.aspects) if b.boxes]
+    if not rows:
+        return "<p>No annotated box.</p>"
     return (
         figure_grid(plots)
         + html_table("AP by size and shape", ["Range", "Boxes", "AP", "AP50"], rows)
@@ -223,8 +225,8 @@ def _images(judgement: Judgement, drawn: list, no_folder: bool, wanted: int) -> 
     total = int((judgement.mistakes.total > 0).sum())
     rule = (
         f"<p>{total} of {len(judgement.truth.image_ids)} images have a mistake from score {judgement.threshold:.3f} "
-        "on: a box without a right detection or a detection that is not right (IoU 0.5, same class). Most mistakes first; "
-        "of equally many, the image whose wrong detections are the surest. All images are in images.csv.</p>"
+        "on: a box without a right detection or a detection that is not right (IoU 0.5, same class). Most mistakes "
+        "first; of equally many, the image whose wrong detections are the surest. All images are in images.csv.</p>"
     )
     if no_folder:
         return rule + "<p>No pictures: give the folder of the images with --images.</p>"

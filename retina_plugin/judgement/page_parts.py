@@ -24,7 +24,9 @@ th[aria-sort=descending] button::after { content: " \\2193"; color: var(--accent
 .matrix td { min-width: 3rem; background: color-mix(in srgb, var(--accent) calc(var(--share, 0) * 45%), transparent); }
 .matrix td.same { font-weight: 700; }
 .matrix thead th { max-width: 9rem; overflow: hidden; text-overflow: ellipsis; }
-figcaption { color: var(--quiet); font-size: 0.86rem; margin-top: 0.3rem; overflow-wrap: anywhere; }
+figcaption { color: var(--ink); font-size: 0.88rem; font-weight: 600; margin-bottom: 0.2rem; overflow-wrap: anywhere; }
+td.text { text-align: left; white-space: normal; min-width: 11rem; }
+.beyond-chance { font-weight: 700; }
 .pictures { display: grid; gap: 1.4rem; }
 .pair { display: grid; gap: 0.4rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); }
 .pair img { display: block; width: 100%; height: auto; border-radius: 0.3rem; }
@@ -117,6 +119,7 @@ def html_table(
             text = value if isinstance(value, str) else number(value, digits[i] if i < len(digits) else 1)
             raw = "" if value is None else value if isinstance(value, str) else f"{value:.6g}"
             quiet = ' class="quiet"' if value is None else ""
+            quiet = ' class="text"' if isinstance(value, str) else quiet
             cells.append(f'<td data-value="{page_text(raw)}"{quiet}>{page_text(text)}</td>')
         body.append(f"<tr>{''.join(cells)}</tr>")
     kind = "scroll tall" if sortable else "scroll"
@@ -127,9 +130,9 @@ def html_table(
 
 
 def figure_grid(figures: Sequence[tuple[str, str]]) -> str:
-    """Figures beside each other: pairs of an <svg> and a caption in plain text."""
+    """Figures beside each other: pairs of an <svg> and a caption over it in plain text."""
     items = "".join(
-        f"<figure>{svg}{f'<figcaption>{page_text(caption)}</figcaption>' if caption else ''}</figure>"
+        f"<figure>{f'<figcaption>{page_text(caption)}</figcaption>' if caption else ''}{svg}</figure>"
         for svg, caption in figures
     )
     return f'<div class="figures">{items}</div>'
