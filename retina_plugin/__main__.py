@@ -11,6 +11,7 @@ COMMANDS = {
     "study": ("retina_plugin.study.cli", "run the paper's ablations on a data set and report them"),
     "analyze": ("retina_plugin.analysis.cli", "look at losses, imbalance, anchors and assignment"),
     "evaluate": ("retina_plugin.judgement.cli", "judge a detector: AP, errors, confusion, calibration as a page"),
+    "compare": ("retina_plugin.judgement.compare_cli", "compare two detectors on the same images"),
     "benchmark": ("retina_plugin.benchmark.cli", "time the plugin beside its peers"),
 }
 

@@ -96,10 +96,11 @@ def _write(args, truth, found, image_root, folder: Path, name: str, limit: int) 
     )
     summary = judgement.scores.summary
     print(", ".join(f"{key} {number(summary[key])}" for key in ("AP", "AP50", "AP75", "APs", "APm", "APl")))
-    lost = [(value, key) for key, value in judgement.errors.lost.items() if value is not None]
-    if lost:
-        value, key = max(lost)
-        print(f"most AP50 is lost to: {key} ({value:.1f} points, {judgement.errors.counts[key]} errors)")
+    errors = judgement.errors
+    if errors.ap50 is not None:
+        parts = ", ".join(f"{key} {number(value)} ({errors.counts[key]})" for key, value in errors.lost.items())
+        print(f"AP50 lost (errors): {parts}; to all false positives {number(errors.false_positives)}, "
+              f"to all misses {number(errors.false_negatives)}")  # fmt: skip
     if judgement.point:
         point = judgement.point
         print(f"best F1 {point.f1:.3f} from score {point.threshold:.3f} on: precision {point.precision:.3f}, "
