@@ -61,7 +61,7 @@ def compare_sides(args: argparse.Namespace) -> None:
     paths = write_comparison(comparison, args.output)
     page = comparison_page(
         comparison,
-        title=args.title or f"{args.first.name} and {args.second.name}",
+        title=args.title or " and ".join(different_names(args.first, args.second)),
         sources=(sides[0].source, sides[1].source),
         image_root=sides[0].image_root or None,
         pictures=args.pictures,
@@ -71,6 +71,16 @@ def compare_sides(args: argparse.Namespace) -> None:
         print(verdict(difference))
     for path in (args.output / "index.html", *paths):
         print(path)
+
+
+def different_names(first: Path, second: Path) -> tuple[str, str]:
+    """What tells two paths apart: runs/a/seed0 and runs/b/seed0 are a and b."""
+    parts = [list(path.parts) for path in (first, second)]
+    for end in (0, -1):
+        while min(map(len, parts)) > 1 and parts[0][end] == parts[1][end]:
+            for names in parts:
+                names.pop(end)
+    return str(Path(*parts[0])), str(Path(*parts[1]))
 
 
 def _parser() -> argparse.ArgumentParser:

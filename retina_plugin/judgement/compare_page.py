@@ -2,7 +2,7 @@
 
 from .comparison import Comparison, Difference
 from .error_types import ERRORS
-from .page_parts import Cell, document, html_table, number, page_text, section
+from .page_parts import Cell, count, document, html_table, number, page_text, section
 from .pictures import draw_image, picture_list
 
 __all__ = ["comparison_page", "verdict"]
@@ -52,10 +52,11 @@ def _lead(comparison: Comparison, sources: tuple[str, str]) -> str:
     gain = comparison.fewer_mistakes
     facts = [
         *(f"{letter}: {source}" for letter, source in zip("AB", sources, strict=True)),
-        f"{len(truth.image_ids)} images, {int(truth.class_counts.sum())} boxes of {len(truth.class_ids)} classes.",
+        f"{count(len(truth.image_ids), 'image')}, {count(int(truth.class_counts.sum()), 'box')} of "
+        f"{count(len(truth.class_ids), 'class')}.",
         verdict(comparison.overall[0]),
-        f"A makes fewer mistakes on {int((gain < 0).sum())} images, B on {int((gain > 0).sum())}, both as many on "
-        f"{int((gain == 0).sum())}.",
+        f"A makes fewer mistakes on {count(int((gain < 0).sum()), 'image')}, B on {int((gain > 0).sum())}, and both "
+        f"make as many on {int((gain == 0).sum())}.",
     ]
     return "".join(f"<p>{page_text(fact)}</p>" for fact in facts)
 
@@ -119,8 +120,8 @@ def _wins(comparison: Comparison, side: int, image_root: str | None, pictures: i
     total = int((gain > 0).sum())
     thresholds = f"{comparison.first.threshold:.3f} (A) and {comparison.second.threshold:.3f} (B)"
     text = (
-        f"<p>On {total} images {letter} makes fewer mistakes than {other}: boxes missed plus wrong detections at IoU "
-        f"0.5, from the score {thresholds} on, where each has its best F1. The largest difference first; all images "
+        f"<p>On {count(total, 'image')} {letter} makes fewer mistakes than {other}: boxes missed plus wrong "
+        f"detections at IoU 0.5, from the score {thresholds} on, where each has its best F1. The largest difference first; all images "
         "are in image_mistakes.csv.</p>"
     )
     chosen = comparison.wins(side, pictures)

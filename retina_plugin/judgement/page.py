@@ -7,7 +7,7 @@ import numpy as np
 from .error_types import ERRORS
 from .judge import Judgement, class_rows
 from .mistakes import CONFUSION_IOU
-from .page_parts import document, figure_grid, html_table, number, page_text, section
+from .page_parts import count, document, figure_grid, html_table, number, page_text, section
 from .page_plots import bin_plot, error_plot, pr_plot, reliability_plot
 from .pictures import draw_image, picture_list
 
@@ -51,10 +51,11 @@ def evaluation_page(judgement: Judgement, *, title: str, image_root: str | None,
 def _lead(judgement: Judgement) -> str:
     truth, point = judgement.truth, judgement.point
     boxes, crowds = int(truth.class_counts.sum()), int(truth.crowd.sum())
+    regions = f", {count(crowds, 'crowd region')}" if crowds else ""
     facts = [
-        f"{len(truth.image_ids)} images, {boxes} boxes of {int((truth.class_counts > 0).sum())} of "
-        f"{len(truth.class_ids)} classes{f', {crowds} crowd regions' if crowds else ''}, "
-        f"{len(judgement.found)} detections. Scored by {judgement.scores.package}."
+        f"{count(len(truth.image_ids), 'image')}, {count(boxes, 'box')} of {int((truth.class_counts > 0).sum())} of "
+        f"{count(len(truth.class_ids), 'class')}{regions}, "
+        f"{count(len(judgement.found), 'detection')}. Scored by {judgement.scores.package}."
     ]
     if not boxes:
         facts.append("There is no annotated box: AP and everything that needs one is unknown (a dash).")
@@ -155,10 +156,10 @@ def _curves(judgement: Judgement) -> str:
     if not len(present):
         return "<p>No annotated box, no curve.</p>"
     largest = sorted(present[np.argsort(-truth.class_counts[present], kind="stable")][:MAX_CURVES].tolist())
-    figures = [(pr_plot(precision[:, :, present].mean(axis=2), "pr-all"), f"mean of {len(present)} classes")]
+    figures = [(pr_plot(precision[:, :, present].mean(axis=2), "pr-all"), f"mean of {count(len(present), 'class')}")]
     if len(present) > 1:
         figures += [
-            (pr_plot(precision[:, :, k], f"pr-{k}"), f"{truth.class_names[k]} ({truth.class_counts[k]} boxes)")
+            (pr_plot(precision[:, :, k], f"pr-{k}"), f"{truth.class_names[k]} ({count(truth.class_counts[k], 'box')})")
             for k in largest
         ]
     more = f" The {len(largest)} classes with the most boxes; all are in pr_curves.csv."
@@ -214,9 +215,7 @@ def _drawn(judgement: Judgement, worst: Sequence[int], image_root: str) -> list[
     for i in worst:
         files = draw_image(judgement.truth, judgement.found, i, image_root, threshold=judgement.threshold)
         if files:
-            caption = (
-                f"{judgement.truth.file_names[i]}: {mistakes.missed[i]} missed, {mistakes.wrong[i]} wrong detections"
-            )
+            caption = f"{judgement.truth.file_names[i]}: {mistakes.missed[i]} missed, {count(mistakes.wrong[i], 'wrong detection')}"
             drawn.append((caption, [("truth", files[0]), ("predictions", files[1])]))
     return drawn
 

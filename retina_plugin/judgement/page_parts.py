@@ -1,16 +1,18 @@
 """Parts that the pages of a judgement share: the document, tables that sort, and text that stays text."""
 
 import base64
+import re
 import unicodedata
 from collections.abc import Sequence
 from html import escape
 
 from ..study.html_style import CSS
 
-__all__ = ["Cell", "document", "figure_grid", "html_table", "number", "page_text", "picture", "section"]
+__all__ = ["Cell", "count", "document", "figure_grid", "html_table", "number", "page_text", "picture", "section"]
 
 DASH = "\N{EN DASH}"  # for what is not known
 Cell = str | int | float | None
+NUMBER = re.compile(r"[+-]?\d")
 
 MORE_CSS = """
 th button { all: unset; cursor: pointer; }
@@ -26,9 +28,9 @@ th[aria-sort=descending] button::after { content: " \\2193"; color: var(--accent
 .matrix thead th { max-width: 9rem; overflow: hidden; text-overflow: ellipsis; }
 figcaption { color: var(--ink); font-size: 0.88rem; font-weight: 600; margin-bottom: 0.2rem; overflow-wrap: anywhere; }
 td.text { text-align: left; white-space: normal; min-width: 11rem; }
-.beyond-chance { font-weight: 700; }
 .pictures { display: grid; gap: 1.4rem; }
-.pair { display: grid; gap: 0.4rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); }
+.pair { display: grid; gap: 0.4rem; grid-template-columns: repeat(2, minmax(0, 1fr)); }
+@media (max-width: 40rem) { .pair { grid-template-columns: minmax(0, 1fr); } }
 .pair img { display: block; width: 100%; height: auto; border-radius: 0.3rem; }
 .numbers { display: grid; gap: 0.7rem; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); }
 .numbers div { background: var(--card); border: 1px solid var(--rule); border-radius: 0.6rem; padding: 0.6rem 0.8rem; }
@@ -72,6 +74,12 @@ def number(value: Cell, digits: int = 1) -> str:
     return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
 
+def count(number_: int, noun: str) -> str:
+    """ "1 image", "2 images", "2 boxes"."""
+    plural = "es" if noun.endswith(("s", "x")) else "s"
+    return f"{number_} {noun}{'' if number_ == 1 else plural}"
+
+
 def document(title: str, kicker: str, lead: str, links: dict[str, str], sections: Sequence[str], footer: str) -> str:
     """A whole page without any outside link.
 
@@ -109,9 +117,10 @@ def html_table(
         sortable: headings are buttons; a long table scrolls in a box.
     """
     head = []
+    is_text = [any(isinstance(row[i], str) and not NUMBER.match(row[i]) for row in rows) for i in range(len(columns))]
     for i, name in enumerate(columns):
         text = f'<button type="button">{page_text(name)}</button>' if sortable else page_text(name)
-        head.append(f'<th scope="col" data-kind="{"number" if i else "text"}">{text}</th>')
+        head.append(f'<th scope="col" data-kind="{"text" if is_text[i] or not i else "number"}">{text}</th>')
     body = []
     for first, *rest in rows:
         cells = [f'<th scope="row" data-value="{page_text(first)}">{page_text(first)}</th>']
@@ -119,7 +128,7 @@ def html_table(
             text = value if isinstance(value, str) else number(value, digits[i] if i < len(digits) else 1)
             raw = "" if value is None else value if isinstance(value, str) else f"{value:.6g}"
             quiet = ' class="quiet"' if value is None else ""
-            quiet = ' class="text"' if isinstance(value, str) else quiet
+            quiet = ' class="text"' if isinstance(value, str) and not NUMBER.match(value) else quiet
             cells.append(f'<td data-value="{page_text(raw)}"{quiet}>{page_text(text)}</td>')
         body.append(f"<tr>{''.join(cells)}</tr>")
     kind = "scroll tall" if sortable else "scroll"

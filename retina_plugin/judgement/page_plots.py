@@ -73,6 +73,6 @@ def reliability_plot(calibration: Calibration) -> str:
         axes.bar(lows, [b["right"] for b in filled], width, align="edge", color=PALETTE[0], label="share right")
         axes.plot([b["score"] for b in filled], [b["right"] for b in filled], "o", color=PALETTE[1], label="mean score")
         axes.set(xlabel="score", ylabel="share of right detections", xlim=(0, 1), ylim=(0, 1.03))
-        axes.legend(loc="upper left")
+        axes.legend(loc="best")
         text = "; ".join(f"mean score {b['score']:.2f}, {b['right']:.2f} right, {b['count']}" for b in filled)
         return inline_svg(Panel("reliability", figure, f"Reliability of the scores: {text}"), "reliability")
