@@ -121,8 +121,8 @@ def _wins(comparison: Comparison, side: int, image_root: str | None, pictures: i
     thresholds = f"{comparison.first.threshold:.3f} (A) and {comparison.second.threshold:.3f} (B)"
     text = (
         f"<p>On {count(total, 'image')} {letter} makes fewer mistakes than {other}: boxes missed plus wrong "
-        f"detections at IoU 0.5, from the score {thresholds} on, where each has its best F1. The largest difference first; all images "
-        "are in image_mistakes.csv.</p>"
+        f"detections at IoU 0.5, from the score {thresholds} on, where each has its best F1. The "
+        "largest difference first; all images are in image_mistakes.csv.</p>"
     )
     chosen = comparison.wins(side, pictures)
     if image_root is None:

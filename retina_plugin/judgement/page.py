@@ -215,7 +215,8 @@ def _drawn(judgement: Judgement, worst: Sequence[int], image_root: str) -> list[
     for i in worst:
         files = draw_image(judgement.truth, judgement.found, i, image_root, threshold=judgement.threshold)
         if files:
-            caption = f"{judgement.truth.file_names[i]}: {mistakes.missed[i]} missed, {count(mistakes.wrong[i], 'wrong detection')}"
+            wrong = count(int(mistakes.wrong[i]), "wrong detection")
+            caption = f"{judgement.truth.file_names[i]}: {mistakes.missed[i]} missed, {wrong}"
             drawn.append((caption, [("truth", files[0]), ("predictions", files[1])]))
     return drawn
 
