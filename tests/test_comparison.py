@@ -42,7 +42,7 @@ def test_a_draw_is_cocos_ap_of_the_drawn_images():
         copies = [d | {"image_id": i} for i, o in enumerate(old) for d in detections if d["image_id"] == o]
         expected = score(*from_coco(drawn, copies), limit=100).class_ap
         assert np.nanmax(expected) > 1
-        np.testing.assert_allclose(values, expected, rtol=0, atol=1.5)  # copies of an image have equal scores
+        np.testing.assert_allclose(values, expected, rtol=0, atol=1e-9)
 
 
 def test_draws_are_of_as_many_images_and_repeat_by_seed():

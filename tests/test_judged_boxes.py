@@ -60,7 +60,7 @@ def test_no_detection_at_all(write):
         (changed("annotations", ...), "needs a list of annotations"),
         (changed("annotations", 0, "area", ...), "has no area"),
         (changed("annotations", 0, "bbox", [1, 2, 3]), "must have bbox"),
-        (changed("annotations", 0, "bbox", [1, 2, -3, 4]), r"width and height of 0 or more, got \[1.0, 2.0, -3.0, 4.0\]"),
+        (changed("annotations", 0, "bbox", [1, 2, -3, 4]), r"0 or more, got \[1.0, 2.0, -3.0, 4.0\]"),
         (changed("annotations", 0, "bbox", [1, 2, float("nan"), 4]), "bbox must be finite"),
         (changed("annotations", 0, "category_id", 9), "category_id 9"),
         (changed("annotations", 1, "id", 1), "more than one annotation with the id 1"),
@@ -113,7 +113,8 @@ def test_missing_predictions(write, tmp_path, name, message):
 @pytest.mark.parametrize(
     "content, message",
     [
-        (changed("images", 1, "id", 9) | {"annotations": make_coco()["annotations"][:2]}, "image ids; number 2 is 2 and 9"),
+        (changed("images", 1, "id", 9) | {"annotations": make_coco()["annotations"][:2]},
+         "image ids; number 2 is 2 and 9"),
         (make_coco() | {"images": make_coco()["images"] + [dict(make_coco()["images"][0], id=3)]},
          "2 and 3 image ids; number 3 is none and 3"),
         (changed("categories", 0, "name", "wolf"), "classes; number 2 is 'dog' and 'wolf'"),

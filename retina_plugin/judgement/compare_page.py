@@ -128,7 +128,7 @@ def _wins(comparison: Comparison, side: int, image_root: str | None, pictures: i
     if image_root is None:
         return text + "<p>No pictures: give the folder of the images with --images.</p>"
     drawn = [entry for i in chosen if (entry := _draw(comparison, i, image_root))]
-    unread = f"<p>{len(chosen) - len(drawn)} images could not be read.</p>" if len(drawn) < len(chosen) else ""
+    unread = f"<p>{count(len(chosen) - len(drawn), 'image')} could not be read.</p>" if len(drawn) < len(chosen) else ""
     return text + unread + picture_list(drawn)
 
 

@@ -224,12 +224,12 @@ def _drawn(judgement: Judgement, worst: Sequence[int], image_root: str) -> list[
 def _images(judgement: Judgement, drawn: list, no_folder: bool, wanted: int) -> str:
     total = int((judgement.mistakes.total > 0).sum())
     rule = (
-        f"<p>{total} of {len(judgement.truth.image_ids)} images have a mistake from score {judgement.threshold:.3f} "
-        "on: a box without a right detection or a detection that is not right (IoU 0.5, same class). Most mistakes "
+        f"<p>{total} of {count(len(judgement.truth.image_ids), 'image')} with a mistake from score "
+        f"{judgement.threshold:.3f} on: a box without a right detection or a detection that is not right (IoU 0.5, same class). Most mistakes "
         "first; of equally many, the image whose wrong detections are the surest. All images are in images.csv.</p>"
     )
     if no_folder:
         return rule + "<p>No pictures: give the folder of the images with --images.</p>"
-    unread = f"<p>{wanted - len(drawn)} images could not be read.</p>" if len(drawn) < wanted else ""
+    unread = f"<p>{count(wanted - len(drawn), 'image')} could not be read.</p>" if len(drawn) < wanted else ""
     legend = "<p>Dashed: a box that was missed, or a detection that is wrong.</p>" if drawn else ""
     return rule + unread + legend + picture_list(drawn)
