@@ -226,8 +226,8 @@ def _images(judgement: Judgement, drawn: list, no_folder: bool, wanted: int) -> 
     rule = (
         f"<p>{total} of {count(len(judgement.truth.image_ids), 'image')} with a mistake from score "
         f"{judgement.threshold:.3f} on: a box without a right detection or a detection that is not right (IoU 0.5, "
-        "same class). Most mistakes first; of equally many, the image whose wrong detections are the surest. All images "
-        "are in images.csv.</p>"
+        "same class). Most mistakes first; of equally many, the image whose wrong detections are the surest. All "
+        "images are in images.csv.</p>"
     )
     if no_folder:
         return rule + "<p>No pictures: give the folder of the images with --images.</p>"
