@@ -80,7 +80,8 @@ def prediction_sheet(
 
     A box has the colour of its class. Dashed on the left: no prediction found it. Dashed on the right: no ground
     truth of that class fits (``match_predictions``). Crowd annotations are left out. OpenCV's letters are ASCII:
-    accents are dropped from class names, and a name in another script is shown as ``#`` and the class number.
+    accents are dropped from class names, and a name in another script or with control characters is shown as ``#`` and
+    the class number.
 
     Args:
         records: Detectron2 dataset dicts; "annotations" may be missing or empty.
@@ -148,7 +149,7 @@ def _need_opencv() -> None:
 
 def _ascii_name(name: str, k: int) -> str:
     plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
-    return plain if plain.isascii() else f"#{k}"
+    return plain if plain.isascii() and plain.isprintable() else f"#{k}"
 
 
 def prediction_panels(
