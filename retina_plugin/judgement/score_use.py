@@ -12,8 +12,8 @@ from .coco_scores import AT_50, Scores
 
 __all__ = ["Calibration", "OperatingPoint", "best_points", "calibration"]
 
-NUM_BINS = 10  # of the score; as in Guo et al. (2017), Fig. 1, of 15 in their table
-BINS_OF_BOX = 5  # of each of five: score, centre x and y, width, height (Kueppers et al. 2020, box-sensitive)
+NUM_BINS = 10  # of the score: 0.1 wide, so that a bin says what its bar is about
+BINS_OF_BOX = 5  # of each of five: score, centre x and y, width, height (the parts of Kueppers et al. 2020)
 LEAST_IN_BIN = 8  # fewer detections say nothing about a bin of 5 ** 5
 
 
