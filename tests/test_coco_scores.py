@@ -46,7 +46,7 @@ def detectron2_scores(path, content, detections, limit):
 
 
 @pytest.mark.parametrize("package", ["hotcoco", "pycocotools"])
-@pytest.mark.parametrize("seed, limit", [(0, 100), (1, 5), (2, 300)])
+@pytest.mark.parametrize("seed, limit", [(0, 100), (1, 20), (2, 300)])
 def test_ap_is_that_of_detectron2(read_set, tmp_path, monkeypatch, package, seed, limit):
     if package == "pycocotools":
         monkeypatch.setitem(sys.modules, "hotcoco", None)  # an import of it fails
@@ -60,6 +60,14 @@ def test_ap_is_that_of_detectron2(read_set, tmp_path, monkeypatch, package, seed
     for k in range(CLASSES):
         assert ours.class_ap[k] == pytest.approx(expected[f"AP-class {k}"], abs=1e-6)
     assert list(ours.summary)[6:9] == [f"AR@{n}" for n in sorted((1, 10, limit))]
+
+
+def test_fewer_detections_than_ten():
+    truth = make_truth([(0, 0, [0, 0, 10, 10]), (0, 0, [20, 0, 10, 10])])
+    found = make_found([(0, 0, [0, 0, 10, 10], 0.9), (0, 0, [20, 0, 10, 10], 0.8)])
+    scores = score(truth, found, limit=1)
+    assert scores.summary["AP"] == pytest.approx(100 * 51 / 101)  # one of two
+    assert scores.counted.tolist() == [True, False] and "AR@1" in scores.summary and "AR@10" not in scores.summary
 
 
 def test_both_packages_match_the_same_boxes(read_set, monkeypatch):

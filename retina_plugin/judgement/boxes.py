@@ -189,9 +189,8 @@ def _check_known(entries: list[dict], key: str, known: dict, what: str, path: st
         raise SetupError(f"{path}: every {key} must be a number or text: {error}.") from error
     if strays:
         raise SetupError(
-            f"{path}: {len(strays)} of {len(entries)} detections have a {key} that is not among the {what} of "
-            f"{truth.source} ({_some(list(known))}), the first is {strays[0]!r}: give the ground truth that these "
-            "predictions were made for."
+            f"{path}: {len(strays)} of {len(entries)} detections have an unknown {key}: {strays[0]!r} is not among the "
+            f"{what} of {truth.source} ({_some(list(known))}). Give the ground truth that these predictions are for."
         )
 
 

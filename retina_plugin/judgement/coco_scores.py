@@ -93,6 +93,11 @@ def score(truth: Truth, found: Detections, *, limit: int) -> Scores:
     )
 
 
+def _limits(limit: int) -> list[int]:
+    """COCO's limits of detections, the last of which is for AP. Detectron2 would score 10 where ``limit`` is less."""
+    return sorted({1, min(10, limit), limit})
+
+
 def _squared(ranges: dict) -> list[tuple[float, float]]:
     return [(low**2, high**2) for low, high in ranges.values()]
 
@@ -120,7 +125,7 @@ def _evaluate(truth: Truth, found: Detections, gt_areas, areas, ranges: list, li
             evaluation = COCOeval(_coco(content), _coco(results), "bbox")
         evaluation.params.areaRng = [list(map(float, bounds)) for bounds in ranges]
         evaluation.params.areaRngLbl = [str(i) for i in range(len(ranges))]
-        evaluation.params.maxDets = sorted({1, 10, limit})
+        evaluation.params.maxDets = _limits(limit)
         evaluation.evaluate()
         evaluation.accumulate()
     name = "hotcoco" if ground_truth else "pycocotools"
@@ -174,7 +179,7 @@ def _summary(precision: np.ndarray, recall: np.ndarray, limit: int) -> dict[str,
         "AP50": precision[AT_50, :, :, 0, -1],
         "AP75": precision[AT_75, :, :, 0, -1],
         **{f"AP{size[0]}": precision[:, :, :, i, -1] for i, size in enumerate(COCO_SIZES) if i},
-        **{f"AR@{number}": recall[:, :, 0, i] for i, number in enumerate(sorted({1, 10, limit}))},
+        **{f"AR@{number}": recall[:, :, 0, i] for i, number in enumerate(_limits(limit))},
         **{f"AR{size[0]}": recall[:, :, i, -1] for i, size in enumerate(COCO_SIZES) if i},
     }
     return {name: _percent(values) for name, values in numbers.items()}

@@ -50,7 +50,9 @@ def break_down(truth: Truth, found: Detections) -> ErrorBreakdown:
     """
     kinds, targets, matched = _classify(truth, found)
     mendable = np.zeros(len(truth.boxes), dtype=bool)
-    free = np.isin(kinds, (CLS, LOC)) & (targets >= 0) & ~matched[targets]
+    # A target of -1 is none: it reads what is appended, a box that is found already.
+    free = np.isin(kinds, (CLS, LOC)) & ~np.append(matched, True)[targets]
+    class_of_target = np.append(truth.classes, 0)[targets]
     mendable[targets[free]] = True
     missed = ~truth.crowd & ~matched & ~mendable
     counts = [int((kinds == kind).sum()) for kind in range(MISSED)] + [int(missed.sum())]
@@ -63,7 +65,7 @@ def break_down(truth: Truth, found: Detections) -> ErrorBreakdown:
             fixed = curves.ap(fewer=truth.classes[missed])
         else:
             mended = best & (kinds == kind)
-            fixed = curves.ap(drop=(kinds == kind) & ~mended, mended=mended, classes=truth.classes[targets])
+            fixed = curves.ap(drop=(kinds == kind) & ~mended, mended=mended, classes=class_of_target)
         # Below 0 only by where COCO's 101 recalls fall.
         lost.append(None if base is None else max(fixed - base, 0.0))
     all_missed = truth.classes[~truth.crowd & ~matched]

@@ -61,14 +61,14 @@ def judge(truth: Truth, found: Detections, *, limit: int, threshold: float | Non
 def class_rows(judgement: Judgement) -> list[dict]:
     """A row for each class: what the table and the CSV show. Percent for AP, [0, 1] for the rest, None for unknown."""
     truth, scores = judgement.truth, judgement.scores
-    predicted = np.bincount(judgement.found.classes, minlength=len(truth.class_ids))
+    counts, predicted = truth.class_counts, np.bincount(judgement.found.classes, minlength=len(truth.class_ids))
     rows = []
     for k, name in enumerate(truth.class_names):
         point = judgement.class_points[k]
         rows.append(
             {
                 "class": name,
-                "boxes": int(truth.class_counts[k]),
+                "boxes": int(counts[k]),
                 "predictions": int(predicted[k]),
                 **{
                     key: _known(values[k])
@@ -107,9 +107,9 @@ def write_figures(judgement: Judgement, folder: Path) -> list[Path]:
     ]
     head = {
         "ground_truth": judgement.truth.source,
-        "images": len(judgement.truth.image_ids),
-        "boxes": int(judgement.truth.class_counts.sum()),
-        "detections": len(judgement.found),
+        "num_images": len(judgement.truth.image_ids),
+        "num_boxes": int(judgement.truth.class_counts.sum()),
+        "num_detections": len(judgement.found),
         "scored_by": judgement.scores.package,
         "score_threshold": judgement.threshold,
         "best_point": judgement.point and asdict(judgement.point),

@@ -105,8 +105,8 @@ def _errors(judgement: Judgement) -> str:
     return (
         figure_grid([(error_plot(errors), "")]) + table + f'<p class="aside">TIDE (Bolya et al. 2020): each false '
         "detection and each missed box has one cause, and a cause costs the points of AP50 "
-        f"(now {number(errors.ap50)}) that mending it alone would bring. They need not add up. A class whose boxes "
-        "are all missed stays at 0, so that its cost shows under all misses only.</p>"
+        f"(now {number(errors.ap50)}) that mending it alone would bring. They need not add up. A class that no "
+        "detection finds stays at 0 while a box of it is left to find, and leaves the mean once none is.</p>"
     )
 
 
