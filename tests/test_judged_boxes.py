@@ -92,7 +92,7 @@ def test_missing_ground_truth(tmp_path):
         ([detection(bbox=[0, 0, 1])], r"must have bbox \[x, y, width, height\]"),
         ([detection(bbox=[0, 0, -1, 5])], "sides of 0 or more"),
         ([detection(bbox=[0, 0, float("inf"), 5])], "must have bbox"),
-        ([detection(), detection(image_id=77)], "1 of 2 detections have an unknown image_id: 77 is not .*truth.json .1, 2."),
+        ([detection(), detection(image_id=77)], "1 of 2 detections have an unknown image_id: 77 is not .*json .1, 2."),
         ([detection(image_id="1")], "unknown image_id: '1' is not among the images"),
         ([detection(image_id=[1])], "every image_id must be a number or text"),
         ([detection(category_id=0)], "unknown category_id: 0 is not among the categories of .*truth.json .5, 7."),
