@@ -19,6 +19,12 @@ COMMANDS = {
         "retina_plugin.engine.convert_weights",
         "torchvision's RetinaNet weights for Detectron2",
     ),
+    "evaluate": (
+        "looking",
+        "retina_plugin.judgement.cli",
+        "judge a detector: AP, errors, confusion, calibration",
+    ),
+    "compare": ("looking", "retina_plugin.judgement.compare_cli", "compare two detectors on the same images"),
     "predict": ("looking", "retina_plugin.prediction.cli", "find objects in images, folders, videos or a camera"),
     "benchmark": ("looking", "retina_plugin.benchmark.cli", "time the plugin beside its peers"),
 }

@@ -24,7 +24,9 @@ __all__ = [
     "ascii_name",
     "class_color",
     "draw_boxes",
+    "jpeg",
     "match_predictions",
+    "prediction_panels",
     "prediction_sheet",
     "write_prediction_sheet",
 ]
@@ -80,7 +82,8 @@ def prediction_sheet(
 
     A box has the colour of its class. Dashed on the left: no prediction found it. Dashed on the right: no ground
     truth of that class fits (``match_predictions``). Crowd annotations are left out. OpenCV's letters are ASCII:
-    accents are dropped from class names, and a name in another script is shown as ``#`` and the class number.
+    accents are dropped from class names, and a name in another script or with control characters is shown as ``#`` and
+    the class number.
 
     Args:
         records: Detectron2 dataset dicts; "annotations" may be missing or empty.
@@ -97,12 +100,13 @@ def prediction_sheet(
         SetupError: OpenCV is not installed.
         ValueError: not as many predictions as records.
     """
-    if cv2 is None:
-        raise SetupError(f"Picture sheets need OpenCV: pip install opencv-python-headless ({CV2_ERROR})")
+    _need_opencv()
     if len(records) != len(predictions):
         raise ValueError(f"expected one Instances per record, got {len(predictions)} for {len(records)} records")
-    names = [ascii_name(name, k) for k, name in enumerate(class_names)]
-    pairs = [_draw_pair(r, p[p.scores >= score_thresh], names) for r, p in zip(records, predictions, strict=True)]
+    pairs = [
+        _stack(list(prediction_panels(r, p[p.scores >= score_thresh], class_names)), axis=1)
+        for r, p in zip(records, predictions, strict=True)
+    ]
     rows = [_stack(pairs[i : i + columns], axis=1) for i in range(0, len(pairs), columns)]
     width = max([row.shape[1] for row in rows], default=2 * LONG_SIDE)
     legend = f"truth left, predictions (score >= {score_thresh:g}) right; dashed: missed or wrong"
@@ -131,14 +135,36 @@ def write_prediction_sheet(
     return path
 
 
+def jpeg(picture: np.ndarray) -> bytes:
+    """A JPEG file of an (H, W, 3) uint8 RGB picture."""
+    _need_opencv()
+    _, encoded = cv2.imencode(
+        ".jpg", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    )
+    return encoded.tobytes()
+
+
+def _need_opencv() -> None:
+    if cv2 is None:
+        raise SetupError(f"Pictures of boxes need OpenCV: pip install opencv-python-headless ({CV2_ERROR})")
+
+
 def ascii_name(name: str, k: int) -> str:
     """``name`` in the letters that OpenCV has: without accents, or as ``#`` and its number."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
-    return plain if plain.isascii() else f"#{k}"
+    return plain if plain.isascii() and plain.isprintable() else f"#{k}"
 
 
-def _draw_pair(record: dict, predictions: Instances, names: list[str]) -> np.ndarray:
-    """(h, 2 w + GAP, 3): ground truth beside predictions, the image scaled to SHORT_SIDE."""
+def prediction_panels(
+    record: dict, predictions: Instances, class_names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ground truth and predictions of one image, drawn as in ``prediction_sheet``.
+
+    Returns:
+        two (h, w, 3) uint8 RGB pictures, the image scaled to SHORT_SIDE, at most LONG_SIDE.
+    """
+    _need_opencv()
+    names = [ascii_name(name, k) for k, name in enumerate(class_names)]
     image = np.asarray(read_image(record["file_name"], "RGB"))
     scale = min(SHORT_SIDE / min(image.shape[:2]), LONG_SIDE / max(image.shape[:2]))
     size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
@@ -154,7 +180,7 @@ def _draw_pair(record: dict, predictions: Instances, names: list[str]) -> np.nda
     classes, scores = predictions.pred_classes.tolist(), predictions.scores.tolist()
     guess = [f"{names[k]} {score:.2f}" for k, score in zip(classes, scores, strict=True)]
     draw_boxes(right, predictions.pred_boxes.tensor.numpy() * scale, classes, guess, fits)
-    return _stack([left, right], axis=1)
+    return left, right
 
 
 def draw_boxes(

@@ -34,6 +34,7 @@ RANKS = {
     "quickstart": 8,
     "study": 8,
     "benchmark": 9,
+    "judgement": 9,
     "__main__": 10,
 }
 

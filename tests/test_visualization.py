@@ -107,6 +107,8 @@ def test_prediction_sheet_labels_stay_inside_and_survive_any_name(record):
     assert (accent == plain).all()
     other, number = (prediction_sheet(*args, [name, "dog"], score_thresh=0.5) for name in ("\u732b", "#0"))
     assert (other == number).all() and (other != plain).any()
+    steering = prediction_sheet(*args, ["a\x00\x1b\n", "dog"], score_thresh=0.5)
+    assert (steering == number).all()
     assert (plain[TOP : TOP + 6, RIGHT:] == class_color(0)).all(axis=2).any()
 
 

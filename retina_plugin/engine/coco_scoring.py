@@ -9,7 +9,7 @@ from unittest.mock import patch
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from packaging.version import Version
 
-__all__ = ["BoxEvaluator"]
+__all__ = ["BoxEvaluator", "hotcoco_module", "hotcoco_truth"]
 
 logger = logging.getLogger(__name__)
 
@@ -23,12 +23,12 @@ class BoxEvaluator(COCOEvaluator):
     """Detectron2's evaluator of boxes, its scoring handed to hotcoco.
 
     pycocotools scores instead where hotcoco is missing or older than ``OLDEST``, or refuses the annotations (ids that
-    are no numbers) or the predictions (a score that is NaN), or would give other numbers (see ``_read``).
+    are no numbers) or the predictions (a score that is NaN), or would give other numbers (see ``hotcoco_truth``).
     """
 
     def __init__(self, dataset_name: str, *, output_dir: str | None, max_dets_per_image: int | None):
         """As Detectron2's; ``max_dets_per_image`` None is COCO's 100."""
-        hotcoco = _hotcoco()
+        hotcoco = hotcoco_module()
         super().__init__(
             dataset_name,
             tasks=("bbox",),
@@ -38,7 +38,7 @@ class BoxEvaluator(COCOEvaluator):
             use_fast_impl=hotcoco is None,
         )
         self._hotcoco = hotcoco
-        self._ground_truth = _read(hotcoco, self._coco_api.dataset) if hotcoco and self._do_evaluation else None
+        self._ground_truth = hotcoco_truth(hotcoco, self._coco_api.dataset) if hotcoco and self._do_evaluation else None
         self._use_fast_impl |= self._ground_truth is not None  # for Detectron2's log line
 
     @property
@@ -80,7 +80,7 @@ class BoxEvaluator(COCOEvaluator):
 _PYCOCOTOOLS = coco_evaluation._evaluate_predictions_on_coco
 
 
-def _hotcoco() -> ModuleType | None:
+def hotcoco_module() -> ModuleType | None:
     """The package, where it is installed and not older than ``OLDEST``."""
     try:
         import hotcoco
@@ -89,7 +89,7 @@ def _hotcoco() -> ModuleType | None:
     return hotcoco if Version(hotcoco.__version__) >= OLDEST else None
 
 
-def _read(hotcoco: ModuleType, dataset: dict):
+def hotcoco_truth(hotcoco: ModuleType, dataset: dict):
     """hotcoco's ground truth of COCO JSON; None where the two packages could differ.
 
     Args:

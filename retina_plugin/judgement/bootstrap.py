@@ -1,0 +1,80 @@
+"""How far a difference in AP could be chance: both detectors scored on the same images, drawn again and again."""
+
+import numpy as np
+
+from .boxes import Detections, Truth
+from .coco_scores import RECALLS, THRESHOLDS, Scores
+
+__all__ = ["draw_images", "interval", "resampled_ap"]
+
+CHUNK = 20_000_000  # numbers held at a time; 160 MB
+ROUNDING = 1e-9  # below one box of a billion: RECALLS times a whole number is exact but for float64's last bit
+
+
+def draw_images(number: int, samples: int, seed: int) -> np.ndarray:
+    """(samples, number): how often each image is drawn when ``number`` are drawn with replacement."""
+    return np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=samples)
+
+
+def resampled_ap(truth: Truth, found: Detections, scores: Scores, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """AP and AP50 of each class on each draw of images.
+
+    Args:
+        draws: (S, N) from ``draw_images``; all ones give the classes' AP of the whole set.
+
+    Returns:
+        two (S, K) in percent; NaN where a draw holds no box of the class.
+    """
+    S, K = len(draws), len(truth.class_ids)
+    ap = np.full((2, S, K), np.nan)
+    for k in np.flatnonzero(truth.class_counts).tolist():
+        boxes = np.bincount(truth.images[(truth.classes == k) & ~truth.crowd], minlength=draws.shape[1])
+        needed = draws @ boxes
+        index = np.flatnonzero((found.classes == k) & scores.counted)
+        index = index[np.argsort(-found.scores[index], kind="stable")]
+        step = max(1, CHUNK // max(len(index), len(RECALLS)))
+        for start in range(0, S, step):
+            part = slice(start, start + step)
+            weights = draws[part][:, found.images[index]]
+            by_threshold = [
+                _precision(weights, scores.right[t, index], ~scores.ignored[t, index], needed[part])
+                for t in range(len(THRESHOLDS))
+            ]
+            values = np.stack([np.mean(by_threshold, axis=0), by_threshold[0]])
+            ap[:, part, k] = np.where(needed[part] > 0, 100 * values, np.nan)
+    return ap[0], ap[1]
+
+
+def _precision(weights: np.ndarray, right: np.ndarray, usable: np.ndarray, needed: np.ndarray) -> np.ndarray:
+    """Mean precision at COCO's recalls.
+
+    Args:
+        weights: (S, D) how often each detection counts, best score first; right, usable: (D,); needed: (S,) boxes.
+
+    Returns:
+        (S,) in [0, 1]; 0 where nothing is right.
+    """
+    S = len(weights)
+    if not right.any():
+        return np.zeros(S)
+    all_so_far = (weights * usable).cumsum(axis=1)[:, right]
+    hits = weights[:, right].cumsum(axis=1)
+    precision = hits / np.maximum(all_so_far, 1)
+    # The best precision is reached at a right detection, so the others need not be looked at.
+    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    wanted = np.ceil(RECALLS * needed[:, None] - ROUNDING).astype(np.int64)  # hits for each recall
+    # One search for all rows: each is shifted above the last.
+    shift = (max(hits.max(), needed.max()) + 2) * np.arange(S)[:, None]
+    places = np.searchsorted((hits + shift).ravel(), (wanted + shift).ravel()).reshape(S, -1)
+    places -= np.arange(S)[:, None] * hits.shape[1]
+    padded = np.concatenate([precision, np.zeros((S, 1))], axis=1)
+    return np.take_along_axis(padded, places, axis=1).mean(axis=1)
+
+
+def interval(values: np.ndarray, share: float = 0.95) -> tuple[float, float] | None:
+    """The range that the middle ``share`` of the values is in (percentiles); None without one, NaN left out."""
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return None
+    low, high = np.quantile(known, [(1 - share) / 2, (1 + share) / 2])
+    return float(low), float(high)
