@@ -108,35 +108,38 @@ class ExportableDetector(nn.Module):
         The best T pairs are of the T anchors whose best class is best: no more of them need be looked at.
         """
         num_images, _, rows, columns = logits.shape
-        num_best = self.topk_candidates
-        logits = _per_anchor(logits, self.num_classes)
-        anchors = self._anchors(level, rows, columns)
-        centers = (anchors[:, :2] + anchors[:, 2:]) / 2
-        inside = (centers[:, 0] < width) & (centers[:, 1] < height)
-        best_logits = logits.amax(dim=2).masked_fill(~inside, -math.inf)
+        num_best, num_classes = self.topk_candidates, self.num_classes
+        best_logits = logits.unflatten(1, (-1, num_classes)).amax(dim=2)
+        best_logits = best_logits.masked_fill(~self._inside(level, rows, columns, height, width), -math.inf).flatten(1)
         # A small level has fewer than T anchors: T that are none make its number the same at every size.
         none = best_logits.new_full((1, num_best), -math.inf).expand(num_images, num_best)
-        best_logits, anchor = torch.cat([best_logits, none], dim=1).topk(num_best, dim=1)
+        best_logits, index = torch.cat([best_logits, none], dim=1).topk(num_best, dim=1)
         exists = best_logits > -math.inf
-        anchor = anchor.masked_fill(~exists, 0)
-        logits = logits.gather(1, anchor.unsqueeze(2).expand(num_images, num_best, self.num_classes))
-        logits = logits.masked_fill(~exists.unsqueeze(2), -math.inf)
+        index = index.masked_fill(~exists, 0)
+        logits = _at_anchors(logits, index, num_classes).masked_fill(~exists.unsqueeze(2), -math.inf)
         logits, pair = logits.flatten(1).topk(num_best, dim=1)
-        anchor = anchor.gather(1, pair // self.num_classes)
-        deltas = _per_anchor(deltas, 4).gather(1, anchor.unsqueeze(2).expand(num_images, num_best, 4))
+        index = index.gather(1, pair // num_classes)
         scores = logits.float().sigmoid()
         scores = scores.masked_fill(~(scores > self.score_thresh), -1.0)
-        return self._decode(deltas.float(), anchors[anchor]), scores, pair % self.num_classes
+        boxes = self._decode(_at_anchors(deltas, index, 4).float(), self._anchors_at(level, index, rows, columns))
+        return boxes, scores, pair % num_classes
 
-    def _anchors(self, level: int, rows: int, columns: int) -> Tensor:
-        """(Hi*Wi*A, 4) XYXY: the anchors of Detectron2's generator, in its order."""
+    def _inside(self, level: int, rows: int, columns: int, height: int, width: int) -> Tensor:
+        """(A, Hi, Wi): whether an anchor's centre lies in the image, not in its padding."""
         cell = getattr(self, f"cell_anchors_{level}")
-        stride = self.strides[level]
-        x = (torch.arange(columns, device=cell.device) + self.offset).to(cell.dtype) * stride
-        y = (torch.arange(rows, device=cell.device) + self.offset).to(cell.dtype) * stride
-        y, x = torch.meshgrid(y, x, indexing="ij")
-        shifts = torch.stack([x, y, x, y], dim=2)
-        return (shifts.unsqueeze(2) + cell).reshape(-1, 4)
+        x, y = (self._shifts(level, torch.arange(size, device=cell.device)) for size in (columns, rows))
+        center_x = ((x + cell[:, 0:1]) + (x + cell[:, 2:3])) / 2
+        center_y = ((y + cell[:, 1:2]) + (y + cell[:, 3:4])) / 2
+        return (center_x < width).unsqueeze(1) & (center_y < height).unsqueeze(2)
+
+    def _anchors_at(self, level: int, index: Tensor, rows: int, columns: int) -> Tensor:
+        """(N, T, 4) XYXY of the anchors with an index (N, T) into (A, Hi, Wi); Detectron2's generator's."""
+        x, y = self._shifts(level, index % columns), self._shifts(level, index // columns % rows)
+        cell = getattr(self, f"cell_anchors_{level}")[index // (rows * columns)]
+        return torch.stack([x, y, x, y], dim=2) + cell
+
+    def _shifts(self, level: int, position: Tensor) -> Tensor:
+        return (position.to(self.pixel_mean.dtype) + self.offset) * self.strides[level]
 
     def _decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
         """``Box2BoxTransform.apply_deltas`` on (..., 4), in operators that every exporter knows."""
@@ -155,11 +158,15 @@ class ExportableDetector(nn.Module):
         return boxes.gather(1, best.unsqueeze(2).expand(-1, -1, 4)), scores, classes.gather(1, best)
 
 
-def _per_anchor(dense: Tensor, values: int) -> Tensor:
-    """(N, A*V, Hi, Wi) -> (N, Hi*Wi*A, V), Detectron2's ``permute_to_N_HWA_K``."""
-    num_images, channels, rows, columns = dense.shape
-    dense = dense.view(num_images, channels // values, values, rows, columns)
-    return dense.permute(0, 3, 4, 1, 2).reshape(num_images, -1, values)
+def _at_anchors(dense: Tensor, index: Tensor, num_values: int) -> Tensor:
+    """(N, T, V): the V values of the anchors with an index (N, T) into (A, Hi, Wi), of a map (N, A*V, Hi, Wi).
+
+    Looked up where they are: to bring the whole map into (N, Hi*Wi*A, V) first would be to copy it.
+    """
+    area = dense.shape[2] * dense.shape[3]
+    value = torch.arange(num_values, device=dense.device)
+    place = ((index // area * num_values).unsqueeze(2) + value) * area + (index % area).unsqueeze(2)
+    return dense.flatten(1).gather(1, place.flatten(1)).unflatten(1, (-1, num_values))
 
 
 def keep_best_of_class(
