@@ -10,6 +10,7 @@ __all__ = ["main"]
 COMMANDS = {
     "study": ("retina_plugin.study.cli", "run the paper's ablations on a data set and report them"),
     "analyze": ("retina_plugin.analysis.cli", "look at losses, imbalance, anchors and assignment"),
+    "export": ("retina_plugin.export.cli", "write a detector as ONNX, TorchScript or torch.export, or its weights"),
     "benchmark": ("retina_plugin.benchmark.cli", "time the plugin beside its peers"),
 }
 

@@ -31,8 +31,9 @@ RANKS = {
     "analysis": 8,
     "quickstart": 8,
     "study": 8,
-    "benchmark": 9,
-    "__main__": 10,
+    "export": 9,
+    "benchmark": 10,
+    "__main__": 11,
 }
 
 
@@ -201,6 +202,7 @@ warnings.warn("`torch.jit.script` is deprecated: my own", FutureWarning)
         ("train_net.py", ["--help"]),
         ("retina_plugin", ["--help"]),
         ("retina_plugin", ["study", "--help"]),
+        ("retina_plugin", ["export", "--help"]),
         ("retina_plugin.study", ["--help"]),
         ("retina_plugin.study", ["run", "--help"]),
         ("retina_plugin.study", ["list"]),
