@@ -33,7 +33,7 @@ Examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Export a checkpoint; returns 0, 2 (a mistake to mend) or 130 (Ctrl-C)."""
-    args = _parser().parse_args(argv)
+    args = _parser().parse_intermixed_args(argv)
     try:
         check_arguments(args)
         from .command import export  # here: torch and Detectron2, which the checks need not
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--calibration", type=Path, metavar="DIR", help="--int8: images like those to come, 50 or so")
     parser.add_argument("--max-images", type=int, default=100, metavar="N", help="of --calibration (%(default)s)")
     parser.add_argument("--force", action="store_true", help="write over FILE")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, last of all")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys")
     return parser
 
 
@@ -82,16 +82,12 @@ def check_arguments(args: argparse.Namespace) -> None:
     if not args.config_file:
         beside = Path(args.weights).with_name("config.yaml")
         if not beside.is_file():
-            raise SetupError(
-                f"{beside} is not there: give --config-file the config that {args.weights} was trained with."
-            )
+            raise SetupError(f"{beside} is not there: give --config-file the config of {args.weights}.")
         args.config_file = str(beside)
     if not args.output.parent.is_dir():
         raise SetupError(f"--output {args.output}: the folder {args.output.parent} is not there. Make it first.")
     if args.output.exists() and not args.force:
-        raise SetupError(
-            f"--output {args.output} is there already. Add --force to write over it, or give another name."
-        )
+        raise SetupError(f"--output {args.output} is there already. Add --force to write over it, or another name.")
     missing = [package for package in FORMATS[args.format][1] if importlib.util.find_spec(package) is None]
     if missing:
         raise SetupError(
@@ -108,9 +104,7 @@ def _find_format(name: str | None, output: Path) -> str:
     if name not in FORMATS:
         raise SetupError(f"--format must be one of {', '.join(FORMATS)}, got {name!r}.")
     if output.suffix != FORMATS[name][0]:
-        raise SetupError(
-            f"--output {output}: a file of --format {name} ends in {FORMATS[name][0]}, by which it is read."
-        )
+        raise SetupError(f"--output {output}: a file of --format {name} ends in {FORMATS[name][0]}.")
     return name
 
 

@@ -38,7 +38,7 @@ class ExportableDetector(nn.Module):
         super().__init__()
         if not isinstance(model, RetinaNet):
             raise SetupError(
-                f"A {type(model).__name__} cannot be exported: set MODEL.META_ARCHITECTURE to FocalRetinaNet or RetinaNet."
+                f"A {type(model).__name__} cannot be exported: MODEL.META_ARCHITECTURE must be a RetinaNet."
             )
         if (model.backbone.padding_constraints or {}).get("square_size", 0) > 0:
             raise SetupError("A backbone that wants square images cannot be exported: take a ResNet with FPN.")

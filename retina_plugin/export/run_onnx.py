@@ -25,7 +25,7 @@ def detect(session, info, path):
     names = info["classes"] or [str(index) for index in range(info["num_classes"])]
     return [
         {"class": names[label], "score": round(float(score), 4), "box": [round(float(x), 1) for x in box]}
-        for label, score, box in zip(classes[0], scores[0], boxes)
+        for label, score, box in zip(classes[0], scores[0], boxes, strict=False)
     ]
 
 
