@@ -250,9 +250,13 @@ def test_export_refuses(checkpoint, tmp_path, monkeypatch, capsys, words, messag
 def test_export_refuses_weights_that_are_not_there(tmp_path, capsys, checkpoint):
     output = ["--output", str(tmp_path / "a.onnx")]
     assert main([str(tmp_path / "no.pth"), *output]) == 2
+    assert "no.pth is not there: give the path of a .pth or .pkl checkpoint." in capsys.readouterr().err
+    alone = tmp_path / "alone.pth"
+    alone.write_bytes(b"not a checkpoint")
+    assert main([str(alone), *output]) == 2
     assert "config.yaml is not there: give --config-file the config of" in capsys.readouterr().err
-    assert main([str(tmp_path / "no.pth"), "--config-file", str(checkpoint.with_name("config.yaml")), *output]) == 2
-    assert "no.pth is not a file. Give the path of a .pth or .pkl checkpoint." in capsys.readouterr().err
+    assert main([str(alone), "--config-file", str(checkpoint.with_name("config.yaml")), *output]) == 2
+    assert "alone.pth cannot be read as a checkpoint" in capsys.readouterr().err
 
 
 def test_export_names_the_package_that_is_missing(checkpoint, tmp_path, monkeypatch, capsys):

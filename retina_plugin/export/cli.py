@@ -79,6 +79,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.input_type not in ("uint8", "float32"):
         raise SetupError(f"--input-type must be uint8 or float32, got {args.input_type!r}.")
     _check_precision(args)
+    if "://" not in args.weights and not Path(args.weights).is_file():
+        raise SetupError(f"{args.weights} is not there: give the path of a .pth or .pkl checkpoint.")
     if not args.config_file:
         beside = Path(args.weights).with_name("config.yaml")
         if not beside.is_file():
