@@ -13,6 +13,9 @@ from PIL import Image
 from tiny_coco import make_coco
 from tiny_export import make_config, noise
 
+from retina_plugin.benchmark import export_case
+from retina_plugin.benchmark.measurement import Settings
+from retina_plugin.errors import SetupError
 from retina_plugin.export import command
 from retina_plugin.export.cli import main
 from retina_plugin.export.measure import main as measure
@@ -280,3 +283,17 @@ def test_measure_writes_a_record(export, checkpoint, register, tmp_path, capsys)
     assert [row["name"] for row in rows] == ["PyTorch", "a.onnx", "a.pt"]
     assert [(row["images"], row["images_equal"]) for row in rows] == [(2, 2)] * 3
     assert len({row["AP"] for row in rows}) == 1 and all(row["ms_per_image"] > 0 for row in rows)
+
+
+def test_benchmark_case_measures_equal_work(export, model, monkeypatch):
+    monkeypatch.setattr(export_case, "build_pair", lambda depth, device: (model, None))
+    monkeypatch.setattr(export_case, "to_onnx", lambda *_, **__: onnx.load(export("a.onnx")))
+    monkeypatch.setattr(export_case, "to_torchscript", lambda *_, **__: export("a.pt").read_bytes())
+    monkeypatch.setattr(export_case, "to_torch_export", lambda *_, **__: export("a.pt2").read_bytes())
+    (measured,) = export_case.measure(Settings("cpu", quick=True, rounds=1))
+    assert set(measured.seconds) == {
+        "PyTorch", "TorchScript", "torch.export", "ONNX Runtime", "ONNX Runtime, fp16", "ONNX Runtime, int8",
+    }  # fmt: skip
+    assert len(measured.equality) == 3 and set(measured.equality.values()) == {0.0}
+    with pytest.raises(SetupError, match="leave out --device"):
+        next(export_case.measure(Settings("cuda", quick=True, rounds=1)))
