@@ -24,6 +24,7 @@ setup(
     extras_require={
         "sample": ["scikit-learn"],
         "draw": ["opencv-python-headless"],
+        "export": ["onnx", "onnxruntime", "onnxscript", "safetensors"],
         "evaluation": ["hotcoco>=1.3"],
         "study": ["scipy", "matplotlib"],
         "tensorboard": ["tensorboard"],

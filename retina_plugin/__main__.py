@@ -27,6 +27,7 @@ COMMANDS = {
     "compare": ("looking", "retina_plugin.judgement.compare_cli", "compare two detectors on the same images"),
     "predict": ("looking", "retina_plugin.prediction.cli", "find objects in images, folders, videos or a camera"),
     "benchmark": ("looking", "retina_plugin.benchmark.cli", "time the plugin beside its peers"),
+    "export": ("shipping", "retina_plugin.export.cli", "write a detector as ONNX, TorchScript or torch.export"),
 }
 GROUPS = ("data", "training", "looking", "shipping")  # in the order of the work; a group without commands is left out
 

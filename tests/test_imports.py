@@ -33,9 +33,10 @@ RANKS = {
     "prediction": 8,
     "quickstart": 8,
     "study": 8,
-    "benchmark": 9,
     "judgement": 9,
-    "__main__": 10,
+    "export": 9,
+    "benchmark": 10,
+    "__main__": 11,
 }
 
 
@@ -210,6 +211,7 @@ warnings.warn("`torch.jit.script` is deprecated: my own", FutureWarning)
         ("retina_plugin", ["configs"]),
         ("retina_plugin", ["convert-weights", "--help"]),
         ("retina_plugin", ["convert", "--help"]),
+        ("retina_plugin", ["export", "--help"]),
         ("retina_plugin.study", ["--help"]),
         ("retina_plugin.study", ["run", "--help"]),
         ("retina_plugin.study", ["list"]),

@@ -21,6 +21,7 @@ CASES = {
     "inference": "inference_case",
     "postprocess": "postprocess_case",
     "evaluation": "evaluation_case",
+    "export": "export_case",
 }
 EXAMPLES = """
 Examples:

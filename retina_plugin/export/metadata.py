@@ -1,0 +1,100 @@
+"""What must be known to run an exported file: classes, input, sizes, thresholds, versions, the whole config."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import detectron2
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+import retina_plugin
+
+from ..data.coco_json import class_names_in_order, read_coco_json
+from ..errors import SetupError
+from .detector import PADDING_CLASS, ExportableDetector
+
+__all__ = ["build_metadata", "find_class_names", "metadata_as_text", "sidecar_path"]
+
+
+def build_metadata(cfg: CfgNode, detector: ExportableDetector, class_names: list[str] | None, *, weights: str) -> dict:
+    """The metadata block of every format; what is not known is None, never a guess.
+
+    Args:
+        class_names: K names in the order of the class ids, None if unknown.
+        weights: the checkpoint's name.
+    """
+    return {
+        "model": cfg.MODEL.META_ARCHITECTURE,
+        "classes": class_names,
+        "num_classes": detector.num_classes,
+        "input": {
+            "name": "images",
+            "shape": ["N", 3, "H", "W"],
+            "channels": cfg.INPUT.FORMAT,
+            "range": [0, 255],
+            "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),
+            "pixel_std": list(cfg.MODEL.PIXEL_STD),
+            "normalised_inside": True,
+        },
+        # Of the resizing, which is not inside: shorter side, 0 for none, and the longer side's limit.
+        "resize": {"min_size": cfg.INPUT.MIN_SIZE_TEST, "max_size": cfg.INPUT.MAX_SIZE_TEST, "filter": "bilinear"},
+        "output": {
+            "names": ["boxes", "scores", "classes", "counts"],
+            "boxes": "XYXY in pixels of the input image",
+            "padding_class": PADDING_CLASS,
+        },
+        "thresholds": {
+            "score": detector.score_thresh,
+            "nms_iou": detector.nms_thresh,
+            "topk_candidates": detector.topk_candidates,
+            "detections_per_image": detector.max_detections,
+        },
+        "licence": None,  # a checkpoint does not state one
+        "weights": os.path.basename(weights),
+        "versions": {
+            "retina_plugin": retina_plugin.__version__,
+            "torch": torch.__version__,
+            "detectron2": detectron2.__version__,
+        },
+        "config": cfg.dump(),
+    }
+
+
+def metadata_as_text(metadata: dict) -> dict[str, str]:
+    """Each value as text, JSON unless it is text already: ONNX and safetensors keep nothing else."""
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
+
+
+def sidecar_path(path: Path) -> Path:
+    """The JSON file beside a format that has no place for metadata: model.pt -> model.pt.json."""
+    return path.with_name(f"{path.name}.json")
+
+
+def find_class_names(cfg: CfgNode, given: str | None) -> list[str] | None:
+    """Names of the classes: those ``given``, by comma; else of the config's data set, if it is here; else None.
+
+    Raises:
+        SetupError: the number of names is not NUM_CLASSES.
+    """
+    names = [name.strip() for name in given.split(",")] if given else _names_of_data(cfg)
+    if names is not None and len(names) != cfg.MODEL.RETINANET.NUM_CLASSES:
+        raise SetupError(
+            f"{'--classes' if given else 'The data set'} names {len(names)} classes, the model has "
+            f"{cfg.MODEL.RETINANET.NUM_CLASSES}: give --classes with all of them, in the order of training."
+        )
+    return names
+
+
+def _names_of_data(cfg: CfgNode) -> list[str] | None:
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        metadata: Any = MetadataCatalog.get(name) if name in DatasetCatalog else None
+        if metadata is None:
+            continue
+        if metadata.get("thing_classes"):
+            return list(metadata.thing_classes)
+        if os.path.isfile(str(metadata.get("json_file", ""))):
+            return list(class_names_in_order(read_coco_json(name, metadata.json_file)))
+    return None

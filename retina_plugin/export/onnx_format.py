@@ -1,0 +1,82 @@
+"""The detector as an ONNX file: size and number of images dynamic, NMS inside, metadata in it."""
+
+import contextlib
+import copy
+import io
+import logging
+from collections.abc import Mapping
+
+import onnx
+import torch
+
+from .detector import ExportableDetector
+from .onnx_operator import OPERATOR_TRANSLATIONS, keep_by_operator
+from .torch_formats import DYNAMIC_AXES, EXAMPLE_SHAPE, exported_program_settings
+
+__all__ = ["OUTPUTS", "to_onnx"]
+
+# The oldest that torch's exporter writes without converting, so that older runtimes read it.
+OPSET = 18
+OUTPUTS = ("boxes", "scores", "classes", "counts")
+AXIS_NAMES = {0: "batch", 2: "height", 3: "width"}
+
+
+def to_onnx(detector: ExportableDetector, metadata: Mapping[str, str], *, dtype: torch.dtype) -> onnx.ModelProto:
+    """Export on the CPU.
+
+    Args:
+        metadata: text, put into the file's ``metadata_props``.
+        dtype: of the images, ``torch.uint8`` or ``torch.float32``.
+
+    Returns:
+        a model with input ``images`` (N, 3, H, W) and the outputs of ``ExportableDetector``, which passed ONNX's check.
+    """
+    detector = copy.copy(detector)
+    detector.keep = keep_by_operator
+    with exported_program_settings(), _quiet():
+        program = torch.onnx.export(
+            detector,
+            (torch.zeros(EXAMPLE_SHAPE, dtype=dtype),),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=list(OUTPUTS),
+            dynamic_shapes=(DYNAMIC_AXES,),
+            custom_translation_table=OPERATOR_TRANSLATIONS,
+        )
+    model = program.model_proto
+    _strip(model)
+    _name_axes(model)
+    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Without the exporter's report of its own progress and the warnings about torch's own code."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Take out what the exporter notes about the source: paths of the machine and lines of code."""
+    graph = model.graph
+    for item in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer, graph):
+        del item.metadata_props[:]
+        item.doc_string = ""
+
+
+def _name_axes(model: onnx.ModelProto) -> None:
+    """The names of the input's dynamic axes, in place of the exporter's s34 and the like, wherever they stand."""
+    (images,) = model.graph.input
+    names = {images.type.tensor_type.shape.dim[axis].dim_param: name for axis, name in AXIS_NAMES.items()}
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            dim.dim_param = names.get(dim.dim_param, dim.dim_param)

@@ -1,0 +1,102 @@
+"""Half precision and 8-bit integers for the network of an ONNX detector; what comes after it stays in fp32."""
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.transformers.float16 import convert_float_to_float16
+
+__all__ = ["last_convolutions", "network_nodes", "to_half", "to_int8"]
+
+
+def network_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The nodes between the first and the last convolutions, these included: backbone, FPN and head."""
+    after, before = _reached(graph, forward=True), _reached(graph, forward=False)
+    return [node for node in graph.node if node.name in after and node.name in before]
+
+
+def last_convolutions(graph: onnx.GraphProto) -> list[str]:
+    """Names of the convolutions without another behind them: the class and box layers on each level."""
+    return [node.name for node in graph.node if node.op_type == "Conv" and not _feeds_convolution(graph, node)]
+
+
+def _reached(graph: onnx.GraphProto, *, forward: bool) -> set[str]:
+    """Names of the convolutions and of what depends on one (``forward``), or of what one depends on."""
+    reached, values = set(), set()
+    # Nodes stand in the order of computation.
+    for node in graph.node if forward else reversed(graph.node):
+        sources, results = (node.input, node.output) if forward else (node.output, node.input)
+        if node.op_type == "Conv" or values.intersection(sources):
+            reached.add(node.name)
+            values.update(filter(None, results))
+    return reached
+
+
+def _feeds_convolution(graph: onnx.GraphProto, start: onnx.NodeProto) -> bool:
+    values = set(start.output)
+    for node in graph.node:
+        if values.intersection(node.input):
+            if node.op_type == "Conv":
+                return True
+            values.update(node.output)
+    return False
+
+
+def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose network computes in fp16; images, decoding, scores and NMS keep their types."""
+    half = onnx.ModelProto()
+    half.CopyFrom(model)
+    inside = network_nodes(half.graph)
+    names, values = {node.name for node in inside}, {value for node in inside for value in (*node.input, *node.output)}
+    # The converter rounds every value whose type it is told, between two nodes in fp32 as well: tell it no others.
+    told = [value for value in half.graph.value_info if value.name in values]
+    del half.graph.value_info[:]
+    half.graph.value_info.extend(told)
+    half = convert_float_to_float16(
+        half,
+        keep_io_types=True,
+        disable_shape_infer=True,
+        op_block_list=[],
+        node_block_list=[node.name for node in half.graph.node if node.name not in names],
+    )
+    onnx.checker.check_model(half, full_check=True)
+    return half
+
+
+class _Images(CalibrationDataReader):
+    def __init__(self, images: Iterable[np.ndarray]):
+        self._images = iter(images)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        image = next(self._images, None)
+        return None if image is None else {"images": image}
+
+
+def to_int8(model: onnx.ModelProto, images: Iterable[np.ndarray]) -> onnx.ModelProto:
+    """A copy whose convolutions compute in 8-bit integers, but for the class and box layers.
+
+    Args:
+        images: (1, 3, H, W) as the model takes them; the ranges of the activations are measured on them.
+    """
+    inside = [node.name for node in network_nodes(model.graph)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "int8.onnx")
+        quantize_static(
+            model,
+            path,
+            _Images(images),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            # 7 bits of weight: without the VNNI instructions, sums of 8 by 8 bits saturate.
+            reduce_range=True,
+            nodes_to_quantize=inside,
+            nodes_to_exclude=last_convolutions(model.graph),
+        )
+        quantised = onnx.load(path)
+    onnx.checker.check_model(quantised, full_check=True)
+    return quantised

@@ -1,0 +1,63 @@
+"""Running an exported file, for comparison with the model that it came from."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+__all__ = ["Detections", "detections_differ", "load_exported"]
+
+# boxes (N, D, 4), scores (N, D), classes (N, D), counts (N,)
+Detections = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def load_exported(path: Path, *, threads: int = 0) -> Callable[[np.ndarray], Detections]:
+    """A function from images (N, 3, H, W) to detections, on the CPU.
+
+    Args:
+        path: .onnx, .pt (TorchScript) or .pt2 (torch.export).
+        threads: of ONNX Runtime; 0 takes PyTorch's number, which the other two run with.
+    """
+    if path.suffix == ".onnx":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.log_severity_level = 3  # errors
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return lambda images: tuple(session.run(None, {"images": images}))
+    import torchvision  # noqa: F401  registers torchvision::nms
+
+    program = torch.export.load(path).module() if path.suffix == ".pt2" else torch.jit.load(path)
+
+    @torch.no_grad()
+    def run(images: np.ndarray) -> Detections:
+        return tuple(output.numpy() for output in program(torch.from_numpy(images)))
+
+    return run
+
+
+def detections_differ(
+    found: Detections, expected: Detections, *, max_box: float, max_score: float, threshold: float
+) -> str:
+    """What differs between two sets of detections of the same images; "" where they are the same.
+
+    Detections of equal score may come in any order, and one within ``max_score`` of the threshold, or of the last of a
+    full list, may be there or not.
+
+    Args:
+        max_box: pixels. ``max_score``: of scores of the same detection.
+        threshold: of the scores.
+    """
+    for image, (n, m) in enumerate(zip(found[3], expected[3], strict=True)):
+        ours = [part[image, :n] for part in found[:3]]
+        theirs = [part[image, :m] for part in expected[:3]]
+        limit = max([threshold] + [d[1][image, -1] for d in (found, expected) if d[3][image] == d[1].shape[1]])
+        for one, other, whose in ((ours, theirs, "exported"), (theirs, ours, "PyTorch")):
+            for box, score, label in zip(*one, strict=True):
+                near = (other[2] == label) & (np.abs(other[1] - score) <= max_score)
+                near &= np.abs(other[0] - box).max(axis=1, initial=0) <= max_box
+                if not near.any() and score > limit + max_score:
+                    return f"image {image}: only {whose} finds class {label} at {box.tolist()} with score {score:.5f}"
+    return ""
