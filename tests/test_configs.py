@@ -381,6 +381,7 @@ AXES = {
     "prior": section_5_1(),
     "normalizer": normalizer(),
     "low_quality": low_quality(),
+    "precision": {f"precision_{value}": {"MODEL.PRECISION": value} for value in ("fp32", "winograd")},
     "two_stage": two_stage(),
 }
 ROWS = [(axis, name) for axis, rows in AXES.items() for name in rows]

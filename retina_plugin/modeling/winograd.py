@@ -9,9 +9,9 @@ from ..ops.winograd import transform_kernel, winograd_conv2d
 __all__ = ["WinogradConv2d", "keep_kernels", "use_winograd"]
 
 # Where it was quicker than oneDNN's on an AVX2 processor: 64 channels took as long, 128 took 0.7 of the time, 256 half
-# (docs/performance.md); of maps with fewer positions the transforms cost more than they save.
+# (docs/performance.md); with fewer positions in the batch's map the transforms cost more than they save.
 MIN_CHANNELS = 128
-MIN_POSITIONS = 400
+MIN_POSITIONS = 600
 
 
 class WinogradConv2d(Conv2d):
@@ -31,7 +31,7 @@ class WinogradConv2d(Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, O, H, W)."""
-        if x.device.type != "cpu" or x.shape[-2] * x.shape[-1] < MIN_POSITIONS:
+        if x.device.type != "cpu" or x.shape[0] * x.shape[-2] * x.shape[-1] < MIN_POSITIONS:
             x = F.conv2d(x, self.weight, self.bias, padding=1)
         else:
             x = winograd_conv2d(x, self.weight, self.bias, self.kernel)
