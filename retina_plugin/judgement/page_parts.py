@@ -27,6 +27,7 @@ th[aria-sort=descending] button::after { content: " \\2193"; color: var(--accent
 .matrix td.same { font-weight: 700; }
 .matrix thead th { max-width: 9rem; overflow: hidden; text-overflow: ellipsis; }
 figcaption { color: var(--ink); font-size: 0.88rem; font-weight: 600; margin-bottom: 0.2rem; overflow-wrap: anywhere; }
+thead th[data-kind=text] { text-align: left; }
 td.text { text-align: left; white-space: normal; min-width: 11rem; }
 .pictures { display: grid; gap: 1.4rem; }
 .pair { display: grid; gap: 0.4rem; grid-template-columns: repeat(2, minmax(0, 1fr)); }
