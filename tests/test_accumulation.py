@@ -83,7 +83,7 @@ def test_divisor_is_back_after_a_failure(make_model, images):
 
 
 def test_several_processes_wait_for_the_last_part(make_model, images):
-    """DistributedDataParallel averages in the last backward pass alone: all others run under no_sync."""
+    """DistributedDataParallel averages with the last part alone: the others run under no_sync, forward pass too."""
 
     class Replica(nn.Module):
         def __init__(self, module):
@@ -108,4 +108,4 @@ def test_several_processes_wait_for_the_last_part(make_model, images):
 
     model = Replica(make_model())
     step(in_parts(3), model, images)
-    assert model.log == ["forward", "no_sync", "forward", "no_sync", "forward"]
+    assert model.log == ["no_sync", "forward", "no_sync", "forward", "forward"]

@@ -9,6 +9,14 @@ import pytest
 from retina_plugin.engine.interruption import Interrupted, InterruptionHook
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_not_ignored():
+    """As a job in the background of a shell script has it."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
 class Checkpointer:
     def __init__(self, folder, last=""):
         self.save_dir, self.last, self.saved = str(folder), last, []
@@ -90,9 +98,13 @@ DIED = RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
 
 def test_iteration_that_lost_its_data_ends_as_the_one_before(hook):
     hook.trainer.start_iter = 0
-    former = signal.signal(signal.SIGCHLD, lambda *_: None)  # as torch sets one, which raises
+
+    def raise_anywhere(*_):
+        raise AssertionError("as torch's handler does")
+
+    former = signal.signal(signal.SIGCHLD, raise_anywhere)
     os.kill(os.getpid(), signal.SIGTERM)
-    assert signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL
+    os.kill(os.getpid(), signal.SIGCHLD)
     with pytest.raises(Interrupted, match="stopped by SIGTERM after iteration 3 of 10; .*model_0000002.pth") as stop:
         hook.lost_worker(DIED)
     assert hook.trainer.checkpointer.saved == [("model_0000002", {"iteration": 2})]

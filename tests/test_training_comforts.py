@@ -120,9 +120,13 @@ def test_interrupted_and_resumed_run_ends_as_the_straight_one(arguments, straigh
         run_step(trainer)
 
     output = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(cli.RetinaTrainer, "run_step", step_and_signal)
-        assert cli.main([*arguments, "OUTPUT_DIR", str(output)]) == 130
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background has it ignored
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(cli.RetinaTrainer, "run_step", step_and_signal)
+            assert cli.main([*arguments, "OUTPUT_DIR", str(output)]) == 130
+    finally:
+        signal.signal(signal.SIGINT, former)
     said = capfd.readouterr().err
     assert "SIGINT: finishing this iteration, then a checkpoint" in said
     assert f"stopped by SIGINT after iteration 5 of 8; {output}/model_0000004.pth is written. Go on with" in said

@@ -56,17 +56,18 @@ class AccumulatingTrainer(AMPTrainer):
         try:
             totals: dict[str, Tensor] = {}
             for i, part in enumerate(parts):
-                losses = self._forward(part, first=i == 0)
-                if i == 0:
-                    # About the whole batch's, so that sums of half precision stay in range; divided out below.
-                    counter.divisor = max(counter.counts[0].item() * len(parts), 1.0)
-                    losses = {name: loss / counter.divisor for name, loss in losses.items()}
                 last = i == len(parts) - 1
-                if last:
-                    scale = counter.divisor / normalizer(torch.stack(counter.counts).sum())
-                    self._scale(totals, scale)
-                    losses = {name: loss * scale for name, loss in losses.items()}
+                # Around the forward pass too: that is where DistributedDataParallel decides.
                 with nullcontext() if last else self._no_sync():
+                    losses = self._forward(part, first=i == 0)
+                    if i == 0:
+                        # About the whole batch's, so that sums of half precision stay in range; divided out below.
+                        counter.divisor = max(counter.counts[0].item() * len(parts), 1.0)
+                        losses = {name: loss / counter.divisor for name, loss in losses.items()}
+                    if last:
+                        scale = counter.divisor / normalizer(torch.stack(counter.counts).sum())
+                        self._scale(totals, scale)
+                        losses = {name: loss * scale for name, loss in losses.items()}
                     self.grad_scaler.scale(sum(losses.values())).backward()
                 for name, loss in losses.items():
                     totals[name] = totals.get(name, 0) + loss.detach()

@@ -100,7 +100,7 @@ class InterruptionHook(HookBase):
         self._signal = number
         if number == signal.SIGTERM and hasattr(signal, "SIGCHLD"):
             # torch's handler raises an error, wherever this process is, when a loader's worker dies of it too.
-            self._former[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._former[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
         name = signal.Signals(number).name
         said = f"\n{name}: finishing this iteration, then a checkpoint. Once more stops at once.\n"
         os.write(STDERR, said.encode())  # the signal may have come while a logger or sys.stderr is writing
