@@ -14,7 +14,8 @@ BY_JSON = ("DATASETS.TRAIN_JSON", "set/boxes.json", "DATASETS.TRAIN_IMAGES", "se
 
 
 class RunCase(NamedTuple):
-    """``make`` changes the good COCO folder ``set`` or adds files; ``*`` in the message stands for PyTorch's words, or for a path of the test."""
+    """``make`` changes the good COCO folder ``set`` or adds files; ``*`` in the message stands for PyTorch's words,
+    or for a path of the test."""
 
     name: str
     make: Callable[[Path], object]
