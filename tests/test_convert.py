@@ -45,7 +45,7 @@ def test_convert_splits(tmp_path, capsys, monkeypatch):
     parts = [json.loads(Path(name).read_text()) for name in ("all_train.json", "all_val.json")]
     assert [len(part["images"]) for part in parts] == [3, 2]
     assert parts[0]["categories"] == parts[1]["categories"] == [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}]
-    assert sorted(i["file_name"] for part in parts for i in part["images"]) == [f"images/{s[0]}" for s in SCENES]
+    assert sorted(i["file_name"] for part in parts for i in part["images"]) == [name for name, _, _ in SCENES]
 
 
 def test_convert_splits_by_a_column(tmp_path, monkeypatch):
@@ -69,7 +69,7 @@ def test_convert_splits_by_a_column(tmp_path, monkeypatch):
         (["set", "--subset", "test"], "--subset must be train or val, got 'test'."),
         (["set", "--images", "no"], "The image folder no does not exist."),
         (["set", "--split", "3"], "The part for validation must be in (0, 1), got 3."),
-        (["set", "--output", "set/data.yaml/a.json"], "set/data.yaml/a.json cannot be written: Not a directory."),
+        (["set", "--output", "set/data.yaml/a.json"], "set/data.yaml/a.json cannot be written: File exists."),
     ],
 )  # fmt: skip
 def test_convert_refuses(tmp_path, capsys, monkeypatch, words, message):

@@ -15,11 +15,11 @@ from retina_plugin.engine.arguments import argument_parser
 
 pytest_plugins = ("tiny_sets",)
 
-# A detector that trains for two steps in a second.
+# A detector that trains for two steps in a second, and detects something.
 TINY = [
     "--config-file", "configs/quickstart.yaml",
-    "MODEL.DEVICE", "cpu", "MODEL.RESNETS.DEPTH", "18", "MODEL.FPN.OUT_CHANNELS", "16",
-    "MODEL.RETINANET.NUM_CONVS", "1",
+    "MODEL.DEVICE", "cpu", "MODEL.RESNETS.DEPTH", "18", "MODEL.FPN.OUT_CHANNELS", "64",
+    "MODEL.RETINANET.NUM_CONVS", "1", "MODEL.RETINANET.SCORE_THRESH_TEST", "0.0",
     "MODEL.RETINANET.NUM_CLASSES", "0", "DATALOADER.NUM_WORKERS", "0", "INPUT.MIN_SIZE_TRAIN", "48",
     "INPUT.MIN_SIZE_TEST", "48", "SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "2", "SOLVER.WARMUP_ITERS", "0",
     "SEED", "1",
