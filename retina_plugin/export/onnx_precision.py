@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
 
 __all__ = ["last_convolutions", "network_nodes", "to_half", "to_int8"]
 
@@ -62,6 +63,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
         op_block_list=[],
         node_block_list=[node.name for node in half.graph.node if node.name not in names],
     )
+    OnnxModel.graph_topological_sort(half.graph)  # the converter puts its casts last
     onnx.checker.check_model(half, full_check=True)
     return half
 
