@@ -63,7 +63,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
         op_block_list=[],
         node_block_list=[node.name for node in half.graph.node if node.name not in names],
     )
-    OnnxModel.graph_topological_sort(half.graph)  # the converter puts its casts last
+    OnnxModel.graph_topological_sort(half.graph, is_deterministic=True)  # the converter puts its casts last
     onnx.checker.check_model(half, full_check=True)
     return half
 
