@@ -128,7 +128,9 @@ def test_torch_formats_run_without_the_plugin(export, detector, tmp_path, name):
 import sys
 sys.modules["retina_plugin"] = sys.modules["detectron2"] = None  # importing them fails
 import numpy, torch, torchvision
-program = torch.export.load({str(path)!r}).module(check_guards=False) if {name.endswith("2")} else torch.jit.load({str(path)!r})
+exported = {name.endswith("2")}
+path = {str(path)!r}
+program = torch.export.load(path).module(check_guards=False) if exported else torch.jit.load(path)
 outputs = program(torch.from_numpy(numpy.load("images.npy")))
 numpy.savez("out.npz", *[output.detach().numpy() for output in outputs])
 """
