@@ -174,7 +174,7 @@ def test_script_beside_the_file_runs_without_torch(export, detector, images_fold
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     cfg = make_config()
     resized = list(command.read_images(images_folder, cfg, dtype=torch.uint8, max_images=9))
-    assert len(lines) == len(resized) == 4 and sum(len(line["detections"]) for line in lines) > 20
+    assert len(lines) == len(resized) == 4 and sum(len(line["detections"]) for line in lines) > 2
     for file, line, images in zip(paths, lines, resized, strict=True):
         _check_line(file, line, images, reference(detector, images))
 
