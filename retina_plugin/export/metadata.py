@@ -59,8 +59,16 @@ def build_metadata(cfg: CfgNode, detector: ExportableDetector, class_names: list
             "torch": torch.__version__,
             "detectron2": detectron2.__version__,
         },
-        "config": cfg.dump(),
+        "config": _portable(cfg).dump(),
     }
+
+
+def _portable(cfg: CfgNode) -> CfgNode:
+    """Without the folders of the machine that trained it."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = os.path.basename(cfg.MODEL.WEIGHTS), ""
+    return cfg
 
 
 def metadata_as_text(metadata: dict) -> dict[str, str]:

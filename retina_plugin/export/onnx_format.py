@@ -79,4 +79,5 @@ def _name_axes(model: onnx.ModelProto) -> None:
     names = {images.type.tensor_type.shape.dim[axis].dim_param: name for axis, name in AXIS_NAMES.items()}
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
-            dim.dim_param = names.get(dim.dim_param, dim.dim_param)
+            if dim.dim_param in names:  # set on any other, it would take the place of a fixed size
+                dim.dim_param = names[dim.dim_param]

@@ -1,5 +1,7 @@
 """Half precision and 8-bit integers for the network of an ONNX detector; what comes after it stays in fp32."""
 
+import contextlib
+import logging
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,6 +10,7 @@ import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
 
 __all__ = ["last_convolutions", "network_nodes", "to_half", "to_int8"]
 
@@ -62,8 +65,20 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
         op_block_list=[],
         node_block_list=[node.name for node in half.graph.node if node.name not in names],
     )
+    OnnxModel.graph_topological_sort(half.graph, is_deterministic=True)  # the converter puts its casts last
+    del half.graph.value_info[:]  # some is there twice, as fp32 and fp16; it is optional
     onnx.checker.check_model(half, full_check=True)
     return half
+
+
+@contextlib.contextmanager
+def _without_advice():
+    """The quantiser advises to fuse batch norms first, on the root logger; they are folded."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 class _Images(CalibrationDataReader):
@@ -81,8 +96,7 @@ def to_int8(model: onnx.ModelProto, images: Iterable[np.ndarray]) -> onnx.ModelP
     Args:
         images: (1, 3, H, W) as the model takes them; the ranges of the activations are measured on them.
     """
-    inside = [node.name for node in network_nodes(model.graph)]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _without_advice():
         path = Path(folder, "int8.onnx")
         quantize_static(
             model,
@@ -94,7 +108,7 @@ def to_int8(model: onnx.ModelProto, images: Iterable[np.ndarray]) -> onnx.ModelP
             per_channel=True,
             # 7 bits of weight: without the VNNI instructions, sums of 8 by 8 bits saturate.
             reduce_range=True,
-            nodes_to_quantize=inside,
+            op_types_to_quantize=["Conv"],
             nodes_to_exclude=last_convolutions(model.graph),
         )
         quantised = onnx.load(path)
