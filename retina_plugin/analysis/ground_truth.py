@@ -88,6 +88,7 @@ def _join(contents: list[DatasetContent]) -> DatasetContent:
         sizes=np.concatenate([content.sizes for content in contents]),
         boxes=np.concatenate([content.boxes for content in contents]),
         box_images=np.concatenate([c.box_images + start for c, start in zip(contents, starts[:-1], strict=True)]),
+        box_classes=np.concatenate([content.box_classes for content in contents]),
         annotation_ids=[annotation_id for content in contents for annotation_id in content.annotation_ids],
         class_counts=sum((content.class_counts for content in contents), start=type(contents[0].class_counts)()),
     )
