@@ -8,6 +8,7 @@ __all__ = ["main"]
 
 # Subcommand -> module with main(argv) -> exit status, and what it does. Imported when it is asked for.
 COMMANDS = {
+    "doctor": ("retina_plugin.doctor.cli", "find what would spoil a training, before it starts"),
     "study": ("retina_plugin.study.cli", "run the paper's ablations on a data set and report them"),
     "analyze": ("retina_plugin.analysis.cli", "look at losses, imbalance, anchors and assignment"),
     "benchmark": ("retina_plugin.benchmark.cli", "time the plugin beside its peers"),

@@ -32,6 +32,7 @@ RANKS = {
     "quickstart": 8,
     "study": 8,
     "benchmark": 9,
+    "doctor": 9,
     "__main__": 10,
 }
 
@@ -201,6 +202,7 @@ warnings.warn("`torch.jit.script` is deprecated: my own", FutureWarning)
         ("train_net.py", ["--help"]),
         ("retina_plugin", ["--help"]),
         ("retina_plugin", ["study", "--help"]),
+        ("retina_plugin", ["doctor", "--help"]),
         ("retina_plugin.study", ["--help"]),
         ("retina_plugin.study", ["run", "--help"]),
         ("retina_plugin.study", ["list"]),
