@@ -31,7 +31,8 @@ def box_places(content: DatasetContent, rows: np.ndarray, values: list | None = 
     places = []
     for k, row in enumerate(rows):
         image = content.box_images[row]
-        box = [round(float(number), 2) for number in content.boxes[row]]
+        # Text for NaN and infinity, which JSON has no numbers for.
+        box = [round(float(n), 2) if np.isfinite(n) else str(n) for n in content.boxes[row]]
         places.append(
             {
                 "file": content.file_names[image],

@@ -1,5 +1,6 @@
 """The order of the examination: packages, config, data, image files, anchors, memory, weights."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -23,7 +24,15 @@ from .anchors import examine_anchors
 from .environment import find_device_faults, read_devices
 from .image_findings import find_image_faults, find_leaks, local_files
 from .image_scan import LookCache, scan_images
-from .memory import CUDA_BYTES, CUDA_SLACK, PROCESS_BYTES, available_memory, estimate_memory, largest_input
+from .memory import (
+    CUDA_BYTES,
+    CUDA_SLACK,
+    PROCESS_BYTES,
+    MemoryNeed,
+    available_memory,
+    estimate_memory,
+    largest_input,
+)
 from .report import Report
 from .statistics import describe_set
 from .weights import find_weight_faults
@@ -144,13 +153,13 @@ def _detector(report: Report, cfg: CfgNode, train: Sequence[DatasetContent], pla
     report.add(find_weight_faults(cfg, model))
 
 
-def _memory(report: Report, cfg: CfgNode, need) -> list[Finding]:
+def _memory(report: Report, cfg: CfgNode, need: MemoryNeed) -> list[Finding]:
     gpus = report.environment["gpus"]
     on_gpu = cfg.MODEL.DEVICE.startswith("cuda") and bool(gpus)
     if on_gpu:
         needed, available = need.total * CUDA_SLACK + CUDA_BYTES, min(size for _, size in gpus)
     else:
-        processes = 1 + cfg.DATALOADER.NUM_WORKERS
+        processes = 1 + min(cfg.DATALOADER.NUM_WORKERS, os.cpu_count() or 1)  # as a run does
         needed, available = need.total + PROCESS_BYTES * processes, available_memory()
     report.memory = {"needed": round(needed), "available": available, "torch": torch.__version__, **asdict(need)}
     share = needed / available

@@ -53,7 +53,7 @@ class Report:
             "data": self.data,
             "anchors": self.anchors,
         }
-        return json.dumps(content, indent=2, default=str) + "\n"
+        return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
     def as_text(self) -> str:
         sections = [self._facts()]
@@ -104,7 +104,7 @@ def _sizes(numbers: Mapping) -> str:
 
 
 def _draw_finding(found: Finding) -> str:
-    lines = [f"  [{found.check}] {found.what}."]
+    lines = [f"  [{found.check}] {found.what}.".replace("\n", "\n    ")]
     for place in found.places[:_SHOWN]:
         lines.append(f"      {_draw_place(place)}")
     if len(found.places) > _SHOWN:
@@ -118,8 +118,8 @@ def _draw_place(place: Mapping) -> str:
     parts = [str(place["file"])]
     for key, name in (("image_id", "image id"), ("annotation_id", "annotation id"), ("bbox", "box")):
         if key in place:
-            value = ", ".join(f"{v:g}" for v in place[key]) if key == "bbox" else place[key]
-            parts.append(f"{name} [{value}]" if key == "bbox" else f"{name} {value}")
+            numbers = ", ".join(v if isinstance(v, str) else f"{v:g}" for v in place["bbox"]) if key == "bbox" else ""
+            parts.append(f"{name} [{numbers}]" if numbers else f"{name} {place[key]}")
     if "value" in place:
         parts.append(str(place["value"]))
     return ", ".join(parts)
