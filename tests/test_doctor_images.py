@@ -151,7 +151,7 @@ def near_copy(train, val):
         ("leak-near", 0, near_copy, "1 of 2 images of custom_val look like an image of custom_train"),
         ("image-twice", 0, lambda t, v: t["images"][0].update(file_name="2.png"), "1 of 4 images are the same file"),
         ("image-deep", 0, lambda t, v: t["images"][0].update(file_name="deep.png"), "more than 8 bits a channel"),
-        ("image-unreadable", 1, lambda t, v: t["images"][0].update(file_name="cut.png"), "cut.png, image id 1, cannot be"),
+        ("image-unreadable", 1, lambda t, v: t["images"][0].update(file_name="cut.png"), "cut.png, image id 1, cannot"),
     ],
     ids=lambda value: value if isinstance(value, str) and "-" in value and " " not in value else "",
 )  # fmt: skip

@@ -58,7 +58,7 @@ def _run(args: argparse.Namespace) -> int:
     try:
         from .examination import Plan, examine  # here: torch and Detectron2, whose absence is a finding
         from .image_scan import LookCache, default_cache
-    except ImportError as error:
+    except (ImportError, OSError, RuntimeError) as error:  # a library of another CUDA; an operator that is not there
         report.add([import_failure(error)])
     else:
         cache = None if args.no_cache else LookCache(args.cache or default_cache())

@@ -13,7 +13,15 @@ from packaging.version import Version
 
 from ..checks.findings import Finding, doubt, refusal
 
-__all__ = ["Devices", "Packages", "find_device_faults", "find_package_faults", "read_devices", "read_packages"]
+__all__ = [
+    "Devices",
+    "Packages",
+    "find_device_faults",
+    "find_package_faults",
+    "import_failure",
+    "read_devices",
+    "read_packages",
+]
 
 _NEEDED = ("torch", "torchvision", "numpy", "Pillow", "fvcore", "iopath", "pycocotools")
 _SHOWN = (*_NEEDED, "hotcoco", "setuptools")
@@ -186,6 +194,6 @@ def find_device_faults(devices: Devices, device: str, *, deformable: bool) -> It
         )
 
 
-def import_failure(error: ImportError) -> Finding:
+def import_failure(error: Exception) -> Finding:
     """The finding of an import that failed, whose message says why."""
     return refusal("import-fails", "Python", error)

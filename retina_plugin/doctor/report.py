@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
 from ..checks.findings import ERROR, NOTE, WARNING, Finding
-from .statistics import draw_bars
+from .bars import draw_bars
 
 __all__ = ["Report"]
 
