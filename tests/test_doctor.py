@@ -114,7 +114,6 @@ CONFIG = [
     ("weights-unusable", 1, ["MODEL.WEIGHTS", "absent.pth"], "absent.pth is not a file"),
     ("weights-remote", 0, ["MODEL.WEIGHTS", "https://example.org/a.pth"], "which was not fetched"),
     ("boxes-unreached", 0, ["MODEL.ANCHOR_GENERATOR.BASE_SIZE", "64"], "overlap every anchor by less than"),
-    ("operator-missing", 1, ["MODEL.RESNETS.DEFORM_ON_PER_STAGE", "[False, True, True, True]"], "deformable"),
     ("class-without-boxes", 0, ["DATASETS.VAL_JSON", "", "DATASETS.VAL_IMAGES", ""], "no box of 1 classes"),
     ("class-rare", 0, [], "1 classes have fewer than 10 boxes: dog (1)"),
     ("nothing-evaluated", 0, ["DATASETS.VAL_JSON", "", "DATASETS.VAL_IMAGES", ""], "DATASETS.TEST is empty"),

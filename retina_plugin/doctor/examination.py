@@ -145,8 +145,7 @@ def _detector(report: Report, cfg: CfgNode, train: Sequence[DatasetContent], pla
     height, width = largest_input(cfg, train, layout.size_divisibility)
     try:
         need = estimate_memory(cfg, model, height, width, processes=plan.num_gpus)
-    except (RuntimeError, NotImplementedError, ValueError) as error:  # an operator without a form for "meta" tensors
-        report.memory = {}
+    except (RuntimeError, ImportError, ValueError) as error:  # an operator that is not there, or not for "meta" tensors
         report.environment["memory_not_estimated"] = str(error).splitlines()[0]
     else:
         report.add(_memory(report, cfg, need))

@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
 from pathlib import Path
 
 from tqdm import tqdm
@@ -122,6 +121,8 @@ class LookCache:
                     fault, mode, width, height, turned, digest, dhash, thumb = row[3:]
                     header = ImageHeader(fault, mode, width, height, bool(turned))
                     looks[name] = ImageLook(header, digest, dhash, thumb)
+        except sqlite3.Error:  # damaged further down: what was read before holds
+            self._connection = None
         return looks
 
     def write(self, name: str, look: ImageLook) -> None:

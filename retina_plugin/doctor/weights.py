@@ -46,8 +46,8 @@ def find_weight_faults(cfg: CfgNode, model: RetinaNet) -> Iterator[Finding]:
         yield refusal("weights-unusable", key, error)
         return
     missing = checkpointer.report.missing if checkpointer.report else ()
-    backbone = [name for name in model.state_dict() if name.startswith("backbone.bottom_up.")]
-    if backbone and not set(backbone) - set(missing):
+    backbone = {name for name, _ in model.named_parameters() if name.startswith("backbone.bottom_up.")}
+    if backbone and backbone <= set(missing):
         yield doubt("weights-nothing-loaded", key, f"MODEL.WEIGHTS {path} has no layer of the backbone")
     elif missing:
         places = [{"file": path, "value": name} for name in missing]
