@@ -112,11 +112,10 @@ class LookCache:
         if self._connection is None:
             return {}
         looks = {}
-        with closing(self._connection.cursor()) as cursor:
+        query = f"SELECT {_COLUMNS} FROM looks WHERE path = ?"
+        try:
             for name in names:
-                row = cursor.execute(
-                    f"SELECT {_COLUMNS} FROM looks WHERE path = ?", (os.path.abspath(name),)
-                ).fetchone()
+                row = self._connection.execute(query, (os.path.abspath(name),)).fetchone()
                 if row is not None and row[1:3] == _stamp(name):
                     fault, mode, width, height, turned, digest, dhash, thumb = row[3:]
                     header = ImageHeader(fault, mode, width, height, bool(turned))
