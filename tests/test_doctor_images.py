@@ -1,6 +1,7 @@
 """Image files read by ``retina doctor``: damage, copies, pictures in training and test alike; the cache; the search."""
 
 import sqlite3
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from retina_plugin.doctor import image_scan, near_duplicates
 from retina_plugin.doctor.fingerprint import THUMB_SIDE, ImageLook, look_at
 from retina_plugin.doctor.image_scan import LookCache, default_cache, scan_images
 from retina_plugin.doctor.near_duplicates import MAX_BITS, find_near, group_exact
+from retina_plugin.errors import SetupError
 
 pytest_plugins = ("tiny_sets", "doctor_sets")
 
@@ -120,14 +122,21 @@ def test_scan_by_several_processes_gives_the_same(tmp_path, monkeypatch):
 def test_a_cache_that_cannot_be_used_does_no_harm(tmp_path):
     draw(1).save(tmp_path / "a.png")
     names = [str(tmp_path / "a.png")]
-    (tmp_path / "broken").write_bytes(b"no database at all, but long enough to be taken for one" * 20)
     (tmp_path / "file").write_text("")
     old = tmp_path / "old"
     with sqlite3.connect(old) as connection:
-        connection.execute("CREATE TABLE looks (path)")
-    for path in (tmp_path / "broken", tmp_path / "file" / "cache", old, tmp_path):
+        connection.execute("CREATE TABLE doctor_looks (path)")
+    for path in (tmp_path / "file" / "cache", old, tmp_path):
         assert scan_images(names, jobs=1, cache=LookCache(path), quiet=True)[names[0]].digest
-    assert LookCache(tmp_path / "broken").read(names).keys() == LookCache(old).read(names).keys() == {names[0]}
+    assert LookCache(old).read(names).keys() == {names[0]}
+
+
+def test_a_file_that_is_no_cache_is_refused_and_kept(good_set):
+    config = good_set()
+    before = Path(config).read_text()
+    with pytest.raises(SetupError, match="my.yaml is no cache of images .*name another file with --cache"):
+        LookCache(Path(config))
+    assert Path(config).read_text() == before
 
 
 def test_default_cache_follows_the_rule_for_caches(monkeypatch, tmp_path):

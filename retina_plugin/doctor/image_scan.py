@@ -76,30 +76,33 @@ def _look_at_all(names: Sequence[str], jobs: int) -> Iterator[tuple[str, ImageLo
 
 
 class LookCache:
-    """What ``look_at`` found, in an SQLite file. A broken or old one is begun again."""
+    """What ``look_at`` found, in an SQLite file. One of another version is begun again."""
 
     def __init__(self, path: Path):
+        """Open or make the file; where that cannot be, the scan goes on without a cache.
+
+        Raises:
+            SetupError: ``path`` is a file of another kind, which is left as it is.
+        """
         self._connection = None
         self._pending = 0
-        for _ in range(2):
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._connection = self._open(path)
-                return
-            except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError):  # not writable, or held by another call
-                    return
-                path.unlink(missing_ok=True)
-            except OSError:
-                return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = self._open(path)
+        except (OSError, sqlite3.OperationalError):  # not writable, or held by another call
+            return
+        except sqlite3.DatabaseError as error:
+            raise SetupError(
+                f"{path} is no cache of images ({error}): delete it, or name another file with --cache."
+            ) from error
 
     @staticmethod
     def _open(path: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(path)
         try:
             if connection.execute("PRAGMA user_version").fetchone()[0] != _CACHE_VERSION:
-                connection.execute("DROP TABLE IF EXISTS looks")
-                connection.execute(f"CREATE TABLE looks ({_COLUMNS.replace('path', 'path PRIMARY KEY', 1)})")
+                connection.execute("DROP TABLE IF EXISTS doctor_looks")
+                connection.execute(f"CREATE TABLE doctor_looks ({_COLUMNS.replace('path', 'path PRIMARY KEY', 1)})")
                 connection.execute(f"PRAGMA user_version = {_CACHE_VERSION}")
                 connection.commit()
         except sqlite3.DatabaseError:
@@ -112,7 +115,7 @@ class LookCache:
         if self._connection is None:
             return {}
         looks = {}
-        query = f"SELECT {_COLUMNS} FROM looks WHERE path = ?"
+        query = f"SELECT {_COLUMNS} FROM doctor_looks WHERE path = ?"
         try:
             for name in names:
                 row = self._connection.execute(query, (os.path.abspath(name),)).fetchone()
@@ -134,7 +137,7 @@ class LookCache:
             look.digest, look.dhash, look.thumb,
         )  # fmt: skip
         try:
-            self._connection.execute(f"INSERT OR REPLACE INTO looks VALUES ({','.join('?' * len(row))})", row)
+            self._connection.execute(f"INSERT OR REPLACE INTO doctor_looks VALUES ({','.join('?' * len(row))})", row)
             self._pending += 1
             if self._pending >= _COMMIT_EVERY:
                 self.commit()
