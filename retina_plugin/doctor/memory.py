@@ -19,6 +19,9 @@ _FLOAT = 4
 # What the loss holds beside the saved activations, in copies of the logits and deltas: the levels joined, what its
 # backward pass reads, and the gradient. Measured, as the factor that fits the table of docs/doctor.md.
 _LOSS_COPIES = 3
+# Of the trained weights, while torch updates all of them together. AdamW's is measured (tests/test_doctor.py), SGD's is
+# the gradients with weight decay added.
+_UPDATE_COPIES = {"SGD": 1, "AdamW": 2}
 # CUDA itself, cuDNN's and cuBLAS's workspaces; the allocator's unused rest of its blocks. Guards, not measured.
 CUDA_BYTES, CUDA_SLACK = 700 * 2**20, 1.1
 # Python, torch and a data loader's process, each of which imports all of it.
@@ -35,10 +38,12 @@ class MemoryNeed:
     state: int  # weights, their gradients and the optimiser's buffers
     activations: int  # kept from the forward for the backward pass
     loss: int
+    update: int  # the optimiser's own tensors, when the activations are gone
 
     @property
     def total(self) -> int:
-        return self.state + self.activations + self.loss
+        """The most at once."""
+        return self.state + max(self.activations + self.loss, self.update)
 
 
 def largest_input(cfg: CfgNode, contents: Sequence[DatasetContent], divisibility: int) -> tuple[int, int]:
@@ -81,6 +86,7 @@ def estimate_memory(cfg: CfgNode, model: RetinaNet, height: int, width: int, *, 
     outputs = sum(output.numel() for output in (*logits, *deltas))
     activations = sum(storage.nbytes() for storage in kept.values()) + batch.nbytes
     half = cfg.SOLVER.AMP.ENABLED
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return MemoryNeed(
         images=images,
         height=height,
@@ -88,6 +94,7 @@ def estimate_memory(cfg: CfgNode, model: RetinaNet, height: int, width: int, *, 
         state=_state_bytes(cfg, model),
         activations=activations // 2 if half else activations,
         loss=_LOSS_COPIES * outputs * _FLOAT,
+        update=_UPDATE_COPIES[cfg.SOLVER.OPTIMIZER] * trained * _FLOAT,
     )
 
 
