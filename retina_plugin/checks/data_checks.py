@@ -180,9 +180,9 @@ def _find_unannotated(content: DatasetContent, *, for_training: bool) -> list[Fi
     places = [{"file": content.source, "value": cls} for cls in unused]
     if for_training:
         text = f"{name}: no box of {len(unused)} classes, so they cannot be learned: {listed}"
-        return [doubt("class-without-boxes", name, text, "", places=places)]
+        return [doubt("class-without-boxes", name, text, places=places)]
     text = f"{name}: no box of {len(unused)} classes, so they have no AP: {listed}"
-    return [doubt("class-without-boxes", name, text, "", severity=NOTE, places=places)]
+    return [doubt("class-without-boxes", name, text, severity=NOTE, places=places)]
 
 
 def _find_shared_images(contents: dict[str, DatasetContent], train: Iterable[str], test: Iterable[str]) -> list[str]:

@@ -19,18 +19,19 @@ _PER_IMAGE = (0, 1, 2, 5, 10, 20, 50, 100, np.inf)
 
 def describe_set(cfg: CfgNode, content: DatasetContent, *, for_training: bool) -> dict:
     """Counts of a set by class and in bins; a bin "8-16" holds 8 <= value < 16."""
-    boxes, images = content.boxes, len(content.image_ids)
+    images = len(content.image_ids)
+    told = (content.boxes[:, 2:] > 0).all(axis=1)  # boxes without area are findings, not numbers
+    boxes = content.boxes[told]
     names = content.class_names or [str(i) for i in range(max(content.class_counts, default=-1) + 1)]
-    scales = resize_scales(cfg, content.sizes, max if for_training else None)[content.box_images]
-    with np.errstate(invalid="ignore", divide="ignore"):  # boxes without area are findings, not numbers
-        sides = np.sqrt((boxes[:, 2:] * scales[:, None]).clip(min=0).prod(axis=1))
-        ratios = boxes[:, 3] / boxes[:, 2]
+    scales = resize_scales(cfg, content.sizes, max if for_training else None)[content.box_images[told]]
+    sides = np.sqrt((boxes[:, 2:] * scales[:, None]).prod(axis=1))
+    ratios = boxes[:, 3] / boxes[:, 2]
     sizes = Counter(f"{w:g}x{h:g}" for w, h in content.sizes)
     return {
         "source": content.source,
         "images": images,
         "images_with_boxes": content.num_annotated,
-        "boxes": len(boxes),
+        "boxes": len(content.boxes),
         "boxes_by_class": {name: int(content.class_counts[i]) for i, name in enumerate(names)},
         "box_side_px_after_resize": _bins(sides, _SIDES),
         "box_height_by_width": _bins(ratios, _RATIOS),
