@@ -17,8 +17,8 @@ from ..errors import SetupError
 __all__ = ["examine_anchors"]
 
 _MARGIN = 0.01  # of mean best IoU, as `retina analyze anchors` has it
-# From this share on boxes without an anchor are worth a warning. The paper's own anchors leave 13 % of the boxes of 33 COCO
-# images (retina_R50_FPN.yaml, most under 20 px), and train well.
+# From this share on boxes without an anchor are worth a warning. The paper's own anchors leave 13 % of the boxes of 33
+# COCO images (retina_R50_FPN.yaml), most of them small, and train well.
 _UNREACHED_SHARE = 0.2
 
 
