@@ -47,7 +47,7 @@ def scan_images(
     looks = cache.read(names) if cache else {}
     left = [name for name in names if name not in looks]
     jobs = min(jobs, -(-len(left) // _CHUNK))
-    with tqdm(total=len(names), initial=len(looks), desc="images", unit="", disable=quiet) as bar:
+    with tqdm(total=len(names), initial=len(looks), desc="images", unit="", disable=quiet or None) as bar:
         for name, look in _look_at_all(left, jobs):
             looks[name] = look
             if cache:
