@@ -2,13 +2,11 @@
 
 import json
 
-import numpy as np
 import pytest
-from PIL import Image
+from tiny_pictures import HEIGHT, WIDTH, draw
 
 from retina_plugin.doctor.cli import main
 
-WIDTH, HEIGHT = 96, 64
 CONFIG = """
 _BASE_: "{base}"
 DATASETS: {{TRAIN_JSON: {root}/train.json, TRAIN_IMAGES: {root}, VAL_JSON: {root}/val.json, VAL_IMAGES: {root}}}
@@ -38,12 +36,6 @@ def make_split(first: int, images: int, boxes: int) -> dict:
         "annotations": annotations,
         "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
     }
-
-
-def draw(seed: int, width: int = WIDTH, height: int = HEIGHT) -> Image.Image:
-    """A picture of soft blotches; another seed gives another picture, another size the same one."""
-    blotches = np.random.default_rng(seed).integers(0, 256, (8, 9, 3), dtype=np.uint8)
-    return Image.fromarray(blotches).resize((width, height), Image.Resampling.BICUBIC)
 
 
 @pytest.fixture

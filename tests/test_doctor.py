@@ -274,6 +274,8 @@ class Broken:
         return importlib.machinery.ModuleSpec(name, self) if name == "torch" else None
     def create_module(self, spec):
         raise OSError("libcudart.so.13: cannot open shared object file")
+    def exec_module(self, module):
+        pass
 sys.meta_path.insert(0, Broken())
 from retina_plugin.doctor.cli import main
 sys.exit(main(["--config-file", "configs/quickstart.yaml"]))

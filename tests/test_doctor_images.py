@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from doctor_sets import HEIGHT, WIDTH, draw
 from PIL import Image
+from tiny_pictures import HEIGHT, WIDTH, draw
 
 from retina_plugin.checks.image_files import ImageHeader
 from retina_plugin.doctor import image_scan, near_duplicates

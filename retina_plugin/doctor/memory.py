@@ -17,8 +17,9 @@ __all__ = ["MemoryNeed", "available_memory", "estimate_memory", "largest_input"]
 
 _FLOAT = 4
 # What the loss holds beside the saved activations, in copies of the logits and deltas: the levels joined, what its
-# backward pass reads, and the gradient. Measured, as the factor that fits the table of docs/doctor.md.
-_LOSS_COPIES = 3
+# backward pass reads, and the gradient. Measured (docs/doctor.md); mining sorts and suppresses every candidate.
+_LOSS_COPIES = {"OHEMLoss": 13}
+_USUAL_COPIES = 3
 # Of the trained weights, while torch updates all of them together. AdamW's is measured (tests/test_doctor.py), SGD's is
 # the gradients with weight decay added.
 _UPDATE_COPIES = {"SGD": 1, "AdamW": 2}
@@ -93,7 +94,7 @@ def estimate_memory(cfg: CfgNode, model: RetinaNet, height: int, width: int, *, 
         width=width,
         state=_state_bytes(cfg, model),
         activations=activations // 2 if half else activations,
-        loss=_LOSS_COPIES * outputs * _FLOAT,
+        loss=_LOSS_COPIES.get(cfg.MODEL.RETINANET.CLS_LOSS_NAME, _USUAL_COPIES) * outputs * _FLOAT,
         update=_UPDATE_COPIES[cfg.SOLVER.OPTIMIZER] * trained * _FLOAT,
     )
 
