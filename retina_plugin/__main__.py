@@ -10,6 +10,7 @@ __all__ = ["main"]
 COMMANDS = {
     "sample": ("data", "retina_plugin.data.sample", "write the built-in sample set: digits on photographs"),
     "convert": ("data", "retina_plugin.data.convert", "write boxes in VOC, YOLO, LabelMe or CSV form as COCO JSON"),
+    "doctor": ("data", "retina_plugin.doctor.cli", "find what would spoil a training, before it starts"),
     "configs": ("training", "retina_plugin.engine.configs_command", "list and copy the configs that come with it"),
     "train": ("training", "retina_plugin.engine.train_command", "train a detector, or score a checkpoint"),
     "study": ("training", "retina_plugin.study.cli", "run the paper's ablations on a data set and report them"),

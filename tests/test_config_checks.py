@@ -210,7 +210,7 @@ def test_check_config_refuses_keys_that_do_not_fit(cfg, keys, match):
         ({"SOLVER.BASE_LR": 0.041}, "BASE_LR 0.041 is high for IMS_PER_BATCH 16: .* gives 0.01"),
         ({"SOLVER.BASE_LR": 0.01, "SOLVER.IMS_PER_BATCH": 2}, "high for IMS_PER_BATCH 2: .* gives 0.00125"),
         ({"TEST.EVAL_PERIOD": 5, "DATASETS.TEST": ()}, "EVAL_PERIOD is 5, but DATASETS.TEST is empty"),
-        ({"MODEL.WEIGHTS": ""}, "training from scratch with FrozenBN diverges; use configs/Base-Retina-Scratch.yaml"),
+        ({"MODEL.WEIGHTS": ""}, "training from scratch with FrozenBN diverges. Use configs/Base-Retina-Scratch.yaml"),
         ({"MODEL.ROI_HEADS.NUM_CLASSES": 3}, r"ROI_HEADS.NUM_CLASSES 3 .* set MODEL.RETINANET.NUM_CLASSES \(now 80\)"),
         ({"MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.5}, "set MODEL.RETINANET.SCORE_THRESH_TEST"),
         ({A + "SIZES": [32, 64]}, r"SIZES is one flat list, so every level gets all of \[32, 64\]"),

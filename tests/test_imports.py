@@ -35,6 +35,7 @@ RANKS = {
     "study": 8,
     "judgement": 9,
     "export": 9,
+    "doctor": 9,
     "benchmark": 10,
     "__main__": 11,
 }
@@ -212,6 +213,7 @@ warnings.warn("`torch.jit.script` is deprecated: my own", FutureWarning)
         ("retina_plugin", ["convert-weights", "--help"]),
         ("retina_plugin", ["convert", "--help"]),
         ("retina_plugin", ["export", "--help"]),
+        ("retina_plugin", ["doctor", "--help"]),
         ("retina_plugin.study", ["--help"]),
         ("retina_plugin.study", ["run", "--help"]),
         ("retina_plugin.study", ["list"]),

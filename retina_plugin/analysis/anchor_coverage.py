@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from ..whole_files import write_whole
 from .anchor_layout import AnchorLayout, build_detector
 from .anchor_picture import anchors_figure, pick_images, read_picture
 from .anchor_proposal import Proposal, propose
-from .coverage_numbers import AnchorCoverage, box_groups
+from .coverage_numbers import AnchorCoverage, box_groups, measure_coverage
 from .coverage_picture import coverage_figure
 from .coverage_report import coverage_table, list_unreached, write_coverage
 from .figures import make_output_folder
@@ -71,14 +70,14 @@ def run(args: argparse.Namespace) -> None:
     frames = [resize_boxes(truth, cfg) for cfg in cfgs]
     names = _names(args.config_file)
     coverages = [
-        _measure(name, cfg, layout, truth, frame)
+        measure_coverage(name, cfg, layout, truth.images, frame)
         for name, cfg, layout, frame in zip(names, cfgs, layouts, frames, strict=True)
     ]
     images = pick_images(truth, coverages[0].unreached, args.images) if args.images else []
     pictures = [read_picture(truth, image) for image in images]
     proposal = None if args.no_fit else _propose(coverages[0], cfgs[0], truth, frames[0], args)
     if proposal and proposal.fit:
-        coverages.append(_measure("fitted", cfgs[0], proposal.fit.layout(layouts[0]), truth, frames[0]))
+        coverages.append(measure_coverage("fitted", cfgs[0], proposal.fit.layout(layouts[0]), truth.images, frames[0]))
         frames.append(frames[0])
     groups = box_groups(truth.boxes)
     write_coverage(folder, truth, coverages, groups, proposal)
@@ -150,18 +149,6 @@ def _names(config_files: Sequence[str]) -> list[str]:
     stems = [Path(config_file).stem for config_file in config_files]
     short = stems if len(set(stems)) == len(stems) else list(config_files)
     return [name if short.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(short)]
-
-
-def _measure(
-    name: str, cfg: CfgNode, layout: AnchorLayout, truth: GroundTruth, frame: tuple[Tensor, Tensor]
-) -> AnchorCoverage:
-    boxes, sizes = frame
-    grids = layout.grid_sizes(sizes)
-    best, shapes = layout.best_anchors(boxes, grids[torch.from_numpy(truth.images)])
-    retinanet = cfg.MODEL.RETINANET
-    return AnchorCoverage(
-        name, layout, best.numpy(), shapes.numpy(), grids, min(retinanet.IOU_THRESHOLDS), retinanet.NUM_CLASSES
-    )
 
 
 def _shown(number: int) -> list[int]:

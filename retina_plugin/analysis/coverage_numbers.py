@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from detectron2.config import CfgNode
 from torch import Tensor
 
 from .anchor_layout import AnchorLayout
 
-__all__ = ["THRESHOLDS", "AnchorCoverage", "box_groups"]
+__all__ = ["THRESHOLDS", "AnchorCoverage", "box_groups", "measure_coverage"]
 
 THRESHOLDS = (0.4, 0.5, 0.7)  # background and foreground bounds of the paper (Sec. 4), and the RPN's bound
 COCO_AREAS = (32**2, 96**2)  # small, medium and large of COCO's evaluation, pixels of the original image
@@ -73,6 +75,25 @@ class AnchorCoverage:
             "groups": {row["group"]: {k: v for k, v in row.items() if k not in ("config", "group")}
                        for row in self.rows(groups)},
         }  # fmt: skip
+
+
+def measure_coverage(
+    name: str, cfg: CfgNode, layout: AnchorLayout, images: np.ndarray, frame: tuple[Tensor, Tensor]
+) -> AnchorCoverage:
+    """Set the anchors of a config against boxes.
+
+    Args:
+        name, cfg, layout: the config and its anchors.
+        images: (M,) index of each box's image.
+        frame: (M, 4) boxes and (N, 2) heights and widths after the resize: ``resize_boxes``.
+    """
+    boxes, sizes = frame
+    grids = layout.grid_sizes(sizes)
+    best, shapes = layout.best_anchors(boxes, grids[torch.from_numpy(images)])
+    retinanet = cfg.MODEL.RETINANET
+    return AnchorCoverage(
+        name, layout, best.numpy(), shapes.numpy(), grids, min(retinanet.IOU_THRESHOLDS), retinanet.NUM_CLASSES
+    )
 
 
 def box_groups(boxes: np.ndarray) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from ..engine.config_file import load_config
 from ..errors import SetupError
 from .anchor_layout import resized_size
 
-__all__ = ["GroundTruth", "load_data_config", "load_ground_truth", "resize_boxes"]
+__all__ = ["GroundTruth", "join_ground_truth", "load_data_config", "load_ground_truth", "resize_boxes"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,16 @@ def load_ground_truth(cfg: CfgNode) -> GroundTruth:
             raise SetupError(
                 f"DATASETS.TRAIN names {name!r}, which is not registered: give DATASETS.TRAIN_JSON and TRAIN_IMAGES."
             )
-    content = _join([load_content(name, for_training=True, for_test=False) for name in names])
+    return join_ground_truth([load_content(name, for_training=True, for_test=False) for name in names])
+
+
+def join_ground_truth(contents: list[DatasetContent]) -> GroundTruth:
+    """The boxes of data sets that have been read, one after the other.
+
+    Raises:
+        SetupError: there is no box, or an image whose size is needed cannot be opened.
+    """
+    content = _join(contents)
     sizes = np.array([_image_size(content, i) for i in range(len(content.image_ids))], dtype=np.int64).reshape(-1, 2)
     limits = sizes[content.box_images][:, [1, 0, 1, 0]].astype(float)
     xyxy = np.concatenate([content.boxes[:, :2], content.boxes[:, :2] + content.boxes[:, 2:]], axis=1)
@@ -88,6 +97,7 @@ def _join(contents: list[DatasetContent]) -> DatasetContent:
         sizes=np.concatenate([content.sizes for content in contents]),
         boxes=np.concatenate([content.boxes for content in contents]),
         box_images=np.concatenate([c.box_images + start for c, start in zip(contents, starts[:-1], strict=True)]),
+        box_classes=np.concatenate([content.box_classes for content in contents]),
         annotation_ids=[annotation_id for content in contents for annotation_id in content.annotation_ids],
         class_counts=sum((content.class_counts for content in contents), start=type(contents[0].class_counts)()),
     )

@@ -1,17 +1,32 @@
 """Boxes that cannot be trained on, found before Detectron2 drops or clips them without a word."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 
 from ..errors import SetupError
 from .dataset_content import DatasetContent
+from .findings import ERROR, WARNING
 
-__all__ = ["check_boxes"]
+__all__ = ["BoxFault", "check_boxes", "find_box_faults"]
 
 # Large published sets carry a few boxes without area, and Detectron2 leaves them out. Up to this share they get a
 # warning, so that such a file is usable as it is. A guard: 1 in 10,000 cannot shape a training.
 _RARE_SHARE = 1e-4
 # A box may stick out by the rounding of its corners.
 _ROUNDING = 1.0
+
+
+@dataclass(frozen=True)
+class BoxFault:
+    """Boxes of one set with the same fault."""
+
+    check: str  # a name in CATALOG
+    severity: str
+    mask: np.ndarray  # (M,) bool, at least one True
+    says: str  # goes on after "3 of 40 boxes"
+    remedy: str
 
 
 def check_boxes(content: DatasetContent) -> list[str]:
@@ -23,36 +38,51 @@ def check_boxes(content: DatasetContent) -> list[str]:
     Raises:
         SetupError: boxes with NaN or infinity, of negative size, without area, outside the image, or all within 0..1.
     """
-    boxes = content.boxes
-    if not len(boxes):
-        return []
-    sizes = content.sizes[content.box_images]
-    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
-    finite = np.isfinite(boxes).all(axis=1)
-    # Comparisons with a size that is not known (NaN) are False.
-    outside = ((low >= sizes) | (high <= 0)).any(axis=1)
-    _refuse(content, ~finite, "hold NaN or infinity: write numbers")
-    _refuse(content, (boxes[:, 2:] < 0).any(axis=1), "have a negative width or height: bbox is [x, y, width, height]")
-    if high.max() <= 1 and not (sizes <= 2).any():
-        _refuse(content, finite, "lie within 0..1, so they seem normalised: multiply by the size of the image")
-    warnings = _refuse(
-        content, (boxes[:, 2:] == 0).any(axis=1), "have no width or height: correct or delete them", rare=True
-    )
-    warnings += _refuse(content, outside, "lie outside their image: correct or delete them", rare=True)
-    out = ((low < -_ROUNDING) | (high > sizes + _ROUNDING)).any(axis=1) & ~outside
-    if out.any():
-        warnings.append(f"{_describe(content, out)} stick out of their image and will be clipped{_hint(boxes, out)}.")
+    warnings = []
+    for fault in find_box_faults(content):
+        sentence = f"{_describe(content, fault.mask)} {fault.says}"
+        if fault.severity == ERROR:
+            raise SetupError(f"{sentence}: {fault.remedy}.")
+        remedy = "" if fault.check == "box-sticks-out" else f": {fault.remedy}. Training leaves them out"
+        warnings.append(f"{sentence}{remedy}.")
     return warnings
 
 
-def _refuse(content: DatasetContent, bad: np.ndarray, text: str, *, rare: bool = False) -> list[str]:
-    """Raise if any box is bad; with ``rare``, warn where they are few among many."""
-    if not bad.any():
-        return []
-    sentence = f"{_describe(content, bad)} {text}."
-    if rare and bad.mean() <= _RARE_SHARE:
-        return [f"{sentence} Training leaves them out."]
-    raise SetupError(sentence)
+def find_box_faults(content: DatasetContent) -> Iterator[BoxFault]:
+    """Every kind of fault that boxes have; those that stand in the way of training are errors, the others warnings."""
+    boxes = content.boxes
+    if not len(boxes):
+        return
+    sizes = content.sizes[content.box_images]
+    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    finite = np.isfinite(boxes).all(axis=1)
+    inverted = (boxes[:, 2:] < 0).any(axis=1)
+    empty = (boxes[:, 2:] == 0).any(axis=1)
+    # Comparisons with a size that is not known (NaN) are False.
+    outside = ((low >= sizes) | (high <= 0)).any(axis=1)
+    out = ((low < -_ROUNDING) | (high > sizes + _ROUNDING)).any(axis=1) & ~outside
+    normalised = finite & (high.max() <= 1 and not (sizes <= 2).any())
+    found = (
+        BoxFault("box-not-finite", ERROR, ~finite, "hold NaN or infinity", "write numbers"),
+        BoxFault(
+            "box-inverted", ERROR, inverted, "have a negative width or height", "bbox is [x, y, width, height]"
+        ),
+        BoxFault(
+            "box-normalised", ERROR, normalised,
+            "lie within 0..1, so they seem normalised", "multiply by the size of the image",
+        ),
+        BoxFault("box-empty", _by_share(empty), empty, "have no width or height", "correct or delete them"),
+        BoxFault("box-outside", _by_share(outside), outside, "lie outside their image", "correct or delete them"),
+        BoxFault(
+            "box-sticks-out", WARNING, out, f"stick out of their image and will be clipped{_hint(boxes, out)}",
+            "correct them if the part outside is no rounding",
+        ),
+    )  # fmt: skip
+    yield from (fault for fault in found if fault.mask.any())
+
+
+def _by_share(mask: np.ndarray) -> str:
+    return WARNING if mask.mean() <= _RARE_SHARE else ERROR
 
 
 def _describe(content: DatasetContent, bad: np.ndarray) -> str:

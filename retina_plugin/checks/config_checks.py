@@ -12,22 +12,17 @@ from detectron2.utils import comm
 from ..errors import SetupError
 from ..modeling.precision import bfloat16_is_fast
 from .config_rules import COMMON_RULES, RETINANET_RULES, get_value, image_channels, one_of
+from .findings import WARNING, Finding, doubt, refusal
+from .level_checks import EXTRA_LEVELS, check_anchors, check_levels
 from .training_checks import check_training
 
-__all__ = ["check_config"]
+__all__ = ["RULE_BATCH", "RULE_LR", "check_config", "find_config_faults"]
 
 _RETINANETS = ("RetinaNet", "FocalRetinaNet")
-# Levels that a backbone adds above its last input: P6 by max pooling, or P6 and P7 by convolution.
-_EXTRA_LEVELS = {
-    "build_resnet_fpn_backbone": 1,
-    "build_retinanet_resnet_fpn_backbone": 2,
-    "build_retinanet_p5_resnet_fpn_backbone": 2,
-}
-_GENERATORS = ("DefaultAnchorGenerator", "OctaveAnchorGenerator", "TorchvisionAnchorGenerator")
-_RESNETS = ("build_resnet_backbone", *_EXTRA_LEVELS)
+_RESNETS = ("build_resnet_backbone", *EXTRA_LEVELS)
 # The paper's 0.01 for 16 images (Sec. 4.1), scaled linearly. The margin is a guard: it lets a bold choice pass and
 # finds a rate that was meant for a larger batch.
-_RULE_LR, _RULE_BATCH, _LR_MARGIN = 0.01, 16, 4
+RULE_LR, RULE_BATCH, _LR_MARGIN = 0.01, 16, 4
 
 
 def check_config(cfg: CfgNode, known_losses: Sequence[str] | None = None) -> list[str]:
@@ -43,17 +38,47 @@ def check_config(cfg: CfgNode, known_losses: Sequence[str] | None = None) -> lis
     Raises:
         SetupError: with key, rule, value and remedy, for the first value that cannot work.
     """
+    warnings = []
+    for found in _examine(cfg, known_losses):
+        if isinstance(found, SetupError):
+            raise found
+        warnings.append(str(found))
+    return warnings
+
+
+def find_config_faults(cfg: CfgNode, known_losses: Sequence[str] | None = None) -> list[Finding]:
+    """What ``check_config`` refuses and warns of, all of it. Keys are set against each other once each is in range."""
+    found = _examine(cfg, known_losses)
+    return [refusal("config-value", _first_key(str(f)), f) if isinstance(f, SetupError) else f for f in found]
+
+
+def _first_key(text: str) -> str:
+    key = re.search(r"[A-Z0-9_]+(\.[A-Z0-9_]+)+|OUTPUT_DIR", text)
+    return key.group() if key else "config"
+
+
+def _examine(cfg: CfgNode, known_losses: Sequence[str] | None) -> Iterator[Finding | SetupError]:
     is_retinanet = cfg.MODEL.META_ARCHITECTURE in _RETINANETS
     rules = COMMON_RULES + (RETINANET_RULES if is_retinanet else ())
     if is_retinanet and known_losses is not None:
         rules += (one_of("MODEL.RETINANET.CLS_LOSS_NAME", *sorted(known_losses)),)
+    faulty = False
     for rule in rules:
-        rule.check(cfg)
-    checks = _COMMON_CHECKS + (_RETINANET_CHECKS if is_retinanet else ())
-    return [warning for check in checks for warning in check(cfg)]
+        try:
+            rule.check(cfg)
+        except SetupError as error:
+            faulty = True
+            yield error
+    if faulty:  # what follows takes each value for one that is allowed
+        return
+    for check in _COMMON_CHECKS + (_RETINANET_CHECKS if is_retinanet else ()):
+        try:
+            yield from check(cfg)
+        except SetupError as error:
+            yield error
 
 
-def _check_names(cfg: CfgNode) -> Iterator[str]:
+def _check_names(cfg: CfgNode) -> Iterator[Finding]:
     for key, registry in (
         ("MODEL.META_ARCHITECTURE", META_ARCH_REGISTRY),
         ("MODEL.BACKBONE.NAME", BACKBONE_REGISTRY),
@@ -66,7 +91,7 @@ def _check_names(cfg: CfgNode) -> Iterator[str]:
     yield from ()
 
 
-def _check_pixels(cfg: CfgNode) -> Iterator[str]:
+def _check_pixels(cfg: CfgNode) -> Iterator[Finding]:
     channels = image_channels(cfg.INPUT.FORMAT)
     for key in ("PIXEL_MEAN", "PIXEL_STD"):
         if len(cfg.MODEL[key]) != channels:
@@ -82,7 +107,7 @@ def _check_pixels(cfg: CfgNode) -> Iterator[str]:
     yield from ()
 
 
-def _check_schedule(cfg: CfgNode) -> Iterator[str]:
+def _check_schedule(cfg: CfgNode) -> Iterator[Finding]:
     solver = cfg.SOLVER
     steps, last = list(solver.STEPS), solver.MAX_ITER
     if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
@@ -94,18 +119,29 @@ def _check_schedule(cfg: CfgNode) -> Iterator[str]:
                 f"leave {last} out, the run ends there."
             )
         if beyond := [step for step in steps if step > last]:
-            yield f"SOLVER.STEPS {tuple(beyond)} are beyond SOLVER.MAX_ITER {last}: these decays never happen."
+            yield doubt(
+                "steps-beyond-end",
+                "SOLVER.STEPS",
+                f"SOLVER.STEPS {tuple(beyond)} are beyond SOLVER.MAX_ITER {last}: these decays never happen",
+            )
     if solver.WARMUP_ITERS > last:
-        yield f"SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS} is above SOLVER.MAX_ITER {last}: BASE_LR is never reached."
-    rule_lr = _RULE_LR * solver.IMS_PER_BATCH / _RULE_BATCH
+        yield doubt(
+            "warmup-beyond-end",
+            "SOLVER.WARMUP_ITERS",
+            f"SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS} is above SOLVER.MAX_ITER {last}: BASE_LR is never reached",
+        )
+    rule_lr = RULE_LR * solver.IMS_PER_BATCH / RULE_BATCH
     if solver.BASE_LR > _LR_MARGIN * rule_lr:
-        yield (
+        yield doubt(
+            "lr-high",
+            "SOLVER.BASE_LR",
             f"SOLVER.BASE_LR {solver.BASE_LR:g} is high for IMS_PER_BATCH {solver.IMS_PER_BATCH}: the linear rule "
-            f"({_RULE_LR} for {_RULE_BATCH} images) gives {rule_lr:g}; the loss may diverge."
+            f"({RULE_LR} for {RULE_BATCH} images) gives {rule_lr:g}; the loss may diverge",
+            f"Set SOLVER.BASE_LR {rule_lr:g}.",
         )
 
 
-def _check_batch(cfg: CfgNode) -> Iterator[str]:
+def _check_batch(cfg: CfgNode) -> Iterator[Finding]:
     batch, workers = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
     # With a REFERENCE_WORLD_SIZE Detectron2 scales the batch to the workers.
     if batch % workers and not cfg.SOLVER.REFERENCE_WORLD_SIZE:
@@ -114,10 +150,15 @@ def _check_batch(cfg: CfgNode) -> Iterator[str]:
             f"take {max(workers, batch // workers * workers)}."
         )
     if cfg.TEST.EVAL_PERIOD > 0 and not cfg.DATASETS.TEST:
-        yield f"TEST.EVAL_PERIOD is {cfg.TEST.EVAL_PERIOD}, but DATASETS.TEST is empty: nothing will be evaluated."
+        yield doubt(
+            "nothing-evaluated",
+            "DATASETS.TEST",
+            f"TEST.EVAL_PERIOD is {cfg.TEST.EVAL_PERIOD}, but DATASETS.TEST is empty: nothing will be evaluated",
+            severity=WARNING,
+        )
 
 
-def _check_sampler(cfg: CfgNode) -> Iterator[str]:
+def _check_sampler(cfg: CfgNode) -> Iterator[Finding]:
     if cfg.DATALOADER.SAMPLER_TRAIN == "RepeatFactorTrainingSampler" and cfg.DATALOADER.REPEAT_THRESHOLD == 0:
         raise SetupError(
             "DATALOADER.REPEAT_THRESHOLD is 0, so SAMPLER_TRAIN RepeatFactorTrainingSampler repeats nothing: "
@@ -126,7 +167,7 @@ def _check_sampler(cfg: CfgNode) -> Iterator[str]:
     yield from ()
 
 
-def _check_output_dir(cfg: CfgNode) -> Iterator[str]:
+def _check_output_dir(cfg: CfgNode) -> Iterator[Finding]:
     if not cfg.OUTPUT_DIR:
         raise SetupError("OUTPUT_DIR must be a folder, got '': name one, such as ./output.")
     path = Path(cfg.OUTPUT_DIR)
@@ -138,18 +179,26 @@ def _check_output_dir(cfg: CfgNode) -> Iterator[str]:
     yield from ()
 
 
-def _check_precision(cfg: CfgNode) -> Iterator[str]:
+def _check_precision(cfg: CfgNode) -> Iterator[Finding]:
     precision, device = cfg.MODEL.PRECISION, cfg.MODEL.DEVICE
     if precision == "bf16" and not bfloat16_is_fast(device):
-        yield (
-            f"MODEL.PRECISION bf16: {device} has no instructions for it, so it will be several times slower than fp32. "
-            "Take fp32."
+        yield doubt(
+            "precision-slow",
+            "MODEL.PRECISION",
+            f"MODEL.PRECISION bf16: {device} has no instructions for it, so it will be several times slower than fp32",
         )
     if precision == "winograd" and device != "cpu":
-        yield f"MODEL.PRECISION winograd does nothing on {device}: it is for a CPU."
+        yield doubt(
+            "precision-unused", "MODEL.PRECISION", f"MODEL.PRECISION winograd does nothing on {device}: it is for a CPU"
+        )
 
 
-def _check_matcher(cfg: CfgNode) -> Iterator[str]:
+def _check_training(cfg: CfgNode) -> Iterator[Finding]:
+    for text in check_training(cfg):
+        yield doubt("training-keys", _first_key(text), text, "")
+
+
+def _check_matcher(cfg: CfgNode) -> Iterator[Finding]:
     thresholds, labels = list(cfg.MODEL.RETINANET.IOU_THRESHOLDS), list(cfg.MODEL.RETINANET.IOU_LABELS)
     if thresholds != sorted(thresholds):
         raise SetupError(f"MODEL.RETINANET.IOU_THRESHOLDS must increase, got {thresholds}: write {sorted(thresholds)}.")
@@ -159,10 +208,14 @@ def _check_matcher(cfg: CfgNode) -> Iterator[str]:
             f"{thresholds}, got {labels}."
         )
     if 1 not in labels:
-        yield f"MODEL.RETINANET.IOU_LABELS {labels} has no 1: hardly any anchor will be positive."
+        yield doubt(
+            "no-positive-label",
+            "MODEL.RETINANET.IOU_LABELS",
+            f"MODEL.RETINANET.IOU_LABELS {labels} has no 1: hardly any anchor will be positive",
+        )
 
 
-def _check_resnet(cfg: CfgNode) -> Iterator[str]:
+def _check_resnet(cfg: CfgNode) -> Iterator[Finding]:
     resnets = cfg.MODEL.RESNETS
     if cfg.MODEL.BACKBONE.NAME not in _RESNETS:
         return
@@ -173,111 +226,25 @@ def _check_resnet(cfg: CfgNode) -> Iterator[str]:
             f"got {resnets.RES2_OUT_CHANNELS}."
         )
     if not cfg.MODEL.WEIGHTS and resnets.NORM == "FrozenBN":
-        yield (
-            "MODEL.WEIGHTS is empty and MODEL.RESNETS.NORM is FrozenBN: training from scratch with FrozenBN diverges; "
-            "use configs/Base-Retina-Scratch.yaml."
+        yield doubt(
+            "frozen-bn-from-scratch",
+            "MODEL.RESNETS.NORM",
+            "MODEL.WEIGHTS is empty and MODEL.RESNETS.NORM is FrozenBN: training from scratch with FrozenBN diverges",
         )
 
 
-def _backbone_levels(cfg: CfgNode) -> list[str] | None:
-    """The feature maps of Detectron2's own ResNet backbones; None for another backbone."""
-    name = cfg.MODEL.BACKBONE.NAME
-    if name == "build_resnet_backbone":
-        return list(cfg.MODEL.RESNETS.OUT_FEATURES)
-    if name not in _EXTRA_LEVELS:
-        return None
-    inputs = list(cfg.MODEL.FPN.IN_FEATURES)
-    outputs = list(cfg.MODEL.RESNETS.OUT_FEATURES)
-    needed = inputs + ["res5"] * (name == "build_retinanet_resnet_fpn_backbone")  # P6 comes from C5
-    if not inputs or any(feature not in outputs for feature in needed):
-        raise SetupError(
-            f"MODEL.RESNETS.OUT_FEATURES must have all of {sorted({*needed})} for MODEL.FPN.IN_FEATURES {inputs}, "
-            f"got {outputs}: set both, for example to ['res3', 'res4', 'res5']."
-        )
-    if not all(re.fullmatch(r"res\d", feature) for feature in inputs):
-        return None
-    stages = [int(feature[len("res") :]) for feature in inputs]
-    return [f"p{stage}" for stage in [*stages, *(stages[-1] + 1 + i for i in range(_EXTRA_LEVELS[name]))]]
-
-
-def _check_levels(cfg: CfgNode) -> Iterator[str]:
-    key, features = "MODEL.RETINANET.IN_FEATURES", list(cfg.MODEL.RETINANET.IN_FEATURES)
-    available = _backbone_levels(cfg)
-    if not features:
-        raise SetupError(f"{key} must name at least one level" + (f" of {available}." if available else "."))
-    unknown = [feature for feature in features if available is not None and feature not in available]
-    if unknown:
-        raise SetupError(f"{key} must be among {available}, the levels of {cfg.MODEL.BACKBONE.NAME}, got {unknown}.")
-    if available is not None:
-        order = [feature for feature in available if feature in features]
-        if features != order:
-            raise SetupError(f"{key} must have strides that grow, each level once, got {features}: write {order}.")
-    fpn = cfg.MODEL.BACKBONE.NAME in _EXTRA_LEVELS
-    for norm_key in ("MODEL.RETINANET.NORM", "MODEL.FPN.NORM"):
-        if fpn and get_value(cfg, norm_key) == "GN" and cfg.MODEL.FPN.OUT_CHANNELS % 32:
-            raise SetupError(
-                f"{norm_key} 'GN' has 32 groups, so MODEL.FPN.OUT_CHANNELS must be a multiple of 32, "
-                f"got {cfg.MODEL.FPN.OUT_CHANNELS}."
-            )
-    yield from ()
-
-
-def _per_level(cfg: CfgNode, name: str, unit: str) -> list[list[float]]:
-    """A list of anchor sizes or ratios for each level, with Detectron2's rule for one list or a flat one."""
-    key, value = f"MODEL.ANCHOR_GENERATOR.{name}", list(getattr(cfg.MODEL.ANCHOR_GENERATOR, name))
-    num_levels = len(cfg.MODEL.RETINANET.IN_FEATURES)
-    nested = [isinstance(item, (list, tuple)) for item in value]
-    lists = [list(item) for item in value] if value and all(nested) else [value]
-    if any(nested) and not all(nested):
-        raise SetupError(f"{key} must be one list of {unit}, or a list of lists, not both mixed, got {value}.")
-    numbers = [number for items in lists for number in items]
-    if not all(lists) or not all(
-        isinstance(n, (int, float)) and not isinstance(n, bool) and 0 < n < float("inf") for n in numbers
-    ):
-        raise SetupError(f"{key} must hold {unit} that are finite and above 0, got {value}.")
-    if len(lists) not in (1, num_levels):
-        raise SetupError(
-            f"{key} must have 1 list or {num_levels}, one a level of MODEL.RETINANET.IN_FEATURES "
-            f"{list(cfg.MODEL.RETINANET.IN_FEATURES)}, got {len(lists)}."
-        )
-    return lists if len(lists) == num_levels else lists * num_levels
-
-
-def _check_anchors(cfg: CfgNode) -> Iterator[str]:
-    generator = cfg.MODEL.ANCHOR_GENERATOR
-    if generator.NAME not in _GENERATORS:
-        return
-    per_level = {"ASPECT_RATIOS": _per_level(cfg, "ASPECT_RATIOS", "ratios")}
-    if generator.NAME != "OctaveAnchorGenerator":
-        per_level["SIZES"] = _per_level(cfg, "SIZES", "sizes in pixels")
-        if not isinstance(generator.SIZES[0], (list, tuple)) and len(cfg.MODEL.RETINANET.IN_FEATURES) > 1:
-            yield (
-                f"MODEL.ANCHOR_GENERATOR.SIZES is one flat list, so every level gets all of {list(generator.SIZES)}; "
-                "one list a level gives each its own."
-            )
-    counts = [len(ratios) for ratios in per_level["ASPECT_RATIOS"]]
-    for level, sizes in enumerate(per_level.get("SIZES", [])):
-        counts[level] *= len(sizes)
-    if len(set(counts)) > 1:
-        raise SetupError(
-            f"MODEL.ANCHOR_GENERATOR must give every level the same number of anchors, because they share one head, "
-            f"got sizes x ratios = {counts}."
-        )
-    for name, lists in per_level.items():
-        repeated = next((items for items in lists if len(set(items)) < len(items)), None)
-        if repeated:
-            yield f"MODEL.ANCHOR_GENERATOR.{name} has a value twice in {repeated}: the same anchors stand there twice."
-
-
-def _check_other_heads(cfg: CfgNode) -> Iterator[str]:
+def _check_other_heads(cfg: CfgNode) -> Iterator[Finding]:
     """Keys of the two-stage detectors that look like RetinaNet's and do nothing here."""
     default = get_cfg()
     for name in ("NUM_CLASSES", "SCORE_THRESH_TEST", "NMS_THRESH_TEST"):
         value = cfg.MODEL.ROI_HEADS[name]
         if value != default.MODEL.ROI_HEADS[name]:
-            yield (
+            yield doubt(
+                "other-head-key",
+                f"MODEL.ROI_HEADS.{name}",
                 f"MODEL.ROI_HEADS.{name} {value} has no effect on RetinaNet: set MODEL.RETINANET.{name} "
-                f"(now {cfg.MODEL.RETINANET[name]})."
+                f"(now {cfg.MODEL.RETINANET[name]})",
+                "",
             )
 
 
@@ -288,6 +255,6 @@ _COMMON_CHECKS = (
     _check_batch,
     _check_sampler,
     _check_output_dir,
-    check_training,
+    _check_training,
 )
-_RETINANET_CHECKS = (_check_precision, _check_matcher, _check_resnet, _check_levels, _check_anchors, _check_other_heads)
+_RETINANET_CHECKS = (_check_precision, _check_matcher, _check_resnet, check_levels, check_anchors, _check_other_heads)

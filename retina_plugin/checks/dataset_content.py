@@ -3,7 +3,7 @@
 import math
 import os
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,8 +33,9 @@ class DatasetContent:
     sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
     # (M, 4) XYWH, absolute pixels, as annotated.
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
-    # (M,) index of the box's image.
+    # (M,) index of the box's image, and of its class.
     box_images: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
+    box_classes: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
     annotation_ids: list[Hashable] = field(default_factory=list)
     # By class index; for a set that does not tell its classes as many as occur.
     class_counts: Counter = field(default_factory=Counter)
@@ -45,26 +46,38 @@ class DatasetContent:
         """Images with at least one box."""
         return len(np.unique(self.box_images))
 
+    def set_boxes(self, boxes: list, images: list, classes: list) -> None:
+        """Take over boxes XYWH, the index of the image and of the class of each."""
+        self.boxes = np.array(boxes, dtype=float).reshape(-1, 4)
+        self.box_images = np.array(images, dtype=int)
+        self.box_classes = np.array(classes, dtype=int)
+        self.class_counts = Counter(self.box_classes.tolist())
 
-def load_content(name: str, *, for_training: bool, for_test: bool) -> DatasetContent:
+
+def load_content(
+    name: str, *, for_training: bool, for_test: bool, faults: list[SetupError] | None = None
+) -> DatasetContent:
     """Read the data set ``name``.
 
     Args:
         name: a registered data set.
         for_training: it must have annotations.
         for_test: its annotations must have what COCO's evaluation reads (area, iscrowd).
+        faults: takes the faults of single records, which are then left out; None to refuse the first.
 
     Raises:
-        SetupError: the first record that Detectron2 could not use, or would misread.
+        SetupError: the set as a whole, or the first record, is nothing that Detectron2 could use or would read aright.
     """
     metadata = MetadataCatalog.get(name)
     # A loader of another origin may leave out or change what a JSON file says, so its own records count.
     if DatasetCatalog[name].__module__ == register_coco_instances.__module__:
-        return _load_coco(name, metadata, for_training=for_training, for_test=for_test)
-    return _load_records(name, metadata.get("thing_classes"))
+        return _load_coco(name, metadata, faults, for_training=for_training, for_test=for_test)
+    return _load_records(name, metadata.get("thing_classes"), faults)
 
 
-def _load_coco(name: str, metadata: Any, *, for_training: bool, for_test: bool) -> DatasetContent:
+def _load_coco(
+    name: str, metadata: Any, faults: list[SetupError] | None, *, for_training: bool, for_test: bool
+) -> DatasetContent:
     path = str(metadata.json_file)
     data = read_coco_json(name, path)
     content = DatasetContent(name, path, class_names_in_order(data))
@@ -74,7 +87,7 @@ def _load_coco(name: str, metadata: Any, *, for_training: bool, for_test: bool) 
             f"{name}: {path} has the classes {_shorten(content.class_names)}, but {name} is registered with "
             f"{_shorten(registered)}: give the file another name, with DATASETS.TRAIN_JSON / VAL_JSON."
         )
-    _add_coco_images(content, data["images"])
+    _add_coco_images(content, data["images"], faults)
     annotations = data.get("annotations")
     if annotations is None and not for_training:
         content.warnings.append(f"{name}: {path} has no annotations: detections are saved, AP is not computed.")
@@ -83,7 +96,7 @@ def _load_coco(name: str, metadata: Any, *, for_training: bool, for_test: bool) 
         found = "none" if annotations is None else type(annotations).__name__
         raise SetupError(f"{name}: {path} needs a list of annotations (COCO format), got {found}.")
     keys = ("id", "image_id", "category_id", "bbox", *(("area", "iscrowd") if for_test else ()))
-    _add_coco_boxes(content, annotations, data["categories"], keys)
+    _add_coco_boxes(content, annotations, data["categories"], keys, faults)
     if for_test and 0 in content.annotation_ids:
         content.warnings.append(
             f"{name}: {path} has an annotation with id 0, which COCO's evaluation takes for no match: count from 1."
@@ -91,21 +104,37 @@ def _load_coco(name: str, metadata: Any, *, for_training: bool, for_test: bool) 
     return content
 
 
-def _add_coco_images(content: DatasetContent, images: list) -> None:
+def _good(records: list, check: Callable[[Any], None], faults: list[SetupError] | None) -> list:
+    """The records that pass ``check``; where ``faults`` is None the first that does not is refused."""
+    good = []
+    for record in records:
+        try:
+            check(record)
+        except SetupError as error:
+            if faults is None:
+                raise
+            faults.append(error)
+        else:
+            good.append(record)
+    return good
+
+
+def _check_coco_image(where: str, image: Any) -> None:
+    if not isinstance(image, dict):
+        raise SetupError(f"{where} must be an object with id, file_name, width and height, got {image!r}.")
+    lacking = [key for key in ("id", "file_name", "width", "height") if image.get(key) in (None, "")]
+    if lacking:
+        raise SetupError(f"{where} has no {lacking[0]}: {_shorten(image)}.")
+    if not isinstance(image["file_name"], str):
+        raise SetupError(f"{where} must have text as file_name, got {image['file_name']!r} (id {image['id']}).")
+    for key in ("width", "height"):
+        if not _is_number(image[key]) or not 0 < image[key] < math.inf:
+            raise SetupError(f"{where} must have a {key} above 0 as a number, got {image[key]!r} (id {image['id']}).")
+
+
+def _add_coco_images(content: DatasetContent, images: list, faults: list[SetupError] | None) -> None:
     where = f"{content.name}: an image in {content.source}"
-    for image in images:
-        if not isinstance(image, dict):
-            raise SetupError(f"{where} must be an object with id, file_name, width and height, got {image!r}.")
-        lacking = [key for key in ("id", "file_name", "width", "height") if image.get(key) in (None, "")]
-        if lacking:
-            raise SetupError(f"{where} has no {lacking[0]}: {_shorten(image)}.")
-        if not isinstance(image["file_name"], str):
-            raise SetupError(f"{where} must have text as file_name, got {image['file_name']!r} (id {image['id']}).")
-        for key in ("width", "height"):
-            if not _is_number(image[key]) or not 0 < image[key] < math.inf:
-                raise SetupError(
-                    f"{where} must have a {key} above 0 as a number, got {image[key]!r} (id {image['id']})."
-                )
+    images = _good(images, lambda image: _check_coco_image(where, image), faults)
     kinds = {type(image["id"]) for image in images}
     if len(kinds) > 1 or not kinds <= {int, str}:
         found = ", ".join(sorted(kind.__name__ for kind in kinds))
@@ -117,19 +146,22 @@ def _add_coco_images(content: DatasetContent, images: list) -> None:
     content.sizes = np.array([(image["width"], image["height"]) for image in images], dtype=float)
 
 
-def _add_coco_boxes(content: DatasetContent, annotations: list, categories: list, keys: tuple[str, ...]) -> None:
+def _add_coco_boxes(
+    content: DatasetContent, annotations: list, categories: list, keys: tuple[str, ...],
+    faults: list[SetupError] | None,
+) -> None:  # fmt: skip
     image_of = {image_id: i for i, image_id in enumerate(content.image_ids)}
     class_of = {category_id: i for i, category_id in enumerate(sorted(category["id"] for category in categories))}
-    boxes, box_images, strays = [], [], []
+    annotations = _good(annotations, lambda a: _check_annotation(content, a, class_of, keys), faults)
+    boxes, box_images, box_classes, strays = [], [], [], []
     for annotation in annotations:
-        _check_annotation(content, annotation, class_of, keys)
         if annotation["image_id"] not in image_of:
             strays.append(annotation)
         elif not annotation.get("iscrowd", 0):
             boxes.append(annotation["bbox"])
             box_images.append(image_of[annotation["image_id"]])
             content.annotation_ids.append(annotation["id"])
-            content.class_counts[class_of[annotation["category_id"]]] += 1
+            box_classes.append(class_of[annotation["category_id"]])
     _refuse_repeated(
         f"{content.name}: {content.source} has more than one annotation with the id", (a["id"] for a in annotations)
     )
@@ -141,8 +173,7 @@ def _add_coco_boxes(content: DatasetContent, annotations: list, categories: list
         if len(strays) == len(annotations):
             raise SetupError(f"{text}: image_id must be the id of an image, such as {content.image_ids[0]!r}.")
         content.warnings.append(f"{text}. Detectron2 leaves them out.")
-    content.boxes = np.array(boxes, dtype=float).reshape(-1, 4)
-    content.box_images = np.array(box_images, dtype=int)
+    content.set_boxes(boxes, box_images, box_classes)
 
 
 def _check_annotation(content: DatasetContent, annotation: Any, class_of: dict, keys: tuple[str, ...]) -> None:
@@ -170,7 +201,7 @@ def _check_annotation(content: DatasetContent, annotation: Any, class_of: dict, 
         raise SetupError(f"{where} has ignore 1 (id {annotation['id']!r}), which Detectron2 refuses: use iscrowd 1.")
 
 
-def _load_records(name: str, class_names: list[str] | None) -> DatasetContent:
+def _load_records(name: str, class_names: list[str] | None, faults: list[SetupError] | None) -> DatasetContent:
     try:
         records = DatasetCatalog.get(name)
     except SetupError:
@@ -184,29 +215,36 @@ def _load_records(name: str, class_names: list[str] | None) -> DatasetContent:
         return content
     if not records:
         raise SetupError(f"data set {name} is empty: its function returns no images.")
-    boxes, box_images = [], []
+    boxes, box_images, box_classes = [], [], []
+    records = _good(records, lambda record: _check_record(name, record), faults)
     for i, record in enumerate(records):
-        image_id = record.get("image_id", i) if isinstance(record, dict) else i
-        for annotation in _record_annotations(name, record, image_id):
+        image_id = record.get("image_id", i)
+        crowdless = [a for a in record.get("annotations", []) if not a.get("iscrowd", 0)]
+        for annotation in _good(crowdless, lambda a, k=image_id: _check_box(content, a, k), faults):
             boxes.append(_to_xywh(name, annotation, image_id))
             box_images.append(i)
             content.annotation_ids.append(annotation.get("id", "none"))
-            content.class_counts[_record_class(content, annotation, image_id)] += 1
+            box_classes.append(_record_class(content, annotation, image_id))
         content.image_ids.append(image_id)
         content.file_names.append(str(record.get("file_name", "")))
     content.sizes = np.array([(r.get("width", math.nan), r.get("height", math.nan)) for r in records], dtype=float)
-    content.boxes = np.array(boxes, dtype=float).reshape(-1, 4)
-    content.box_images = np.array(box_images, dtype=int)
+    content.set_boxes(boxes, box_images, box_classes)
     return content
 
 
-def _record_annotations(name: str, record: Any, image_id: Hashable) -> list[dict]:
+def _check_box(content: DatasetContent, annotation: dict, image_id: Hashable) -> None:
+    _to_xywh(content.name, annotation, image_id)
+    _record_class(content, annotation, image_id)
+
+
+def _check_record(name: str, record: Any) -> None:
     if not isinstance(record, dict):
         raise SetupError(f"{name}: a record must be a dict in Detectron2's format, got {type(record).__name__}.")
     for key in ("width", "height"):
         if key in record and not _is_number(record[key]):
-            raise SetupError(f"{name}: {key} must be a number, got {record[key]!r} (image id {image_id!r}).")
-    return [a for a in record.get("annotations", []) if not a.get("iscrowd", 0)]
+            raise SetupError(
+                f"{name}: {key} must be a number, got {record[key]!r} (image id {record.get('image_id')!r})."
+            )
 
 
 def _to_xywh(name: str, annotation: dict, image_id: Hashable) -> list[float]:

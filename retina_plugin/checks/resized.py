@@ -1,0 +1,62 @@
+"""By how much the images of a data set are scaled before the network sees them."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data.transforms import ResizeShortestEdge
+
+from .dataset_content import DatasetContent
+
+__all__ = ["median_scale", "resize_scales", "resized_sizes"]
+
+
+def median_scale(
+    cfg: CfgNode, contents: Sequence[DatasetContent], pick: Callable[[Sequence[int]], int] | None
+) -> float:
+    """The median of ``resize_scales`` over all images of known size; 1 of none."""
+    scales = np.concatenate([[], *(resize_scales(cfg, content.sizes, pick) for content in contents)])
+    return float(np.nanmedian(scales)) if np.isfinite(scales).any() else 1.0
+
+
+def resize_scales(cfg: CfgNode, sizes: np.ndarray, pick: Callable[[Sequence[int]], int] | None) -> np.ndarray:
+    """(N, 2) widths and heights to (N,) factors by which a side grows; NaN where a size is not known.
+
+    Args:
+        pick: ``min`` or ``max`` of INPUT.MIN_SIZE_TRAIN, after the crop of INPUT.CROP; None for the test-time resize.
+    """
+    cropped = sizes if pick is None else _crop(cfg, sizes)
+    return resized_sizes(cfg, sizes, pick)[:, 0] / cropped[:, 0]
+
+
+def resized_sizes(cfg: CfgNode, sizes: np.ndarray, pick: Callable[[Sequence[int]], int] | None) -> np.ndarray:
+    """(N, 2) widths and heights as the network sees them, before padding; arguments as for ``resize_scales``."""
+    if pick is None:
+        side, limit = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
+    else:
+        sizes = _crop(cfg, sizes)
+        side, limit = pick(cfg.INPUT.MIN_SIZE_TRAIN), cfg.INPUT.MAX_SIZE_TRAIN
+    if not len(sizes) or side == 0:  # 0 keeps an image's own size
+        return sizes.astype(float)
+    shapes, inverse = np.unique(sizes, axis=0, return_inverse=True)  # few distinct sizes among many images
+    resized = [
+        ResizeShortestEdge.get_output_shape(height, width, side, limit)[::-1]
+        if np.isfinite((width, height)).all()
+        else (np.nan, np.nan)
+        for width, height in shapes
+    ]
+    return np.array(resized, dtype=float)[inverse.reshape(-1)]
+
+
+def _crop(cfg: CfgNode, sizes: np.ndarray) -> np.ndarray:
+    """Sizes after Detectron2's ``RandomCrop``, the mean one where its size is random."""
+    if not cfg.INPUT.CROP.ENABLED:
+        return sizes
+    low, high = cfg.INPUT.CROP.SIZE
+    kind = cfg.INPUT.CROP.TYPE
+    if kind == "absolute":
+        return np.minimum(sizes, [high, low])  # SIZE is (height, width)
+    if kind == "absolute_range":  # both sides are drawn from [low, high]
+        return np.minimum(sizes, (low + high) / 2)
+    share = np.array([high, low], dtype=float)
+    return sizes * (share if kind == "relative" else (1 + share) / 2)
