@@ -34,7 +34,7 @@ def parameters_of(source: str) -> dict[str, str]:
 def test_studies_are_those_of_the_paper_and_ours():
     assert list(STUDIES) == [
         "alpha", "gamma", "gamma_alpha", "anchors", "ohem", "scale", "focal_star", "prior", "normalizer",
-        "low_quality", "two_stage",
+        "precision", "low_quality", "two_stage",
     ]  # fmt: skip
     assert [len(STUDIES[name].rows) for name in ("alpha", "gamma", "anchors", "ohem", "scale", "focal_star")] == [
         7, 7, 7, 10, 10, 4,
