@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.config import get_cfg
 
 from retina_plugin import CLASSIFICATION_LOSS_REGISTRY, FocalRetinaNet, get_retina_cfg
+from retina_plugin.engine.config_file import config_difference
 from retina_plugin.modeling import build_classification_loss
 
 ROOT = Path(__file__).parents[1]
@@ -51,9 +53,17 @@ def test_it_is_short_and_names_the_two_commands():
     assert "make quickstart" in README and "make test" in README
 
 
-@pytest.mark.parametrize("key", re.findall(r"`((?:MODEL|TEST|DATASETS)\.[A-Z_.]*[A-Z])`", README))
+@pytest.mark.parametrize("key", sorted(set(re.findall(r"\b((?:MODEL|TEST|DATASETS|SOLVER)\.[A-Z_.]*[A-Z])\b", README))))
 def test_keys_that_it_names_exist(key):
     node = get_retina_cfg()
     for part in key.split("."):
         assert part in node, key
         node = node[part]
+
+
+def test_page_of_keys_has_every_key_that_the_plugin_adds():
+    page = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
+    # "KEY" as in the table; a key that Detectron2 has is not ours to tell.
+    named = set(re.findall(r"`((?:[A-Z0-9_]+\.)+[A-Z0-9_]+)`", page))
+    added = set(config_difference(get_retina_cfg(), get_cfg()))
+    assert named == added
