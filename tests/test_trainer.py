@@ -40,12 +40,18 @@ def test_adamw_clips_as_sgd_does(tiny_cfg, model):
     assert (model[0].weight.grad == -0.125).all()
 
 
-def test_model_on_the_cpu_is_channels_last_and_gives_the_same(tiny_cfg, make_batch):
+@pytest.mark.parametrize(
+    ("capability", "precision", "last"),
+    [("AVX512", "fp32", True), ("AVX2", "fp32", False), ("AVX2", "winograd", True)],
+)
+def test_model_on_the_cpu_is_channels_last_where_it_pays(tiny_cfg, monkeypatch, capability, precision, last):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    tiny_cfg.MODEL.PRECISION = precision
     torch.manual_seed(0)
     plain = build_model(tiny_cfg).eval()
     torch.manual_seed(0)
     model = RetinaTrainer.build_model(tiny_cfg).eval()
-    assert model.head.cls_score.weight.is_contiguous(memory_format=torch.channels_last)
+    assert model.head.cls_score.weight.is_contiguous(memory_format=torch.channels_last) == last
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         for ours, theirs in zip(model.backbone(image).values(), plain.backbone(image).values(), strict=True):

@@ -31,7 +31,7 @@ LOGIT_CHANGE = 0.1  # a change of a score of at most 0.025
 def measure(settings: Settings) -> Iterator[Measurement]:
     """One image; then, unless quick, images of other sizes and batches."""
     ours, theirs = build_pair(QUICK_DEPTH if settings.quick else DEPTH, settings.device)
-    ours = build_inference_model(ours).to(memory_format=torch.channels_last)
+    ours = build_inference_model(ours)
     models = {"retina_plugin": ours, "Detectron2": theirs.eval()}
     if settings.device == "cpu":
         winograd = copy.deepcopy(ours)

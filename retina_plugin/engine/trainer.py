@@ -113,8 +113,11 @@ class RetinaTrainer(DefaultTrainer):
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
         model = super().build_model(cfg)
-        if cfg.MODEL.DEVICE == "cpu":
-            # Same sums in another order; a training step of configs/quickstart.yaml took 0.87 of the time (1 thread).
+        # Same sums in another order. A training step took 0.87 of the time with AVX-512, and 1.0 to 1.1 of it with AVX2
+        # (docs/performance.md); Winograd's convolutions are written for it.
+        if cfg.MODEL.DEVICE == "cpu" and (
+            torch.backends.cpu.get_cpu_capability() == "AVX512" or cfg.MODEL.PRECISION == "winograd"
+        ):
             model = model.to(memory_format=torch.channels_last)
         return model
 

@@ -2,6 +2,7 @@
 
 import copy
 
+import torch
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -12,14 +13,15 @@ __all__ = ["build_inference_model", "fold_batch_norms"]
 
 
 def build_inference_model(model: nn.Module, *, inplace: bool = False) -> nn.Module:
-    """The quickest form of a model for inference: norms folded, the kernels of Winograd's convolutions made once.
+    """The quickest form of a model for inference: norms folded, channels last, Winograd's kernels made once.
 
     Args:
         inplace: change ``model`` itself, which saves its memory and leaves it unfit for training.
     """
     folded = fold_batch_norms(model, inplace=inplace)
     keep_kernels(folded)
-    return folded
+    # On an AVX2 processor an image took 0.92 of the time (docs/performance.md).
+    return folded.to(memory_format=torch.channels_last)
 
 
 def fold_batch_norms(model: nn.Module, *, inplace: bool = False) -> nn.Module:

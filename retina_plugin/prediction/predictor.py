@@ -85,7 +85,7 @@ class RetinaPredictor:
         model, self.report, rest = load_trained_model(cfg)
         self.cfg = cfg
         self.class_names = _check_names(class_names, cfg) if class_names else find_class_names(cfg, rest)
-        self._model = build_inference_model(model).to(memory_format=torch.channels_last)
+        self._model = build_inference_model(model, inplace=True)
         self._resize = T.AugmentationList(build_augmentation(cfg, is_train=False))
 
     def __call__(self, image: ImageLike) -> Detections:
