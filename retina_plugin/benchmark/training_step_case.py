@@ -7,7 +7,7 @@ import torch
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from ..modeling.precision import bfloat16_is_fast
+from ..modeling.precision import bfloat16_is_fast, trains_channels_last
 from ..modeling.winograd import use_winograd
 from .detectors import build_pair, random_image
 from .measurement import Measurement, Settings, compare
@@ -36,10 +36,11 @@ def measure(settings: Settings) -> Iterator[Measurement]:
 def _models(depth: int, device: str) -> dict[str, nn.Module]:
     """Variant -> its own model, of the same weights; ours first."""
     ours, theirs = (model.train() for model in build_pair(depth, device))
-    ours = ours.to(memory_format=torch.channels_last)
+    if trains_channels_last(device, "fp32"):
+        ours = ours.to(memory_format=torch.channels_last)
     models = {"retina_plugin": ours, "Detectron2": theirs}
     if device == "cpu":
-        models["retina_plugin, winograd"] = copy.deepcopy(ours)
+        models["retina_plugin, winograd"] = copy.deepcopy(ours).to(memory_format=torch.channels_last)
         use_winograd(models["retina_plugin, winograd"])
     if bfloat16_is_fast(device):
         models["retina_plugin, bf16"] = copy.deepcopy(ours)

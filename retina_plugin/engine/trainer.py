@@ -16,6 +16,7 @@ from detectron2.utils import comm
 from ..data.mapper import RetinaDatasetMapper
 from ..data.train_order import ORDERED_SAMPLERS, TrainOrder, build_train_order
 from ..modeling import TrainingState
+from ..modeling.precision import trains_channels_last
 from .accumulation import AccumulatingTrainer
 from .averaging import AVERAGE_KEY, WeightAverage
 from .batch_scaling import scale_to_batch
@@ -113,11 +114,7 @@ class RetinaTrainer(DefaultTrainer):
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
         model = super().build_model(cfg)
-        # Same sums in another order. A training step took 0.87 of the time with AVX-512, and 1.0 to 1.1 of it with AVX2
-        # (docs/performance.md); Winograd's convolutions are written for it.
-        if cfg.MODEL.DEVICE == "cpu" and (
-            torch.backends.cpu.get_cpu_capability() == "AVX512" or cfg.MODEL.PRECISION == "winograd"
-        ):
+        if trains_channels_last(cfg.MODEL.DEVICE, cfg.MODEL.PRECISION):
             model = model.to(memory_format=torch.channels_last)
         return model
 
