@@ -35,9 +35,9 @@ def write_durably(path: Path, write: Callable[[BinaryIO], None]) -> None:
         part.unlink(missing_ok=True)
 
 
-def remove_parts(folder: Path) -> list[Path]:
-    """Remove what processes that were killed while writing into ``folder`` have left there; what that was."""
-    parts = sorted(folder.glob(f".*{PART}"))
+def remove_parts(folder: Path, suffix: str) -> list[Path]:
+    """Remove what killed processes have left of files of ``folder`` whose names end in ``suffix``; what that was."""
+    parts = sorted(folder.glob(f".*{suffix}.*{PART}"))
     for part in parts:
         part.unlink(missing_ok=True)
     return parts

@@ -6,8 +6,9 @@ next.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
+from itertools import islice, pairwise
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetFromList, get_detection_dataset_dicts
@@ -23,37 +24,101 @@ POSITION_KEY = "train_position"
 ORDERED_SAMPLERS = ("TrainingSampler", "RepeatFactorTrainingSampler")
 
 
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of a training within which its batches are shared out in one way."""
+
+    start_iteration: int
+    batch_size: int  # images of one process in an iteration
+    num_processes: int
+
+
 class TrainOrder(Sampler):
     """Indices of the training images of one process, batch after batch, from any iteration on.
 
-    It yields ``position * num_images + index``, which ``PositionedRecords`` takes apart.
+    It yields ``position * num_images + index``, which ``PositionedRecords`` takes apart. The positions are those of one
+    stream for all processes, whose batches are dealt out in turn. What was dealt out before is counted by phases, so
+    that a run that goes on with other processes or batches leaves no image out and takes none twice.
     """
 
-    def __init__(self, indices: Sampler, groups: Sequence[int] | None, *, num_images: int, batch_size: int):
+    def __init__(
+        self, indices: Iterable[int], groups: Sequence[int] | None, *, num_images: int, batch_size: int, seed: int = -1
+    ):
         """
         Args:
-            indices: an infinite, reproducible stream of indices in [0, num_images).
+            indices: an infinite, reproducible stream of indices in [0, num_images), the same in every process.
             groups: (num_images,) group of each image; a batch is of one group. None: one group.
             num_images: >= 1.
             batch_size: images of this process in an iteration, >= 1.
+            seed: of the stream, to compare with that of a resumed run; -1 if it is not known.
         """
         self.start_iteration = 0
         self._indices, self._groups = indices, groups
-        self._num_images, self._batch_size = num_images, batch_size
+        self._num_images, self._seed = num_images, seed
+        self._now = Phase(0, batch_size, comm.get_world_size())
+        self._phases = [self._now]
+        self._found = {"num_images": num_images, "seed": seed}  # of the run so far
 
     def __iter__(self) -> Iterator[int]:
-        for batch in islice(self._batches(), self.start_iteration, None):
+        stream: Iterator[tuple[int, int]] = enumerate(self._indices)
+        waiting: dict[int, list[int]] = {}
+        for phase, following in pairwise(self._phases):
+            dealt = (following.start_iteration - phase.start_iteration) * phase.num_processes
+            for _ in islice(self._batches(stream, waiting, phase.batch_size), dealt):
+                pass
+        phase = self._phases[-1]
+        first = (self.start_iteration - phase.start_iteration) * phase.num_processes + comm.get_rank()
+        for batch in islice(self._batches(stream, waiting, phase.batch_size), first, None, phase.num_processes):
             yield from batch
 
-    def _batches(self) -> Iterator[list[int]]:
+    def _batches(self, stream: Iterator[tuple[int, int]], waiting: dict[int, list[int]], size: int) -> Iterator[list]:
         """Batches in the order in which they fill up, as in Detectron2's ``AspectRatioGroupedDataset``."""
-        waiting: dict[int, list[int]] = {}
-        for position, index in enumerate(self._indices):
-            batch = waiting.setdefault(self._groups[index] if self._groups else 0, [])
-            batch.append(position * self._num_images + index)
-            if len(batch) == self._batch_size:
-                yield batch.copy()
-                batch.clear()
+        for images in waiting.values():
+            while len(images) >= size:  # left by a phase of larger batches
+                batch, images[:] = images[:size], images[size:]
+                yield batch
+        for position, index in stream:
+            images = waiting.setdefault(self._groups[index] if self._groups else 0, [])
+            images.append(position * self._num_images + index)
+            if len(images) == size:
+                batch, images[:] = images.copy(), []  # before the yield, at which a phase may end
+                yield batch
+
+    def state_dict(self) -> dict:
+        """For a checkpoint: numbers only."""
+        return {
+            "phases": [astuple(phase) for phase in self._phases],
+            "num_images": self._num_images,
+            "seed": self._seed,
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self._phases = [Phase(*phase) for phase in state["phases"]]
+        self._found = {name: state[name] for name in self._found}
+
+    def resume(self, iteration: int) -> list[str]:
+        """Go on at ``iteration``; clauses on what is not as it was in the run so far."""
+        self.start_iteration = iteration
+        before, now = self._phases[-1], replace(self._now, start_iteration=iteration)
+        found = self._found
+        if (before.batch_size, before.num_processes) != (now.batch_size, now.num_processes):
+            self._phases.append(now)
+        notes = []
+        if before.num_processes != now.num_processes:
+            notes.append(
+                f"{now.num_processes} processes, {before.num_processes} before: the images go on where they stopped; "
+                "sums are rounded otherwise, and each process divides its losses by a count of its own"
+            )
+        if before.batch_size * before.num_processes != now.batch_size * now.num_processes:
+            notes.append(
+                f"{now.batch_size * now.num_processes} images an iteration, "
+                f"{before.batch_size * before.num_processes} before"
+            )
+        if found["num_images"] != self._num_images:
+            notes.append(f"{self._num_images} training images, {found['num_images']} before: their order is another")
+        if found["seed"] != self._seed:
+            notes.append(f"SEED {self._seed}, {found['seed']} before: order and augmentation are others")
+        return notes
 
 
 class PositionedRecords(Dataset):
@@ -83,6 +148,7 @@ def build_train_order(cfg: CfgNode) -> tuple[PositionedRecords, TrainOrder]:
         groups,
         num_images=len(records),
         batch_size=cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),
+        seed=cfg.SEED,
     )
     return PositionedRecords(records), order
 
@@ -96,11 +162,17 @@ def _build_sampler(cfg: CfgNode, records: list[dict]) -> Sampler:
                 "DATALOADER.REPEAT_THRESHOLD %g has no effect without DATALOADER.SAMPLER_TRAIN "
                 "RepeatFactorTrainingSampler", cfg.DATALOADER.REPEAT_THRESHOLD,
             )  # fmt: skip
-        return TrainingSampler(len(records), seed=seed)
+        return _whole(TrainingSampler(len(records), seed=seed))
     factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
         records, cfg.DATALOADER.REPEAT_THRESHOLD, **_sqrt(cfg)
     )
-    return RepeatFactorTrainingSampler(factors, seed=seed)
+    return _whole(RepeatFactorTrainingSampler(factors, seed=seed))
+
+
+def _whole(sampler: Sampler) -> Sampler:
+    """Let a sampler of Detectron2's give the images of all processes."""
+    sampler._rank, sampler._world_size = 0, 1  # there is no argument for it
+    return sampler
 
 
 def _sqrt(cfg: CfgNode) -> dict[str, bool]:

@@ -6,6 +6,7 @@ is the checksum of a checkpoint: plain Detectron2 writes it too, and reads ours.
 
 import errno
 import logging
+import pickle
 import re
 import shutil
 import zipfile
@@ -16,7 +17,10 @@ import torch
 from ..errors import SetupError
 from ..whole_files import write_durably
 
-__all__ = ["DISK_FULL", "damage", "last_named", "name_last", "newest_whole", "prune", "write_checkpoint"]
+__all__ = [
+    "DISK_FULL", "damage", "last_named", "name_last", "newest_whole", "prune", "resume_candidates", "seed_of",
+    "write_checkpoint",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -105,23 +109,46 @@ def name_last(folder: Path, name: str) -> None:
     write_durably(folder / LAST, lambda file: file.write(name.encode("utf-8")))
 
 
-def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
-    """The checkpoint to resume from: the one named last, or, where that is damaged, the newest before it.
+def resume_candidates(folder: Path) -> list[Path]:
+    """What a run may go on from, in order: the checkpoint named last, then those before it, the newest first.
 
-    Returns:
-        its path, None if there is none; and a clause for each that was passed over.
+    Without a name, which a run has from its first checkpoint on, those with a number.
     """
-    named = last_named(folder)
-    candidates = _by_age(folder)
-    if named:
-        older = candidates[candidates.index(named) + 1 :] if named in candidates else candidates
-        candidates = [named, *older]
+    by_age = _by_age(folder)
+    if named := last_named(folder):
+        return [named, *(by_age[by_age.index(named) + 1 :] if named in by_age else by_age)]
+    return [path for path in by_age if path.name != _FINAL]
+
+
+def newest_whole(folder: Path) -> Path:
+    """The first of ``resume_candidates`` that is whole; each that is passed over is named in a warning.
+
+    Raises:
+        SetupError: there is none.
+    """
     passed = []
-    for path in candidates:
+    for path in resume_candidates(folder):
         if not (reason := damage(path)):
-            return path, passed
-        passed.append(f"{path.name}: {reason}")
-    return None, passed
+            if passed:
+                logger.warning("%s: going on from %s", "; ".join(passed), path)
+            return path
+        passed.append(f"{path} is damaged ({reason})")
+    raise SetupError(
+        f"--resume: {'; '.join(passed) or f'{folder} has no checkpoint'}. Start anew in another OUTPUT_DIR, or from "
+        "weights with MODEL.WEIGHTS."
+    )
+
+
+def seed_of(folder: Path) -> int:
+    """SEED of the run in a folder, by the checkpoint to resume from; -1 where it does not tell."""
+    candidates = resume_candidates(folder)
+    if not candidates:
+        return -1
+    try:
+        content = torch.load(newest_whole(folder), map_location="cpu", weights_only=True, mmap=True)
+        return content["train_order"]["seed"]
+    except (KeyError, TypeError, RuntimeError, pickle.UnpicklingError):  # of Detectron2, or of an older format
+        return -1
 
 
 def prune(folder: Path, keep: int, newest: Path) -> None:

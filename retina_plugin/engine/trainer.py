@@ -15,12 +15,14 @@ from detectron2.utils import comm
 
 from ..data.mapper import RetinaDatasetMapper
 from ..data.train_order import ORDERED_SAMPLERS, TrainOrder, build_train_order
+from ..errors import SetupError
 from ..modeling import TrainingState
 from .accumulation import AccumulatingTrainer
 from .averaging import AVERAGE_KEY, WeightAverage
 from .batch_scaling import scale_to_batch
 from .best_checkpoint import EarlyStop
 from .checkpoint import build_checkpointer
+from .determinism import use_deterministic_algorithms
 from .evaluation import build_evaluator, scoring_package
 from .hooks import WallTimeHook
 from .interruption import Interrupted, InterruptionHook
@@ -30,6 +32,10 @@ from .validation import PREFIX
 __all__ = ["RetinaTrainer"]
 
 logger = logging.getLogger(__name__)
+# Detectron2 logs the traceback of whatever ends its loop: of no use with a sentence on what to mend.
+logging.getLogger("detectron2.engine.train_loop").addFilter(
+    lambda record: not (record.exc_info and isinstance(record.exc_info[1], SetupError))
+)
 
 # Files of a batch named in a message.
 MAX_NAMED = 8
@@ -48,6 +54,8 @@ class RetinaTrainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode):
         type(self).scored_by = {}
         self.stopped_early = ""  # why, if it was before MAX_ITER
+        if cfg.SOLVER.DETERMINISTIC:
+            use_deterministic_algorithms()
         super().__init__(scale_to_batch(cfg))
         if self.cfg.SOLVER.ACCUMULATION_STEPS > 1:
             of_batch = self._trainer
@@ -63,13 +71,15 @@ class RetinaTrainer(DefaultTrainer):
         model = getattr(self.model, "module", self.model)  # under DistributedDataParallel
         decay = self.cfg.SOLVER.EMA_DECAY
         self._average = WeightAverage(model, decay) if decay > 0 else None
+        self._state = TrainingState(model)
         # DefaultTrainer makes its checkpointer just before it asks for the hooks that hold it.
         self.checkpointer = build_checkpointer(
             self.cfg,
             model,
             self.cfg.OUTPUT_DIR,
             trainer=weakref.proxy(self),
-            training_state=TrainingState(model),
+            training_state=self._state,
+            **({"train_order": self.data_loader.order} if self.data_loader.order else {}),
             **({AVERAGE_KEY: self._average.checkpointable} if self._average else {}),
         )
         self._wall_time = WallTimeHook()
@@ -77,6 +87,7 @@ class RetinaTrainer(DefaultTrainer):
         return assemble_hooks(
             self.cfg,
             [self._wall_time, *super().build_hooks()],
+            state=self._state,
             average=self._average,
             evaluated=self.evaluated_model,
             evaluate=self._evaluate,
@@ -108,7 +119,12 @@ class RetinaTrainer(DefaultTrainer):
         """As Detectron2's; a resumed run goes on with the batch that came next."""
         super().resume_or_load(resume)
         if self.data_loader.order:
-            self.data_loader.order.start_iteration = self.start_iter
+            for note in self.data_loader.order.resume(self.start_iter):
+                logger.warning("--resume with %s", note)
+
+    def gather_state(self) -> None:
+        """Of several processes, before the main one saves a checkpoint: to be called in each."""
+        self._state.gather()
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
