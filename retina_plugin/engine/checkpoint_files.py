@@ -132,7 +132,7 @@ def newest_whole(folder: Path) -> Path:
             if passed:
                 logger.warning("%s: going on from %s", "; ".join(passed), path)
             return path
-        passed.append(f"{path} is damaged ({reason})")
+        passed.append(f"{path} cannot be resumed from: {reason}")
     raise SetupError(
         f"--resume: {'; '.join(passed) or f'{folder} has no checkpoint'}. Start anew in another OUTPUT_DIR, or from "
         "weights with MODEL.WEIGHTS."

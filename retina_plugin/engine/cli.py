@@ -29,8 +29,9 @@ from .arguments import argument_parser
 from .augmented_inference import with_augmentation
 from .batch_scaling import scale_to_batch
 from .checkpoint import build_checkpointer, check_weights
-from .checkpoint_files import DISK_FULL, seed_of
+from .checkpoint_files import DISK_FULL
 from .config_file import config_difference, load_base_config, load_config
+from .determinism import choose_seed
 from .evaluation import InferenceTimer, build_evaluator
 from .folder_lock import FolderLock
 from .interruption import Interrupted
@@ -167,12 +168,6 @@ def prepare(args: argparse.Namespace, lock: FolderLock | None = None) -> tuple[C
         "data": data,
     }
     return cfg, facts
-
-
-def choose_seed(resumed: Path | None) -> int:
-    """The seed of the run that is resumed, or a new one: Detectron2 would draw it and nobody could repeat the run."""
-    seed = seed_of(resumed) if resumed else -1
-    return seed if seed >= 0 else comm.shared_random_seed() % 2**31
 
 
 def refuse_unread_keys(cfg: CfgNode) -> None:

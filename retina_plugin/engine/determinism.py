@@ -1,6 +1,7 @@
 """What makes an iteration of a training the same whenever, and after whatever interruption, it is done."""
 
 import os
+from pathlib import Path
 
 import torch
 from detectron2.engine import HookBase
@@ -8,8 +9,9 @@ from detectron2.utils import comm
 
 from ..data.randomness import seed_generators
 from ..modeling import TrainingState
+from .checkpoint_files import seed_of
 
-__all__ = ["IterationSeed", "ProcessStates", "use_deterministic_algorithms"]
+__all__ = ["IterationSeed", "ProcessStates", "choose_seed", "use_deterministic_algorithms"]
 
 
 class IterationSeed(HookBase):
@@ -52,6 +54,12 @@ class ProcessStates(HookBase):
         done = self.trainer.iter + 1
         if done % self._period == 0 or done >= self.trainer.max_iter:
             self._state.gather()
+
+
+def choose_seed(resumed: Path | None) -> int:
+    """The seed of the run in a folder, or a new one: Detectron2 would draw it and nobody could repeat the run."""
+    seed = seed_of(resumed) if resumed else -1
+    return seed if seed >= 0 else comm.shared_random_seed() % 2**31
 
 
 def use_deterministic_algorithms() -> None:

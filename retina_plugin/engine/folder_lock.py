@@ -34,7 +34,7 @@ class FolderLock:
         self._file = None
 
     def hold(self, folder: Path) -> None:
-        """Take the folder, unless that is done; it is made if it is not there, and remove what killed processes left half written.
+        """Take the folder, unless that is done: make it if need be, remove what killed processes left half written.
 
         Raises:
             SetupError: another process trains in it, or it cannot be written to.
