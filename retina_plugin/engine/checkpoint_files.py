@@ -68,7 +68,7 @@ def _not_written(path: Path, error: Exception, sizes: list[int]) -> str:
             f"The device has {free:.0f} MiB free; {sizes[-1] / 2**20 if sizes else 0:.0f} MiB were written. Free "
             "space, or set SOLVER.KEEP_CHECKPOINTS to keep only the last few"
         )
-    reason = (cause.strerror if isinstance(cause, OSError) else "") or str(cause).strip().splitlines()[0]
+    reason = (isinstance(cause, OSError) and cause.strerror) or (str(cause).strip() or repr(cause)).splitlines()[0]
     return f"{path} could not be written: {reason}. {kept}. {remedy}, and go on with --resume."
 
 
