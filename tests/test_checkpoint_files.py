@@ -2,6 +2,7 @@
 
 import errno
 import logging
+from argparse import Namespace
 
 import pytest
 import torch
@@ -60,6 +61,19 @@ def test_flipped_bit_of_a_weight_is_seen_where_torch_sees_none(run):
     assert damage(path).startswith("the checksum of its part")
     changed = torch.load(path, weights_only=True)["model"]["weight"]
     assert not torch.equal(changed, content(5)["model"]["weight"]), "torch.load gives the wrong weights without a word"
+
+
+def test_changed_header_that_torch_cannot_read_is_seen(run):
+    path = run / "model_0000005.pth"
+    raw = path.read_bytes()
+    entry = raw.index(b"PK\x01\x02")  # of the central directory
+    flip(path, entry + 16 + 3)  # the CRC-32 that it has of the part
+    assert damage(path)
+
+
+def test_more_than_tensors_is_for_the_loader_to_judge(tmp_path):
+    torch.save({"model": {}, "args": Namespace(a=1)}, tmp_path / "a.pth")
+    assert damage(tmp_path / "a.pth") == ""
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
