@@ -117,7 +117,12 @@ class RetinaTrainer(DefaultTrainer):
 
     def resume_or_load(self, resume: bool = True) -> None:
         """As Detectron2's; a resumed run goes on with the batch that came next."""
+        if resume and not self.checkpointer.has_checkpoint():
+            logger.info("%s has no checkpoint to resume from: the run begins", self.cfg.OUTPUT_DIR)
         super().resume_or_load(resume)
+        if self.start_iter > 0:
+            rate = self.optimizer.param_groups[0]["lr"]
+            logger.info("going on at iteration %d of %d, learning rate %g", self.start_iter, self.max_iter, rate)
         if self.data_loader.order:
             for note in self.data_loader.order.resume(self.start_iter):
                 logger.warning("--resume with %s", note)
