@@ -3,6 +3,7 @@
 import json
 import logging
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -94,35 +95,39 @@ def test_stopped_at_every_iteration(run, straight, tmp_path, monkeypatch, worker
     assert_same_end(tmp_path, straight)
 
 
+@pytest.fixture
+def stopped(straight, tmp_path):
+    """The straight run as it was after three iterations."""
+    shutil.copytree(straight, tmp_path, dirs_exist_ok=True)
+    for name in ("model_0000003.pth", "model_final.pth"):
+        (tmp_path / name).unlink()
+    (tmp_path / "last_checkpoint").write_text("model_0000002.pth")
+
+
+@pytest.mark.usefixtures("stopped")
 def test_damaged_checkpoint_costs_its_iterations_only(run, straight, tmp_path, capfd):
-    assert run(tmp_path, "SOLVER.MAX_ITER", "3", "SOLVER.KEEP_CHECKPOINTS", "2") == 0
-    kept = sorted(path.name for path in tmp_path.glob("*.pth"))
-    assert kept == ["model_0000001.pth", "model_0000002.pth", "model_final.pth"]
-    (tmp_path / "model_final.pth").unlink()
     damaged = tmp_path / "model_0000002.pth"
     damaged.write_bytes(damaged.read_bytes()[:-1000])
-    (tmp_path / "last_checkpoint").write_text(damaged.name)
-    assert run(tmp_path) == 0
+    assert run(tmp_path, "SOLVER.KEEP_CHECKPOINTS", "2") == 0
+    kept = sorted(path.name for path in tmp_path.glob("*.pth"))
+    assert kept == ["model_0000002.pth", "model_0000003.pth", "model_final.pth"]
     said = capfd.readouterr().out
     assert f"{damaged} cannot be resumed from: it is cut short or overwritten in part: going on from {tmp_path}" in said
     assert "Starting training from iteration 2" in said
     assert_same_end(tmp_path, straight)
 
 
+@pytest.mark.usefixtures("stopped")
 def test_full_disk_ends_the_run_and_leaves_the_previous_checkpoint(run, straight, tmp_path, capfd):
-    assert run(tmp_path, "SOLVER.MAX_ITER", "2") == 0
-    (tmp_path / "model_final.pth").unlink()
-    (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
-    capfd.readouterr()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:  # half of a checkpoint
-        resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "model_0000001.pth").stat().st_size // 2, before[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "model_0000002.pth").stat().st_size // 2, before[1]))
         assert run(tmp_path) == cli.EXIT_SETUP
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     said = capfd.readouterr()
-    assert f"error: {tmp_path}/model_0000002.pth could not be written: File too large" in said.err
-    assert f"The last whole checkpoint is {tmp_path}/model_0000001.pth. " in said.err
+    assert f"error: {tmp_path}/model_0000003.pth could not be written: File too large" in said.err
+    assert f"The last whole checkpoint is {tmp_path}/model_0000002.pth. " in said.err
     assert "Traceback" not in said.err + said.out
     assert not list(tmp_path.glob(".*.part"))
     assert run(tmp_path) == 0

@@ -155,6 +155,23 @@ def test_threshold_without_its_sampler_is_pointed_out(monkeypatch, caplog):
     assert "REPEAT_THRESHOLD 0.1 has no effect without DATALOADER.SAMPLER_TRAIN RepeatFactorTrainingSampler" in message
 
 
+@pytest.mark.parametrize("grouped", [True, False])
+def test_any_number_of_workers_gives_the_same_batches(monkeypatch, grouped):
+    # Of one shape and another in turn: Detectron2's loader with two workers makes other batches of them.
+    records = [{"image_id": i, "width": 10 + 10 * (i % 3), "height": 20} for i in range(9)]
+    monkeypatch.setattr(train_order, "get_detection_dataset_dicts", lambda *args, **options: records)
+    cfg = get_retina_cfg()
+    cfg.SOLVER.IMS_PER_BATCH, cfg.SEED, cfg.DATALOADER.ASPECT_RATIO_GROUPING = 2, 1, grouped
+    batches = []
+    for workers in (0, 1, 2, 3):
+        cfg.DATALOADER.NUM_WORKERS = workers
+        loader, loaded_order = train_order.build_ordered_loader(cfg, lambda record: record)
+        loaded_order.start_iteration = 3
+        batches.append([[record[POSITION_KEY] for record in batch] for batch in islice(loader, 8)])
+    assert batches[0] == batches[1] == batches[2] == batches[3]
+    assert [len(batch) for batch in batches[0]] == [2] * 8
+
+
 def test_records_carry_their_position():
     assert PositionedRecords(RECORDS)[5 * NUM_IMAGES + 2] == {**RECORDS[2], POSITION_KEY: 5}
 

@@ -6,17 +6,25 @@ next.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from itertools import islice, pairwise
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetFromList, get_detection_dataset_dicts
+from detectron2.data.build import trivial_batch_collator, worker_init_reset_seed
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from detectron2.utils import comm
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-__all__ = ["ORDERED_SAMPLERS", "POSITION_KEY", "PositionedRecords", "TrainOrder", "build_train_order"]
+__all__ = [
+    "ORDERED_SAMPLERS",
+    "POSITION_KEY",
+    "PositionedRecords",
+    "TrainOrder",
+    "build_ordered_loader",
+    "build_train_order",
+]
 
 # Of a record: its place in the stream of training images, from which the mapper seeds its augmentation.
 POSITION_KEY = "train_position"
@@ -122,9 +130,18 @@ class TrainOrder(Sampler):
 
 
 class PositionedRecords(Dataset):
-    """Records by ``position * num_images + index``, with the position under ``POSITION_KEY``."""
+    """Records by ``position * num_images + index``, with the position under ``POSITION_KEY``, through a mapper.
 
-    def __init__(self, records: list[dict]):
+    Detectron2's ``MapDataset`` is not used: it remembers each index that it was ever asked for.
+    """
+
+    def __init__(self, records: list[dict], mapper: Callable[[dict], dict] | None = None):
+        """
+        Args:
+            records: in Detectron2's format.
+            mapper: makes the model's input of a record; None leaves it.
+        """
+        self._mapper = mapper
         self._records = DatasetFromList(records, copy=False)  # serialised: workers share it
 
     def __len__(self) -> int:
@@ -132,11 +149,14 @@ class PositionedRecords(Dataset):
 
     def __getitem__(self, code: int) -> dict:
         position, index = divmod(code, len(self._records))
-        return {**self._records[index], POSITION_KEY: position}
+        record = {**self._records[index], POSITION_KEY: position}
+        return self._mapper(record) if self._mapper else record
 
 
-def build_train_order(cfg: CfgNode) -> tuple[PositionedRecords, TrainOrder]:
-    """The training images of ``cfg`` and their order, for a ``DATALOADER.SAMPLER_TRAIN`` of ORDERED_SAMPLERS."""
+def build_train_order(
+    cfg: CfgNode, mapper: Callable[[dict], dict] | None = None
+) -> tuple[PositionedRecords, TrainOrder]:
+    """The training images of ``cfg``, through ``mapper``, and their order, for a ``DATALOADER.SAMPLER_TRAIN`` of ORDERED_SAMPLERS."""
     records = get_detection_dataset_dicts(
         cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, proposal_files=None
     )
@@ -150,7 +170,25 @@ def build_train_order(cfg: CfgNode) -> tuple[PositionedRecords, TrainOrder]:
         batch_size=cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),
         seed=cfg.SEED,
     )
-    return PositionedRecords(records), order
+    return PositionedRecords(records, mapper), order
+
+
+def build_ordered_loader(cfg: CfgNode, mapper: Callable[[dict], dict]) -> tuple[DataLoader, TrainOrder]:
+    """Batches in the order of training, whatever the number of workers; and that order.
+
+    Detectron2's loader deals the order out to its workers image by image and groups by shape what comes back: with two
+    or more of them the batches are others, and a resumed run has other leftovers. Here a worker reads whole batches.
+    """
+    dataset, order = build_train_order(cfg, mapper)
+    loader = DataLoader(
+        dataset,
+        batch_size=cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),
+        sampler=order,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        collate_fn=trivial_batch_collator,
+        worker_init_fn=worker_init_reset_seed,
+    )
+    return loader, order
 
 
 def _build_sampler(cfg: CfgNode, records: list[dict]) -> Sampler:

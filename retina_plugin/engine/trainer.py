@@ -14,7 +14,7 @@ from detectron2.solver.build import get_default_optimizer_params, maybe_add_grad
 from detectron2.utils import comm
 
 from ..data.mapper import RetinaDatasetMapper
-from ..data.train_order import ORDERED_SAMPLERS, TrainOrder, build_train_order
+from ..data.train_order import ORDERED_SAMPLERS, TrainOrder, build_ordered_loader
 from ..errors import SetupError
 from ..modeling import TrainingState
 from .accumulation import AccumulatingTrainer
@@ -159,10 +159,8 @@ class RetinaTrainer(DefaultTrainer):
         mapper = RetinaDatasetMapper(cfg, is_train=True)
         if cfg.DATALOADER.SAMPLER_TRAIN not in ORDERED_SAMPLERS:
             return LastBatchLoader(build_detection_train_loader(cfg, mapper=mapper))
-        dataset, order = build_train_order(cfg)
-        return LastBatchLoader(
-            build_detection_train_loader(cfg, mapper=mapper, dataset=dataset, sampler=order), order=order
-        )
+        loader, order = build_ordered_loader(cfg, mapper)
+        return LastBatchLoader(loader, order=order)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
