@@ -156,7 +156,10 @@ class PositionedRecords(Dataset):
 def build_train_order(
     cfg: CfgNode, mapper: Callable[[dict], dict] | None = None
 ) -> tuple[PositionedRecords, TrainOrder]:
-    """The training images of ``cfg``, through ``mapper``, and their order, for a ``DATALOADER.SAMPLER_TRAIN`` of ORDERED_SAMPLERS."""
+    """The training images of ``cfg``, through ``mapper``, and their order.
+
+    For a ``DATALOADER.SAMPLER_TRAIN`` of ORDERED_SAMPLERS.
+    """
     records = get_detection_dataset_dicts(
         cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, proposal_files=None
     )
