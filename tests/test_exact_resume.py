@@ -105,6 +105,15 @@ def stopped(straight, tmp_path):
 
 
 @pytest.mark.usefixtures("stopped")
+def test_run_killed_before_its_final_checkpoint_gets_it(run, straight, tmp_path):
+    shutil.copy(straight / "model_0000003.pth", tmp_path)  # of the last iteration
+    (tmp_path / "last_checkpoint").write_text("model_0000003.pth")
+    assert run(tmp_path) == 0
+    assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
+    assert_same_end(tmp_path, straight)
+
+
+@pytest.mark.usefixtures("stopped")
 def test_damaged_checkpoint_costs_its_iterations_only(run, straight, tmp_path, capfd):
     damaged = tmp_path / "model_0000002.pth"
     damaged.write_bytes(damaged.read_bytes()[:-1000])
@@ -183,7 +192,8 @@ class Trainer:
 
 
 @pytest.mark.parametrize(
-    ("measured", "start", "seen"), [([1], 4, [3]), ([1, 3], 4, []), ([], 0, []), ([1, 3], 5, []), ([1], 9, [])]
+    ("measured", "start", "seen"),
+    [([1], 4, [3]), ([1, 3], 4, []), ([], 0, []), ([1, 3], 5, []), ([1], 8, [7]), ([1], 9, [])],
 )
 def test_evaluation_that_a_kill_cut_off_is_made_up_for(measured, start, seen):
     history, recorder, trainer = MetricHistory("bbox/AP", None), Recorder(), Trainer()

@@ -152,7 +152,7 @@ class MissedEvaluation(HookBase):
     def before_train(self) -> None:
         trainer = self.trainer
         last = trainer.start_iter - 1
-        missed = 0 <= last < trainer.max_iter - 1 and last not in dict(self._history.values)
+        missed = 0 <= last < trainer.max_iter and last not in dict(self._history.values)
         if not comm.all_gather(missed)[0]:  # the main process has the history
             return
         trainer.iter = trainer.storage.iter = last

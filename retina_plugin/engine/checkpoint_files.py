@@ -18,7 +18,8 @@ from ..errors import SetupError
 from ..whole_files import write_durably
 
 __all__ = [
-    "DISK_FULL", "damage", "last_named", "name_last", "newest_whole", "prune", "resume_candidates", "seed_of",
+    "DISK_FULL",
+    "FINAL", "damage", "last_named", "name_last", "newest_whole", "prune", "resume_candidates", "seed_of",
     "write_checkpoint",
 ]  # fmt: skip
 
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 LAST = "last_checkpoint"
 # Of a periodic checkpoint (PeriodicCheckpointer) and of the last of a run; model_best.pth has no state to resume.
 _NUMBERED = re.compile(r"model_(\d{7,})\.pth")
-_FINAL = "model_final.pth"
+FINAL = "model_final.pth"
 # What begins a zip archive; a file of torch before 1.6 begins otherwise, and has no checksum.
 _ZIP = b"PK\x03\x04"
 # Of an OSError: no space on the device, none in the user's quota, none in the process's limit.
@@ -121,7 +122,7 @@ def resume_candidates(folder: Path) -> list[Path]:
     by_age = _by_age(folder)
     if named := last_named(folder):
         return [named, *(by_age[by_age.index(named) + 1 :] if named in by_age else by_age)]
-    return [path for path in by_age if path.name != _FINAL]
+    return [path for path in by_age if path.name != FINAL]
 
 
 def newest_whole(folder: Path) -> Path:
@@ -167,5 +168,5 @@ def prune(folder: Path, keep: int, newest: Path) -> None:
 def _by_age(folder: Path) -> list[Path]:
     """The files of a folder that a run can go on from, by their names, the newest first."""
     numbered = {path: int(match[1]) for path in folder.glob("model_*.pth") if (match := _NUMBERED.fullmatch(path.name))}
-    final = [folder / _FINAL] if (folder / _FINAL).is_file() else []
+    final = [folder / FINAL] if (folder / FINAL).is_file() else []
     return final + sorted(numbered, key=numbered.get, reverse=True)

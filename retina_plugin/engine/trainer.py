@@ -3,6 +3,7 @@
 import logging
 import os
 import weakref
+from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
@@ -22,6 +23,7 @@ from .averaging import AVERAGE_KEY, WeightAverage
 from .batch_scaling import scale_to_batch
 from .best_checkpoint import EarlyStop
 from .checkpoint import build_checkpointer
+from .checkpoint_files import FINAL
 from .determinism import use_deterministic_algorithms
 from .evaluation import build_evaluator, scoring_package
 from .hooks import WallTimeHook
@@ -126,10 +128,15 @@ class RetinaTrainer(DefaultTrainer):
         if self.data_loader.order:
             for note in self.data_loader.order.resume(self.start_iter):
                 logger.warning("--resume with %s", note)
+        if self.start_iter == self.max_iter and Path(self.checkpointer.get_checkpoint_file()).name != FINAL:
+            # Stopped between the numbered checkpoint of the last iteration and this one.
+            self.gather_state()
+            self.checkpointer.save(Path(FINAL).stem, iteration=self.iter)
 
     def gather_state(self) -> None:
         """Of several processes, before the main one saves a checkpoint: to be called in each."""
-        self._state.gather()
+        if comm.get_world_size() > 1:
+            self._state.gather()
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:

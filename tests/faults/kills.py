@@ -138,7 +138,7 @@ def series(args: argparse.Namespace, folder: Path) -> dict:
     pid = start(arguments(sample, straight, args.workers), folder / "straight.log", memory)
     assert os.waitpid(pid, 0)[1] == 0, (folder / "straight.log").read_text()[-3000:]
     duration = time.monotonic() - begun
-    kills, faults, finished = Counter(), [], 0
+    kills, faults, finished, identical = Counter(), [], 0, 0
     while sum(kills.values()) < args.kills or not finished:
         run = folder / f"run_{finished}"
         while True:
@@ -157,14 +157,16 @@ def series(args: argparse.Namespace, folder: Path) -> dict:
         if not (run / "model_final.pth").is_file():
             faults.append(f"run {finished} failed: " + (folder / f"run_{finished}.log").read_text()[-2000:])
             break
-        faults += [f"run {finished}: {one}" for one in differences(run, straight)]
+        differing = differences(run, straight)
+        faults += [f"run {finished}: {one}" for one in differing]
+        identical += not differing
         finished += 1
     return {
         "fault": "kill -9 at a random moment",
         "kills": sum(kills.values()),
         "kills_by_moment": {name: kills[name] for name in MOMENTS},
         "runs_resumed_to_the_end": finished,
-        "runs_bit_identical": finished - len({one.split(":")[0] for one in faults if one.startswith("run ")}),
+        "runs_bit_identical": identical,
         "faults": faults,
         "iterations": ITERATIONS,
         "workers": args.workers,
