@@ -18,8 +18,7 @@ from ..errors import SetupError
 from ..whole_files import write_durably
 
 __all__ = [
-    "DISK_FULL",
-    "FINAL", "damage", "last_named", "name_last", "newest_whole", "prune", "resume_candidates", "seed_of",
+    "DISK_FULL", "FINAL", "damage", "last_named", "name_last", "newest_whole", "prune", "resume_candidates", "seed_of",
     "write_checkpoint",
 ]  # fmt: skip
 
