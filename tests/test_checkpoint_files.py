@@ -101,7 +101,8 @@ def test_damaged_checkpoints_are_passed_over_with_a_word(run, caplog):
     assert newest_whole(run).name == "model_0000005.pth" and caplog.messages == []
     flip(run / "model_0000005.pth", 700)
     (run / "model_0000003.pth").unlink()
-    assert newest_whole(run).name == "model_0000001.pth"
+    assert newest_whole(run).name == "model_0000001.pth" and caplog.messages == []
+    assert newest_whole(run, tell=True).name == "model_0000001.pth"
     assert "model_0000005.pth cannot be resumed from: " in caplog.text and "going on from" in caplog.text
     (run / "model_0000001.pth").write_bytes(b"")
     with pytest.raises(SetupError, match=r"--resume: .*0000005.pth .*; .*0000001.pth .*empty. Start anew"):

@@ -121,7 +121,7 @@ def test_damaged_checkpoint_costs_its_iterations_only(run, straight, tmp_path, c
     kept = sorted(path.name for path in tmp_path.glob("*.pth"))
     assert kept == ["model_0000002.pth", "model_0000003.pth", "model_final.pth"]
     said = capfd.readouterr().out
-    assert f"{damaged} cannot be resumed from: it is cut short or overwritten in part: going on from {tmp_path}" in said
+    assert f"{damaged} cannot be resumed from: it is cut short or overwritten in part; going on from {tmp_path}" in said
     assert "Starting training from iteration 2" in said
     assert_same_end(tmp_path, straight)
 

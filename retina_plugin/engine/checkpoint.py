@@ -108,7 +108,7 @@ class RetinaCheckpointer(DetectionCheckpointer):
         """
         if not (resume and self.has_checkpoint()):
             return self.load(path, checkpointables=[])
-        newest = newest_whole(Path(self.save_dir))
+        newest = newest_whole(Path(self.save_dir), tell=True)
         newest = comm.all_gather(newest)[0]  # the others may have looked a moment later
         if "trainer" in self.checkpointables and self.save_to_disk and self.tag_last:
             name_last(Path(self.save_dir), newest.name)

@@ -124,8 +124,8 @@ def resume_candidates(folder: Path) -> list[Path]:
     return [path for path in by_age if path.name != FINAL]
 
 
-def newest_whole(folder: Path) -> Path:
-    """The first of ``resume_candidates`` that is whole; each that is passed over is named in a warning.
+def newest_whole(folder: Path, *, tell: bool = False) -> Path:
+    """The first of ``resume_candidates`` that is whole; ``tell`` names those that are passed over in a warning.
 
     Raises:
         SetupError: there is none.
@@ -133,8 +133,8 @@ def newest_whole(folder: Path) -> Path:
     passed = []
     for path in resume_candidates(folder):
         if not (reason := damage(path)):
-            if passed:
-                logger.warning("%s: going on from %s", "; ".join(passed), path)
+            if passed and tell:
+                logger.warning("%s; going on from %s", "; ".join(passed), path)
             return path
         passed.append(f"{path} cannot be resumed from: {reason}")
     raise SetupError(
