@@ -124,6 +124,10 @@ def _add_training(cfg: CfgNode) -> None:
     cfg.SOLVER.ACCUMULATION_STEPS = 1
     # Share of the averaged weights that a step keeps, in [0, 1): engine/averaging.py. 0 = no average.
     cfg.SOLVER.EMA_DECAY = 0.0
+    # Numbered checkpoints that stay in OUTPUT_DIR, the newest; the best and the final one stay besides. 0 = all.
+    cfg.SOLVER.KEEP_CHECKPOINTS = 0
+    # Take PyTorch's deterministic algorithms: engine/determinism.py. A CPU with a fixed number of threads needs it not.
+    cfg.SOLVER.DETERMINISTIC = False
     # Evaluations in a row without a TEST.BEST_METRIC better by MIN_DELTA (in its unit) that end the run. 0 = never.
     cfg.SOLVER.EARLY_STOPPING = CfgNode()
     cfg.SOLVER.EARLY_STOPPING.PATIENCE = 0

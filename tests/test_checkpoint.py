@@ -119,7 +119,7 @@ def test_weights_that_are_not_there(tiny_cfg, tmp_path, name, message):
 
 def test_resume_needs_no_initial_weights(tiny_cfg, tmp_path):
     (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
-    (tmp_path / "model_0000001.pth").write_text("a checkpoint")
+    torch.save({"iteration": 1}, tmp_path / "model_0000001.pth")
     tiny_cfg.MODEL.WEIGHTS, tiny_cfg.OUTPUT_DIR = "gone.pth", str(tmp_path)
     check_weights(tiny_cfg, resume=True)
     with pytest.raises(SetupError, match="gone.pth is not a file"):
@@ -129,5 +129,5 @@ def test_resume_needs_no_initial_weights(tiny_cfg, tmp_path):
 def test_resume_needs_the_last_checkpoint(tiny_cfg, tmp_path):
     (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
     tiny_cfg.OUTPUT_DIR = str(tmp_path)
-    with pytest.raises(SetupError, match="names model_0000001.pth, which is not there"):
+    with pytest.raises(SetupError, match="model_0000001.pth cannot be resumed from: it is not there"):
         check_weights(tiny_cfg, resume=True)

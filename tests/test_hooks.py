@@ -148,7 +148,7 @@ def test_period_of_the_config_makes_the_trainer_hook(tiny_cfg, monkeypatch, peri
     tiny_cfg.ANALYSIS.LOSS_CDF_PERIOD = period
     tiny_cfg.MODEL.META_ARCHITECTURE = model
     trainer = RetinaTrainer.__new__(RetinaTrainer)
-    trainer.cfg, trainer._trainer = tiny_cfg, SimpleNamespace(model=None)
+    trainer.cfg, trainer._trainer = tiny_cfg, SimpleNamespace(model=None, data_loader=SimpleNamespace(order=None))
     monkeypatch.setattr("retina_plugin.engine.trainer.TrainingState", lambda model: None)
     monkeypatch.setattr("retina_plugin.engine.trainer.build_checkpointer", lambda *args, **kwargs: None)
     monkeypatch.setattr("retina_plugin.engine.trainer.DefaultTrainer.build_hooks", lambda self: [PeriodicWriter([])])

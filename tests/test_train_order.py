@@ -1,15 +1,19 @@
 """The order of the training images: Detectron2's batches, from any iteration on, and an augmentation that repeats."""
 
+import random
 from itertools import islice
 
 import numpy as np
 import pytest
+import torch
 from detectron2.data.common import AspectRatioGroupedDataset
 from detectron2.data.samplers import TrainingSampler
+from PIL import Image
 
 from retina_plugin.config import get_retina_cfg
 from retina_plugin.data import train_order
 from retina_plugin.data.mapper import RetinaDatasetMapper
+from retina_plugin.data.randomness import seed_generators
 from retina_plugin.data.train_order import POSITION_KEY, PositionedRecords, TrainOrder
 
 NUM_IMAGES, BATCH_SIZE = 7, 2
@@ -46,6 +50,85 @@ def test_train_order_gives_every_place_of_the_stream_once():
     assert len(set(positions)) == 40
 
 
+GROUPS = [int(w <= h) for w, h in SHAPES]
+
+
+def run_of(monkeypatch, phases: list[tuple[int, int, int]], groups=GROUPS) -> list[list[int]]:
+    """Codes of all processes by iteration; phases: (iterations, images of a process, processes), each resumed."""
+    state, start, iterations = None, 0, []
+    for count, batch_size, num_processes in phases:
+        monkeypatch.setattr(train_order.comm, "get_world_size", lambda n=num_processes: n)
+        per_process = []
+        for rank in range(num_processes):
+            one = TrainOrder(
+                TrainingSampler(NUM_IMAGES, seed=3)._infinite_indices(), groups, num_images=NUM_IMAGES,
+                batch_size=batch_size, seed=3,
+            )  # fmt: skip
+            if state:
+                one.load_state_dict(state)
+            one.resume(start)
+            monkeypatch.setattr(train_order.comm, "get_rank", lambda rank=rank: rank)
+            per_process.append(list(islice(one, count * batch_size)))
+        state = one.state_dict()
+        for i in range(count):
+            iterations.append([c for codes in per_process for c in codes[i * batch_size : (i + 1) * batch_size]])
+        start += count
+    return iterations
+
+
+@pytest.mark.parametrize("groups", [None, GROUPS], ids=["ungrouped", "grouped"])
+def test_resumed_processes_give_what_came_next(monkeypatch, groups):
+    assert run_of(monkeypatch, [(3, 2, 2), (4, 2, 2), (5, 2, 2)], groups) == run_of(monkeypatch, [(12, 2, 2)], groups)
+
+
+def test_several_processes_share_one_stream(monkeypatch):
+    # Batches of two for two processes are those of one, two at a time.
+    one, two = run_of(monkeypatch, [(12, 2, 1)]), run_of(monkeypatch, [(6, 2, 2)])
+    assert two == [one[i] + one[i + 1] for i in range(0, 12, 2)]
+
+
+@pytest.mark.parametrize("phases", [[(4, 2, 2), (6, 4, 1), (5, 1, 4)], [(5, 4, 1), (3, 3, 1), (5, 1, 3)]])
+def test_another_number_of_processes_takes_each_place_once(monkeypatch, phases):
+    codes = [code for iteration in run_of(monkeypatch, phases) for code in iteration]
+    positions = sorted(code // NUM_IMAGES for code in codes)
+    assert len(set(positions)) == len(positions) == sum(count * size * n for count, size, n in phases)
+    # What is passed over waits in its group for its batch to fill: less than the batches of the two groups.
+    assert positions[-1] < len(positions) + 2 * 4
+    assert [code % NUM_IMAGES for code in codes] != []
+
+
+def test_resume_says_what_differs(monkeypatch):
+    first = order()
+    assert first.resume(0) == []
+    state = first.state_dict()
+    assert state == {"phases": [(0, BATCH_SIZE, 1)], "num_images": NUM_IMAGES, "seed": -1}
+    same = order()
+    same.load_state_dict(state)
+    assert same.resume(4) == [] and same.state_dict() == state
+    monkeypatch.setattr(train_order.comm, "get_world_size", lambda: 2)
+    other = TrainOrder(range(9), None, num_images=9, batch_size=BATCH_SIZE, seed=5)
+    other.load_state_dict(state)
+    notes = other.resume(4)
+    assert [note.split(":")[0] for note in notes] == [
+        "2 processes, 1 before", "4 images an iteration, 2 before", "9 training images, 7 before", "SEED 5, -1 before"
+    ]  # fmt: skip
+    assert other.state_dict()["phases"] == [(0, BATCH_SIZE, 1), (4, BATCH_SIZE, 2)]
+
+
+def test_sampler_gives_the_stream_of_all_processes(monkeypatch):
+    records = [{"image_id": i, "width": 9, "height": 9, "annotations": []} for i in range(5)]
+    monkeypatch.setattr(train_order, "get_detection_dataset_dicts", lambda *args, **options: records)
+    monkeypatch.setattr(train_order.comm, "get_world_size", lambda: 2)
+    cfg = get_retina_cfg()
+    cfg.SOLVER.IMS_PER_BATCH, cfg.SEED = 2, 1
+    seen = []
+    for rank in range(2):
+        monkeypatch.setattr(train_order.comm, "get_rank", lambda rank=rank: rank)
+        dataset, positions = train_order.build_train_order(cfg)
+        seen += [dataset[code][POSITION_KEY] for code in islice(positions, 5)]
+    assert sorted(seen) == list(range(10))
+
+
 def test_train_order_differs_between_seeds():
     assert list(islice(order(seed=3), 20)) != list(islice(order(seed=4), 20))
 
@@ -72,13 +155,72 @@ def test_threshold_without_its_sampler_is_pointed_out(monkeypatch, caplog):
     assert "REPEAT_THRESHOLD 0.1 has no effect without DATALOADER.SAMPLER_TRAIN RepeatFactorTrainingSampler" in message
 
 
+@pytest.mark.parametrize("grouped", [True, False])
+def test_any_number_of_workers_gives_the_same_batches(monkeypatch, grouped):
+    # Of one shape and another in turn: Detectron2's loader with two workers makes other batches of them.
+    records = [{"image_id": i, "width": 10 + 10 * (i % 3), "height": 20} for i in range(9)]
+    monkeypatch.setattr(train_order, "get_detection_dataset_dicts", lambda *args, **options: records)
+    cfg = get_retina_cfg()
+    cfg.SOLVER.IMS_PER_BATCH, cfg.SEED, cfg.DATALOADER.ASPECT_RATIO_GROUPING = 2, 1, grouped
+    batches = []
+    for workers in (0, 1, 2, 3):
+        cfg.DATALOADER.NUM_WORKERS = workers
+        loader, loaded_order = train_order.build_ordered_loader(cfg, lambda record: record)
+        loaded_order.start_iteration = 3
+        batches.append([[record[POSITION_KEY] for record in batch] for batch in islice(loader, 8)])
+    assert batches[0] == batches[1] == batches[2] == batches[3]
+    assert [len(batch) for batch in batches[0]] == [2] * 8
+
+
 def test_records_carry_their_position():
     assert PositionedRecords(RECORDS)[5 * NUM_IMAGES + 2] == {**RECORDS[2], POSITION_KEY: 5}
 
 
-def test_mapper_augments_by_position_and_seed(tmp_path):
-    from PIL import Image
+class NoisyMapper(RetinaDatasetMapper):
+    """Draws from every generator that an augmentation of one's own may use."""
 
+    def _transform_annotations(self, record, transforms, image_shape):
+        record["noise"] = random.random(), np.random.rand(), torch.rand(()).item()
+
+
+@pytest.fixture
+def placed_record(tmp_path):
+    Image.effect_noise((40, 30), 80).convert("RGB").save(tmp_path / "a.png")
+    annotations = [{"bbox": [0, 0, 5, 5], "bbox_mode": 0, "category_id": 0}]
+    return {"file_name": str(tmp_path / "a.png"), "image_id": 1, "width": 40, "height": 30, "annotations": annotations}
+
+
+def test_every_generator_of_an_augmentation_depends_on_position_and_seed_alone(placed_record):
+    cfg = get_retina_cfg()
+    cfg.SEED = 2
+    mapper = NoisyMapper(cfg, is_train=True)
+    noise = {}
+    for position in (4, 5, 4):
+        for generator in (random.seed, np.random.seed, torch.manual_seed):
+            generator(position + len(noise))  # what another process, or an earlier image, left behind
+        noise.setdefault(position, []).append(mapper({**placed_record, POSITION_KEY: position})["noise"])
+    assert noise[4][0] == noise[4][1]
+    assert all(a != b for a, b in zip(noise[4][0], noise[5][0], strict=True))
+
+
+def test_mapper_leaves_the_generators_of_the_training_alone(placed_record):
+    mapper = RetinaDatasetMapper(get_retina_cfg(), is_train=True)
+
+    def draw():
+        return random.random(), np.random.rand(), torch.rand(()).item()
+
+    draws = []
+    for data_in_this_process in (False, True):
+        seed_generators(1, 2, 3)
+        if data_in_this_process:
+            mapper({**placed_record, POSITION_KEY: 0})
+        draws.append(draw())
+    assert draws[0] == draws[1]
+    seed_generators(1, 2, 4)
+    assert all(a != b for a, b in zip(draws[0], draw(), strict=True))
+
+
+def test_mapper_augments_by_position_and_seed(tmp_path):
     Image.effect_noise((40, 30), 80).convert("RGB").save(tmp_path / "a.png")
     record = {"file_name": str(tmp_path / "a.png"), "image_id": 1, "width": 40, "height": 30, "annotations": []}
 

@@ -181,6 +181,7 @@ COMMON_RULES = (
     interval("SOLVER.REFERENCE_BATCH", "[0, inf)", "0 leaves the schedule as it stands"),
     interval("SOLVER.ACCUMULATION_STEPS", "[1, inf)", "1 takes the batch at once"),
     interval("SOLVER.EMA_DECAY", "[0, 1)", "0 keeps no average, 0.999 is a usual share"),
+    interval("SOLVER.KEEP_CHECKPOINTS", "[0, inf)", "0 keeps all"),
     interval("SOLVER.EARLY_STOPPING.PATIENCE", "[0, inf)", "0 never stops early"),
     interval("SOLVER.EARLY_STOPPING.MIN_DELTA", "[0, inf)"),
     interval("TEST.EVAL_PERIOD", "[0, inf)", "0 evaluates at the end only"),

@@ -1,10 +1,12 @@
 """Detectron2's ``DatasetMapper``, naming the file that fails, with an augmentation that can be repeated."""
 
-import numpy as np
+from contextlib import nullcontext
+
 from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetMapper
 
 from ..errors import SetupError
+from .randomness import seeded
 from .train_order import POSITION_KEY
 
 __all__ = ["RetinaDatasetMapper"]
@@ -43,10 +45,10 @@ class RetinaDatasetMapper(DatasetMapper):
         Raises:
             SetupError: naming the file, with the first error as its cause.
         """
-        if POSITION_KEY in dataset_dict:
-            np.random.seed((self._seed, dataset_dict[POSITION_KEY]))  # what Detectron2's augmentations draw from
+        placed = POSITION_KEY in dataset_dict
         try:
-            return super().__call__(dataset_dict)
+            with seeded(self._seed, dataset_dict[POSITION_KEY]) if placed else nullcontext():
+                return super().__call__(dataset_dict)
         except (
             Exception
         ) as error:  # a damaged file makes Pillow raise OSError, SyntaxError, ValueError, struct.error ...

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from detectron2.engine import HookBase
@@ -11,7 +12,7 @@ from detectron2.utils import comm
 from ..whole_files import write_whole
 from .checkpoint import RetinaCheckpointer
 
-__all__ = ["BestMetric", "EarlyStop", "EarlyStoppingHook", "MetricHistory"]
+__all__ = ["BestMetric", "EarlyStop", "EarlyStoppingHook", "MetricHistory", "MissedEvaluation"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +54,19 @@ class MetricHistory:
             if kept["metric"] == self.metric:
                 self.values = [(i, value) for i, value in kept["values"] if i < start_iteration]
 
-    def add(self, iteration: int, value: float) -> None:
-        """Note a value; one that is not finite is none, as where no box could be scored."""
-        if math.isfinite(value):
-            self.values.append((iteration, value))
-            if self._path:
-                write_whole(self._path, json.dumps({"metric": self.metric, "values": self.values}) + "\n")
+    def add(self, iteration: int, value: float, keep_best: Callable[[], None] = lambda: None) -> None:
+        """Note a value; one that is not finite is none, as where no box could be scored.
+
+        ``keep_best`` is called where it is the best so far, before the file tells so: a run that is killed between the
+        two measures once more.
+        """
+        if not math.isfinite(value):
+            return
+        self.values.append((iteration, value))
+        if self.best() == (iteration, value):
+            keep_best()
+        if self._path:
+            write_whole(self._path, json.dumps({"metric": self.metric, "values": self.values}) + "\n")
 
     def best(self) -> tuple[int, float] | None:
         """Iteration and value of the best, the first of equals; None without a value."""
@@ -110,11 +118,12 @@ class BestMetric(HookBase):
         iteration = min(iteration, self.trainer.max_iter - 1)  # the evaluation after the loop is of its last iteration
         if self.history.values and iteration <= self.history.values[-1][0]:
             return  # the storage keeps what was measured before
-        self.history.add(iteration, value)
-        if self.history.best() == (iteration, value):
-            self._checkpointer.save(BEST, iteration=iteration, metric={self.history.metric: value})
-            logger.info("%s %.4g at iteration %d: the best so far, kept as %s.pth", self.history.metric, value,
-                        iteration, BEST)  # fmt: skip
+        self.history.add(iteration, value, lambda: self._keep(iteration, value))
+
+    def _keep(self, iteration: int, value: float) -> None:
+        self._checkpointer.save(BEST, iteration=iteration, metric={self.history.metric: value})
+        logger.info("%s %.4g at iteration %d: the best so far, kept as %s.pth", self.history.metric, value, iteration,
+                    BEST)  # fmt: skip
 
     def _warn_of_another(self, latest: dict) -> None:
         """Once, after an evaluation that has no metric of this name."""
@@ -123,6 +132,33 @@ class BestMetric(HookBase):
         if measured and not self._warned:
             self._warned = True
             logger.warning("TEST.BEST_METRIC %s is not measured; what is: %s", self.history.metric, ", ".join(measured))
+
+
+class MissedEvaluation(HookBase):
+    """A run resumed from a checkpoint whose evaluation was cut off does that first; behind BestMetric.
+
+    Only for the metric of the history, on which depends what the run does. In every process.
+    """
+
+    def __init__(self, history: MetricHistory, hooks: Sequence[HookBase]):
+        """
+        Args:
+            history: kept by BestMetric, in the main process.
+            hooks: those that evaluate, and BestMetric; each knows itself whether its iteration has come.
+        """
+        self._history = history
+        self._hooks = list(hooks)
+
+    def before_train(self) -> None:
+        trainer = self.trainer
+        last = trainer.start_iter - 1
+        missed = 0 <= last < trainer.max_iter and last not in dict(self._history.values)
+        if not comm.all_gather(missed)[0]:  # the main process has the history
+            return
+        trainer.iter = trainer.storage.iter = last
+        for hook in self._hooks:
+            hook.after_step()
+        trainer.iter = trainer.storage.iter = trainer.start_iter
 
 
 class EarlyStoppingHook(HookBase):
@@ -146,6 +182,8 @@ class EarlyStoppingHook(HookBase):
 
     def after_step(self) -> None:
         if self.trainer.iter + 1 < self.trainer.max_iter and (reason := self._reason()):
+            if comm.get_world_size() > 1:
+                self.trainer.gather_state()
             self.trainer.checkpointer.save("model_final", iteration=self.trainer.iter)
             raise EarlyStop(reason, self.trainer.iter + 1)
 

@@ -9,11 +9,13 @@ from urllib.parse import urlparse
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
+from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from ..errors import SetupError
 from .averaging import AVERAGE_KEY, averaged_state
+from .checkpoint_files import damage, name_last, newest_whole, prune, resume_candidates, write_checkpoint
 from .class_layer import CLASS_LAYER, ClassMap, map_class_layer
 from .manifest import build_manifest, disagreements
 from .torchvision_weights import convert_torchvision, is_torchvision
@@ -46,7 +48,8 @@ class RetinaCheckpointer(DetectionCheckpointer):
 
     def __init__(
         self, model, save_dir: str = "", *, skip_mismatched: bool = False, manifest: dict | None = None,
-        map_classes: bool = False, ignore_manifest: bool = False, tag_last: bool = True, **checkpointables,
+        map_classes: bool = False, ignore_manifest: bool = False, tag_last: bool = True, keep: int = 0,
+        **checkpointables,
     ):  # fmt: skip
         """
         Args:
@@ -57,6 +60,7 @@ class RetinaCheckpointer(DetectionCheckpointer):
             map_classes: take the class layer class by class, by name (MODEL.MAP_CLASSES).
             ignore_manifest: load what contradicts the manifest (MODEL.IGNORE_MANIFEST).
             tag_last: let --resume go on from what is saved.
+            keep: numbered checkpoints that are left in the folder; 0 leaves all (SOLVER.KEEP_CHECKPOINTS).
             model, save_dir, checkpointables: as for ``DetectionCheckpointer``.
         """
         super().__init__(model, save_dir, **checkpointables)
@@ -65,18 +69,51 @@ class RetinaCheckpointer(DetectionCheckpointer):
         self.map_classes = map_classes
         self.ignore_manifest = ignore_manifest
         self.tag_last = tag_last
+        self.keep = keep
         self.report: LoadReport | None = None
-        self._path = ""
+        self._path = self._checked = ""
         self._resuming = False
         self._new_classes: list[str] = []
 
     def save(self, name: str, **extra) -> None:
-        """Detectron2's ``save``, with the manifest."""
-        super().save(name, **({"manifest": self.manifest} if self.manifest else {}), **extra)
+        """Detectron2's ``save``, with the manifest, whole and on the disk before ``last_checkpoint`` names it.
+
+        Raises:
+            SetupError: it cannot be written; the checkpoints before it stay.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        content = {"model": self.model.state_dict()}
+        content |= {key: part.state_dict() for key, part in self.checkpointables.items()}
+        content |= {"manifest": self.manifest} if self.manifest else {}
+        path = Path(self.save_dir, f"{name}.pth")
+        logger.info("Saving checkpoint to %s", path)
+        write_checkpoint(path, content | extra)
+        self.tag_last_checkpoint(path.name)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         if self.tag_last:
-            super().tag_last_checkpoint(last_filename_basename)
+            name_last(Path(self.save_dir), last_filename_basename)
+            prune(Path(self.save_dir), self.keep, Path(self.save_dir, last_filename_basename))
+
+    def has_checkpoint(self) -> bool:
+        """Whether the folder has something to resume from, damaged or not."""
+        return bool(self.save_dir) and bool(resume_candidates(Path(self.save_dir)))
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict:
+        """As Detectron2's; of damaged checkpoints the newest whole one is resumed from.
+
+        Raises:
+            SetupError: none is whole, or as for ``load``.
+        """
+        if not (resume and self.has_checkpoint()):
+            return self.load(path, checkpointables=[])
+        newest = newest_whole(Path(self.save_dir), tell=True)
+        newest = comm.all_gather(newest)[0]  # the others may have looked a moment later
+        if "trainer" in self.checkpointables and self.save_to_disk and self.tag_last:
+            name_last(Path(self.save_dir), newest.name)
+        self._checked = str(newest)
+        return self.load(str(newest))
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
         """Detectron2's ``load``; ``report`` then says what was loaded (None for an empty path).
@@ -101,6 +138,12 @@ class RetinaCheckpointer(DetectionCheckpointer):
         if self.report is not None:
             logger.info("%s", self.report)
         return extra
+
+    def _load_file(self, filename: str):
+        reason = damage(Path(filename)) if filename != self._checked else ""
+        if reason:
+            raise SetupError(f"{self._path} cannot be read as a checkpoint: {reason}. Copy or download it again.")
+        return super()._load_file(filename)
 
     def _load_model(self, checkpoint):
         if is_torchvision(checkpoint["model"]):
@@ -189,6 +232,7 @@ def build_checkpointer(cfg: CfgNode, model: nn.Module, save_dir: str = "", **che
         manifest=build_manifest(cfg, model),
         map_classes=cfg.MODEL.MAP_CLASSES,
         ignore_manifest=cfg.MODEL.IGNORE_MANIFEST,
+        keep=cfg.SOLVER.KEEP_CHECKPOINTS,
         **checkpointables,
     )
 
@@ -197,17 +241,11 @@ def check_weights(cfg: CfgNode, *, resume: bool) -> None:
     """Make sure that the weights a run starts from can be had, before anything is built.
 
     Raises:
-        SetupError: the last checkpoint is not there; or ``MODEL.WEIGHTS`` names a file that is not there or an
-            address that cannot be fetched.
+        SetupError: none of the checkpoints to resume from is whole; or ``MODEL.WEIGHTS`` names a file that is
+            not there or an address that cannot be fetched.
     """
-    last = Path(cfg.OUTPUT_DIR, "last_checkpoint")
-    if resume and last.is_file():
-        checkpoint = last.with_name(last.read_text(encoding="utf-8").strip())
-        if not checkpoint.is_file():
-            raise SetupError(
-                f"--resume: {last} names {checkpoint.name}, which is not there. "
-                "Write the name of a checkpoint of this folder into it."
-            )
+    if resume and resume_candidates(Path(cfg.OUTPUT_DIR)):
+        newest_whole(Path(cfg.OUTPUT_DIR))
         return
     path = cfg.MODEL.WEIGHTS
     if not path:

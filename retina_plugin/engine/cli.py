@@ -29,8 +29,11 @@ from .arguments import argument_parser
 from .augmented_inference import with_augmentation
 from .batch_scaling import scale_to_batch
 from .checkpoint import build_checkpointer, check_weights
+from .checkpoint_files import DISK_FULL
 from .config_file import config_difference, load_base_config, load_config
+from .determinism import choose_seed
 from .evaluation import InferenceTimer, build_evaluator
+from .folder_lock import FolderLock
 from .interruption import Interrupted
 from .run_record import RunRecord, keep_previous
 from .trainer import RetinaTrainer
@@ -74,6 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             dist_url=args.dist_url,
             args=(args,),
         )
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        print(f"error: {error}. Free space, and go on with --resume.", file=sys.stderr)
+        return EXIT_SETUP
     except (SetupError, FloatingPointError, ProcessRaisedException) as error:
         # Of several processes only the text of the error arrives.
         kinds = {SetupError: EXIT_SETUP, FloatingPointError: EXIT_DIVERGED}
@@ -103,12 +111,15 @@ def run(args: argparse.Namespace) -> dict:
     Returns:
         the metrics of the evaluation, by task; {} without a test set.
     """
-    cfg, facts = prepare(args)
-    return evaluate(cfg, args, facts) if args.eval_only else train(cfg, args, facts)
+    with FolderLock() as lock:
+        cfg, facts = prepare(args, lock)
+        return evaluate(cfg, args, facts) if args.eval_only else train(cfg, args, facts)
 
 
-def prepare(args: argparse.Namespace) -> tuple[CfgNode, dict]:
+def prepare(args: argparse.Namespace, lock: FolderLock | None = None) -> tuple[CfgNode, dict]:
     """The frozen config of a run and facts for its record, everything checked that can be before long work.
+
+    A training takes its folder into ``lock``; an evaluation may go on beside one.
 
     Raises:
         SetupError: in the config, the data sets or the weights.
@@ -117,6 +128,9 @@ def prepare(args: argparse.Namespace) -> tuple[CfgNode, dict]:
     args.config_file = find_config(args.config_file)  # Detectron2's default_setup opens it too
     cfg = scale_to_batch(load_config(args.config_file, args.opts))
     output_dir = Path(cfg.OUTPUT_DIR)
+    locks = lock and not args.eval_only and comm.is_main_process()
+    if locks and output_dir.is_dir():
+        lock.hold(output_dir)
     # First of all: what follows may write the COCO form of the data sets into it.
     if not args.eval_only and not args.resume and (output_dir / "last_checkpoint").exists():
         raise SetupError(
@@ -128,8 +142,8 @@ def prepare(args: argparse.Namespace) -> tuple[CfgNode, dict]:
     # More would only take turns; torch warns of it.
     cfg.DATALOADER.NUM_WORKERS = min(cfg.DATALOADER.NUM_WORKERS, os.cpu_count() or 1)
     fill_num_classes(cfg)
-    if cfg.SEED < 0:  # Detectron2 would draw one for itself, and nobody could repeat the run
-        cfg.SEED = comm.shared_random_seed() % 2**31
+    if cfg.SEED < 0:
+        cfg.SEED = choose_seed(output_dir if args.resume else None)
     warnings = check_config(cfg, known_losses=[name for name, _ in CLASSIFICATION_LOSS_REGISTRY])
     refuse_unread_keys(cfg)
     if args.resume and not args.eval_only:
@@ -139,6 +153,8 @@ def prepare(args: argparse.Namespace) -> tuple[CfgNode, dict]:
     data = asdict(check_datasets(cfg, train=not args.eval_only)) if comm.is_main_process() else None
     cfg.freeze()
     changed = config_difference(cfg, load_base_config(args.config_file))
+    if locks:  # and only now makes the folder
+        lock.hold(output_dir)
     if comm.is_main_process():
         write_config_difference(changed, output_dir, fresh=not args.resume and not args.eval_only)
     default_setup(cfg, args)

@@ -52,6 +52,8 @@ class InterruptionHook(HookBase):
         stop = self._signal
         if comm.get_world_size() > 1:
             stop = next((found for found in comm.all_gather(stop) if found is not None), None)
+            if stop is not None:
+                self.trainer.gather_state()
         if done >= self.trainer.max_iter:
             # The final checkpoint is written; the evaluation that follows may be stopped at once.
             self._restore()

@@ -3,6 +3,7 @@
 import logging
 import os
 import weakref
+from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
@@ -14,7 +15,8 @@ from detectron2.solver.build import get_default_optimizer_params, maybe_add_grad
 from detectron2.utils import comm
 
 from ..data.mapper import RetinaDatasetMapper
-from ..data.train_order import ORDERED_SAMPLERS, TrainOrder, build_train_order
+from ..data.train_order import ORDERED_SAMPLERS, TrainOrder, build_ordered_loader
+from ..errors import SetupError
 from ..modeling import TrainingState
 from ..modeling.precision import trains_channels_last
 from .accumulation import AccumulatingTrainer
@@ -22,6 +24,8 @@ from .averaging import AVERAGE_KEY, WeightAverage
 from .batch_scaling import scale_to_batch
 from .best_checkpoint import EarlyStop
 from .checkpoint import build_checkpointer
+from .checkpoint_files import FINAL
+from .determinism import use_deterministic_algorithms
 from .evaluation import build_evaluator, scoring_package
 from .hooks import WallTimeHook
 from .interruption import Interrupted, InterruptionHook
@@ -31,6 +35,10 @@ from .validation import PREFIX
 __all__ = ["RetinaTrainer"]
 
 logger = logging.getLogger(__name__)
+# Detectron2 logs the traceback of whatever ends its loop: of no use with a sentence on what to mend.
+logging.getLogger("detectron2.engine.train_loop").addFilter(
+    lambda record: not (record.exc_info and isinstance(record.exc_info[1], SetupError))
+)
 
 # Files of a batch named in a message.
 MAX_NAMED = 8
@@ -49,6 +57,8 @@ class RetinaTrainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode):
         type(self).scored_by = {}
         self.stopped_early = ""  # why, if it was before MAX_ITER
+        if cfg.SOLVER.DETERMINISTIC:
+            use_deterministic_algorithms()
         super().__init__(scale_to_batch(cfg))
         if self.cfg.SOLVER.ACCUMULATION_STEPS > 1:
             of_batch = self._trainer
@@ -64,13 +74,15 @@ class RetinaTrainer(DefaultTrainer):
         model = getattr(self.model, "module", self.model)  # under DistributedDataParallel
         decay = self.cfg.SOLVER.EMA_DECAY
         self._average = WeightAverage(model, decay) if decay > 0 else None
+        self._state = TrainingState(model)
         # DefaultTrainer makes its checkpointer just before it asks for the hooks that hold it.
         self.checkpointer = build_checkpointer(
             self.cfg,
             model,
             self.cfg.OUTPUT_DIR,
             trainer=weakref.proxy(self),
-            training_state=TrainingState(model),
+            training_state=self._state,
+            **({"train_order": self.data_loader.order} if self.data_loader.order else {}),
             **({AVERAGE_KEY: self._average.checkpointable} if self._average else {}),
         )
         self._wall_time = WallTimeHook()
@@ -78,6 +90,7 @@ class RetinaTrainer(DefaultTrainer):
         return assemble_hooks(
             self.cfg,
             [self._wall_time, *super().build_hooks()],
+            state=self._state,
             average=self._average,
             evaluated=self.evaluated_model,
             evaluate=self._evaluate,
@@ -107,9 +120,24 @@ class RetinaTrainer(DefaultTrainer):
 
     def resume_or_load(self, resume: bool = True) -> None:
         """As Detectron2's; a resumed run goes on with the batch that came next."""
+        if resume and not self.checkpointer.has_checkpoint():
+            logger.info("%s has no checkpoint to resume from: the run begins", self.cfg.OUTPUT_DIR)
         super().resume_or_load(resume)
+        if self.start_iter > 0:
+            rate = self.optimizer.param_groups[0]["lr"]
+            logger.info("going on at iteration %d of %d, learning rate %g", self.start_iter, self.max_iter, rate)
         if self.data_loader.order:
-            self.data_loader.order.start_iteration = self.start_iter
+            for note in self.data_loader.order.resume(self.start_iter):
+                logger.warning("--resume with %s", note)
+        if self.start_iter == self.max_iter and Path(self.checkpointer.get_checkpoint_file()).name != FINAL:
+            # Stopped between the numbered checkpoint of the last iteration and this one.
+            self.gather_state()
+            self.checkpointer.save(Path(FINAL).stem, iteration=self.iter)
+
+    def gather_state(self) -> None:
+        """Of several processes, before the main one saves a checkpoint: to be called in each."""
+        if comm.get_world_size() > 1:
+            self._state.gather()
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
@@ -138,10 +166,8 @@ class RetinaTrainer(DefaultTrainer):
         mapper = RetinaDatasetMapper(cfg, is_train=True)
         if cfg.DATALOADER.SAMPLER_TRAIN not in ORDERED_SAMPLERS:
             return LastBatchLoader(build_detection_train_loader(cfg, mapper=mapper))
-        dataset, order = build_train_order(cfg)
-        return LastBatchLoader(
-            build_detection_train_loader(cfg, mapper=mapper, dataset=dataset, sampler=order), order=order
-        )
+        loader, order = build_ordered_loader(cfg, mapper)
+        return LastBatchLoader(loader, order=order)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):

@@ -8,9 +8,11 @@ from detectron2.engine.hooks import EvalHook, HookBase, PeriodicCheckpointer, Pe
 from detectron2.utils import comm
 from torch import nn
 
+from ..modeling import TrainingState
 from .averaging import WeightAverage
-from .best_checkpoint import HISTORY_FILE, BestMetric, EarlyStoppingHook, MetricHistory
+from .best_checkpoint import HISTORY_FILE, BestMetric, EarlyStoppingHook, MetricHistory, MissedEvaluation
 from .checkpoint import build_checkpointer
+from .determinism import IterationSeed, ProcessStates
 from .hooks import LossShareHook
 from .interruption import InterruptionHook
 from .validation import ValidationLossHook
@@ -22,6 +24,7 @@ def assemble_hooks(
     cfg: CfgNode,
     inherited: list[HookBase | None],
     *,
+    state: TrainingState,
     average: WeightAverage | None,
     evaluated: nn.Module,
     evaluate: Callable[[], dict],
@@ -31,6 +34,7 @@ def assemble_hooks(
 
     Args:
         inherited: of ``DefaultTrainer``: timer, schedule, PreciseBN, checkpoints, evaluation, writers.
+        state: what each process has for itself.
         average: of the weights; None without one.
         evaluated: the model that evaluations look at.
         evaluate: takes the place of what Detectron2's EvalHook calls, which evaluates the trained weights.
@@ -41,7 +45,7 @@ def assemble_hooks(
         may end the run.
     """
     writers = [hook for hook in inherited if isinstance(hook, PeriodicWriter)]
-    first: list[HookBase] = []
+    first: list[HookBase] = [IterationSeed(cfg.SEED)] if cfg.SEED >= 0 else []
     if cfg.ANALYSIS.LOSS_CDF_PERIOD > 0 and cfg.MODEL.META_ARCHITECTURE == "FocalRetinaNet":
         first.append(LossShareHook(cfg.ANALYSIS.LOSS_CDF_PERIOD))
     middle: list[HookBase] = []
@@ -52,10 +56,13 @@ def assemble_hooks(
         if average and average not in middle and isinstance(hook, (PeriodicCheckpointer, EvalHook)):
             middle.append(average)
         middle.append(EvalHook(cfg.TEST.EVAL_PERIOD, evaluate) if isinstance(hook, EvalHook) else hook)
-    return [*first, *middle, *_after_evaluation(cfg, evaluated), *writers, interruption]
+    if comm.get_world_size() > 1:
+        first.append(ProcessStates(state, cfg.SOLVER.CHECKPOINT_PERIOD))
+    evaluations = [hook for hook in middle if isinstance(hook, EvalHook)]
+    return [*first, *middle, *_after_evaluation(cfg, evaluated, evaluations), *writers, interruption]
 
 
-def _after_evaluation(cfg: CfgNode, evaluated: nn.Module) -> list[HookBase]:
+def _after_evaluation(cfg: CfgNode, evaluated: nn.Module, evaluations: list[HookBase]) -> list[HookBase]:
     hooks: list[HookBase] = []
     if cfg.TEST.LOSS_PERIOD > 0:
         hooks.append(ValidationLossHook(cfg, evaluated))
@@ -67,6 +74,7 @@ def _after_evaluation(cfg: CfgNode, evaluated: nn.Module) -> list[HookBase]:
     if main:
         checkpointer = build_checkpointer(cfg, evaluated, cfg.OUTPUT_DIR, tag_last=False)
         hooks.append(BestMetric(checkpointer, history))
+    hooks.append(MissedEvaluation(history, [*evaluations, *hooks]))
     if cfg.SOLVER.EARLY_STOPPING.PATIENCE > 0:
         stopping = cfg.SOLVER.EARLY_STOPPING
         hooks.append(EarlyStoppingHook(history, patience=stopping.PATIENCE, min_delta=stopping.MIN_DELTA))

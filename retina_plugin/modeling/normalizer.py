@@ -3,11 +3,14 @@
 import torch
 import torch.distributed as dist
 from detectron2.config import CfgNode, configurable
+from detectron2.utils import comm
 from torch import Tensor, nn
 
 __all__ = ["LossNormalizer", "TrainingState"]
 
 NAMES = ("ema", "batch")
+# Ends the name of a normalizer in a checkpoint: the averages of all processes, where each counts alone.
+OF_PROCESSES = "/of_processes"
 
 
 class LossNormalizer(nn.Module):
@@ -80,10 +83,29 @@ class TrainingState:
         model = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
         self._normalizers = {name: m for name, m in model.named_modules() if isinstance(m, LossNormalizer)}
 
+        self._of_processes: dict[str, Tensor] = {}
+
+    def gather(self) -> None:
+        """Have the next ``state_dict`` tell the averages of all processes: to be called in each, before one saves."""
+        averages = {name: normalizer.average.item() for name, normalizer in self._normalizers.items()}
+        gathered = comm.all_gather(averages)
+        self._of_processes = {name: torch.tensor([one[name] for one in gathered]) for name in averages}
+
+    def forget(self) -> None:
+        """What was gathered holds no longer."""
+        self._of_processes = {}
+
     def state_dict(self) -> dict[str, Tensor]:
-        return {name: normalizer.average.clone() for name, normalizer in self._normalizers.items()}
+        """By name the average of this process, and those of all where they were gathered, (num_processes,)."""
+        state = {name: normalizer.average.clone() for name, normalizer in self._normalizers.items()}
+        return state | {name + OF_PROCESSES: averages for name, averages in self._of_processes.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        for name, average in state.items():
-            if name in self._normalizers:
-                self._normalizers[name].average.copy_(average)
+        """Each process takes its own average; of another number of processes, the mean of theirs."""
+        for name, normalizer in self._normalizers.items():
+            averages = state.get(name + OF_PROCESSES)
+            if averages is not None:
+                same = len(averages) == comm.get_world_size()
+                normalizer.average.copy_(averages[comm.get_rank()] if same else averages.mean())
+            elif name in state:
+                normalizer.average.copy_(state[name])
