@@ -138,6 +138,8 @@ def _add_training(cfg: CfgNode) -> None:
     cfg.MODEL.MAP_CLASSES = False
     # Load a checkpoint that says of itself that it has other anchors, classes or pixels: engine/manifest.py.
     cfg.MODEL.IGNORE_MANIFEST = False
+    # Unpickle whatever a file of weights holds, which runs any code in it: engine/safe_weights.py, docs/security.md.
+    cfg.MODEL.TRUST_WEIGHTS = False
     # Let --eval-only score a model of which some parameters were not in the checkpoint.
     cfg.TEST.ALLOW_PARTIAL_WEIGHTS = False
     cfg.ANALYSIS = CfgNode()

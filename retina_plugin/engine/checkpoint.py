@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlparse
+from urllib.parse import parse_qs, urlparse
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
@@ -16,6 +16,7 @@ from ..errors import SetupError
 from .averaging import AVERAGE_KEY, averaged_state
 from .class_layer import CLASS_LAYER, ClassMap, map_class_layer
 from .manifest import build_manifest, disagreements
+from .safe_weights import check_download, read_weights
 from .torchvision_weights import convert_torchvision, is_torchvision
 
 __all__ = ["LoadReport", "RetinaCheckpointer", "build_checkpointer", "check_weights"]
@@ -46,7 +47,8 @@ class RetinaCheckpointer(DetectionCheckpointer):
 
     def __init__(
         self, model, save_dir: str = "", *, skip_mismatched: bool = False, manifest: dict | None = None,
-        map_classes: bool = False, ignore_manifest: bool = False, tag_last: bool = True, **checkpointables,
+        map_classes: bool = False, ignore_manifest: bool = False, trust_weights: bool = False, tag_last: bool = True,
+        **checkpointables,
     ):  # fmt: skip
         """
         Args:
@@ -56,6 +58,7 @@ class RetinaCheckpointer(DetectionCheckpointer):
                 None does neither.
             map_classes: take the class layer class by class, by name (MODEL.MAP_CLASSES).
             ignore_manifest: load what contradicts the manifest (MODEL.IGNORE_MANIFEST).
+            trust_weights: unpickle whatever a file holds (MODEL.TRUST_WEIGHTS).
             tag_last: let --resume go on from what is saved.
             model, save_dir, checkpointables: as for ``DetectionCheckpointer``.
         """
@@ -64,6 +67,7 @@ class RetinaCheckpointer(DetectionCheckpointer):
         self.manifest = manifest
         self.map_classes = map_classes
         self.ignore_manifest = ignore_manifest
+        self.trust_weights = trust_weights
         self.tag_last = tag_last
         self.report: LoadReport | None = None
         self._path = ""
@@ -96,11 +100,21 @@ class RetinaCheckpointer(DetectionCheckpointer):
         except Exception as error:  # unpickling a file that is none raises whatever its bytes ask for
             raise SetupError(
                 f"{path} cannot be read as a checkpoint ({_first_line(error)}). "
-                "Give a .pth or .pkl file of Detectron2 or of this plugin."
+                "Give a .pth, .pkl or .safetensors file of Detectron2 or of this plugin."
             ) from error
+        finally:
+            self._parsed_url_during_load = None  # Detectron2 leaves it where a file is refused, and refuses the next
         if self.report is not None:
             logger.info("%s", self.report)
         return extra
+
+    def _load_file(self, filename: str) -> dict:
+        """In place of Detectron2's, which unpickles what it is given."""
+        check_download(self._path, filename)
+        checkpoint = read_weights(filename, self._path, trust=self.trust_weights)
+        if parse_qs(urlparse(self._path).query).get("matching_heuristics") == ["True"]:
+            checkpoint["matching_heuristics"] = True
+        return checkpoint
 
     def _load_model(self, checkpoint):
         if is_torchvision(checkpoint["model"]):
@@ -189,6 +203,7 @@ def build_checkpointer(cfg: CfgNode, model: nn.Module, save_dir: str = "", **che
         manifest=build_manifest(cfg, model),
         map_classes=cfg.MODEL.MAP_CLASSES,
         ignore_manifest=cfg.MODEL.IGNORE_MANIFEST,
+        trust_weights=cfg.MODEL.TRUST_WEIGHTS,
         **checkpointables,
     )
 
