@@ -100,6 +100,8 @@ def _add_data(cfg: CfgNode) -> None:
     cfg.DATASETS.VAL_FRACTION = 0.0
     cfg.DATASETS.SPLIT_SEED = 0
     cfg.DATASETS.SPLIT_GROUP = ""
+    # Take images that an annotation file names outside the folder of the images: docs/security.md.
+    cfg.DATASETS.ALLOW_OUTSIDE_PATHS = False
     # Several sets: a list of {name, path} with, if wanted, format, images, classes, use ("train" or "val") and
     # split {val, seed, group}.
     cfg.DATASETS.OWN = []

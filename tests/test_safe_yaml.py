@@ -10,7 +10,8 @@ from detectron2.utils.file_io import PathManager
 from retina_plugin import SetupError
 from retina_plugin.engine import safe_yaml
 from retina_plugin.engine.config_file import load_config
-from retina_plugin.engine.safe_yaml import compose_config, load_yaml
+from retina_plugin.engine.safe_loading import load_yaml
+from retina_plugin.engine.safe_yaml import compose_config
 from retina_plugin.engine.yaml_source import MAX_FILES, find_line
 
 TAGS = {

@@ -86,7 +86,7 @@ def find_fault(file_name: str, size: tuple[float, float]) -> tuple[str, str]:
     if not os.path.exists(file_name):
         return "is missing", ""
     if not os.path.isfile(file_name):
-        return "is a folder", ""
+        return "is a folder" if os.path.isdir(file_name) else "is no regular file", ""
     try:
         with open(file_name, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on metadata; Detectron2 will show them

@@ -60,6 +60,9 @@ def argument_parser() -> argparse.ArgumentParser:
         "--split", type=float, default=0.0, metavar="PART", help="of the images for validation, like 0.2"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the split (%(default)s)")
+    parser.add_argument(
+        "--allow-outside", action="store_true", help="take images that the annotations name outside their folder"
+    )
     parser.add_argument("--group", default="", help="kept in one part: folder, column:NAME or regex:PATTERN")
     return parser
 
@@ -77,7 +80,10 @@ def convert(args: argparse.Namespace) -> None:
     if args.subset not in ("", "train", "val"):
         raise SetupError(f"--subset must be train or val, got {args.subset!r}.")
     classes = read_names(args.classes) if args.classes else None
-    whole = read_boxes(args.input, args.format, images=args.images, subset=args.subset, classes=classes)
+    whole = read_boxes(
+        args.input, args.format, images=args.images, subset=args.subset, classes=classes,
+        allow_outside=args.allow_outside,
+    )  # fmt: skip
     parts = {args.output: whole}
     if args.split:
         train, val = split_set(whole, args.split, args.seed, args.group)

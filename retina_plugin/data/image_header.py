@@ -42,6 +42,8 @@ def read_sizes(paths: Iterable[Path]) -> dict[Path, tuple[int, int]]:
     sizes, faults = {}, []
     for path in paths:
         try:
+            if not path.is_file():  # opening a pipe would wait for ever
+                raise FileNotFoundError
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow's remarks on metadata; Detectron2 will show them
                 with Image.open(path) as image:
@@ -81,6 +83,8 @@ def _describe(path: Path, error: Exception) -> str:
         return "is missing"
     if path.is_dir():
         return "is a folder"
+    if not path.is_file():
+        return "is no regular file"
     if not os.path.getsize(path):
         return "is empty"
     if isinstance(error, Image.UnidentifiedImageError):

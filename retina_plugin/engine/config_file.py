@@ -15,7 +15,7 @@ from detectron2.config import CfgNode
 from ..config import get_retina_cfg
 from ..errors import SetupError
 from ..shipped_configs import find_config
-from .safe_yaml import load_yaml
+from .safe_loading import load_yaml
 from .yaml_source import base_files, check_yaml_files, find_line, find_nearest
 
 __all__ = ["config_difference", "load_base_config", "load_config"]

@@ -103,6 +103,15 @@ class _Encode:
         return text.encode("latin1")
 
 
+class _EmptyBytes:
+    """The same protocol writes empty bytes as a call of ``bytes``."""
+
+    __slots__ = ()
+
+    def __call__(self) -> bytes:
+        return b""
+
+
 def _numpy_globals() -> dict[str, Any]:
     found: dict[str, Any] = {"numpy.ndarray": _ARRAY_CLASS, "numpy.dtype": _MakeDtype()}
     for core in ("numpy.core", "numpy._core"):  # NumPy 1 and 2
@@ -115,7 +124,7 @@ def _numpy_globals() -> dict[str, Any]:
 # Dotted name -> what a pickle gets for it.
 PICKLE_GLOBALS: dict[str, Any] = {**_numpy_globals(), "_codecs.encode": _Encode()}
 for _module in ("builtins", "__builtin__"):  # Python 3 and 2
-    PICKLE_GLOBALS |= {f"{_module}.set": set, f"{_module}.frozenset": frozenset}
+    PICKLE_GLOBALS |= {f"{_module}.set": set, f"{_module}.frozenset": frozenset, f"{_module}.bytes": _EmptyBytes()}
 PICKLE_GLOBALS["collections.OrderedDict"] = OrderedDict
 # Types that a pickle may give a state.
 PICKLE_TYPES = (_Dtype, _Array)

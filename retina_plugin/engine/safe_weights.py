@@ -55,7 +55,9 @@ def read_weights(file_name: str, shown_name: str = "", *, trust: bool = False) -
         content = _unpickle(file_name, is_torch=suffix != ".pkl", trust=trust)
     except pickle.UnpicklingError as error:
         if (asked := _ASKED_FOR.search(str(error))) is None:
-            raise
+            # PyTorch's own sentence proposes to unpickle the file as it is.
+            detail = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
+            raise pickle.UnpicklingError(detail) from error
         raise SetupError(
             f"{shown_name or file_name} asks for {asked[1]}, which is no part of weights: nothing of it was run.\n"
             "Take the weights from a source that you trust, as tensors alone (.safetensors, or torch.save of a state "
@@ -75,7 +77,11 @@ def _unpickle(file_name: str, *, is_torch: bool, trust: bool) -> Any:
     if is_torch:
         if trust:
             return torch.load(file_name, map_location="cpu", weights_only=False)
-        allowed = [(value, name) for name, value in PICKLE_GLOBALS.items() if name.startswith("numpy")]
+        allowed = [
+            (value, name)
+            for name, value in PICKLE_GLOBALS.items()
+            if name.startswith("numpy") or name.endswith(".bytes")
+        ]
         # A name without a dot is none that a file can ask for: it may give these a state, not call them.
         allowed += [(kind, kind.__name__) for kind in PICKLE_TYPES]
         with torch.serialization.safe_globals(allowed):

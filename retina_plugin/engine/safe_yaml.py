@@ -5,18 +5,15 @@ anchor sizes of ``Base-RetinaNet.yaml``, is read as the arithmetic that it is.
 """
 
 import ast
-import io
 import itertools
 import operator
 from typing import Any
 
 import yaml
-from detectron2.config import CfgNode
-from detectron2.utils.file_io import PathManager
 
 from ..errors import SetupError
 
-__all__ = ["compose_config", "load_yaml"]
+__all__ = ["compose_config", "without_tags"]
 
 _PYTHON = "tag:yaml.org,2002:python/"
 _EVAL = f"{_PYTHON}object/apply:eval"
@@ -29,28 +26,6 @@ _OPERATORS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.Pow: lambda base, exponent: float(base) ** exponent,  # of floats: 9 ** 9 ** 9 overflows at once
 }  # fmt: skip
-
-
-class _SafeCfgNode(CfgNode):
-    """Opens files, those behind ``_BASE_`` and remote ones too, without the tags that Detectron2 would run."""
-
-    @classmethod
-    def _open_cfg(cls, filename: str) -> io.StringIO:
-        with PathManager.open(filename, "r") as file:
-            text = file.read(MAX_CHARACTERS + 1)
-        node = compose_config(text, filename)
-        # Only the known tag has come through; what has none keeps its text.
-        return io.StringIO(yaml.serialize(_replace_tags(node)) if node is not None and "python/" in text else text)
-
-
-def load_yaml(config_file: str) -> dict[str, Any]:
-    """The content of ``config_file`` over that of its ``_BASE_``, as Detectron2 loads it.
-
-    Raises:
-        SetupError: a tag asks for code.
-        Exception: what PyYAML and fvcore raise on other mistakes.
-    """
-    return _SafeCfgNode.load_yaml_with_base(config_file, allow_unsafe=False)
 
 
 def compose_config(text: str, config_file: str) -> yaml.Node | None:
@@ -137,6 +112,16 @@ def _evaluate(node: ast.expr, names: dict[str, Any]) -> Any:
         ):
             return [_evaluate(node.elt, {loop.target.id: item}) for item in items]
     raise ValueError(f"{type(node).__name__} is no arithmetic")
+
+
+def without_tags(text: str, config_file: str) -> str:
+    """A YAML text whose tags are written out, as ``compose_config`` lets them through; one without any as it is.
+
+    Raises:
+        SetupError, yaml.YAMLError: as ``compose_config``.
+    """
+    node = compose_config(text, config_file)
+    return yaml.serialize(_replace_tags(node)) if node is not None and "python/" in text else text
 
 
 def _replace_tags(node: yaml.Node) -> yaml.Node:

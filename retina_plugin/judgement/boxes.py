@@ -15,6 +15,7 @@ from detectron2.data.datasets import register_coco_instances
 
 from ..checks.dataset_content import load_content
 from ..data.coco_json import read_coco_json
+from ..data.safe_json import load_json
 from ..errors import SetupError
 
 __all__ = ["Detections", "Truth", "read_detections", "read_truth"]
@@ -153,7 +154,7 @@ def _parse(path: Path) -> list:
         kind = "is a folder" if path.is_dir() else "does not exist"
         raise SetupError(f"the predictions {path} {kind}: give a COCO results file (coco_instances_results.json).")
     try:
-        entries = json.loads(path.read_text(encoding="utf-8-sig"))
+        entries = load_json(path)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SetupError(f"the predictions {path} are not valid JSON: {error}.") from error
     if not isinstance(entries, list):

@@ -98,7 +98,7 @@ def _listed_images(file: Path | None, content: dict, subset: str) -> list[Path]:
 
 def _images_of(file: Path, base: Path, entry: str) -> list[Path]:
     # Exports of annotation services write ../train/images for train/images.
-    place = next((p for p in (base / entry, base / entry.removeprefix("../")) if p.exists()), None)
+    place = next((p for p in (base / entry.removeprefix("../"), base / entry) if p.exists()), None)
     if place is None:
         raise SetupError(f"{file} names {entry}, which does not exist in {base}: mend it, or {IMAGES_REMEDY}")
     if place.is_dir():
