@@ -5,6 +5,7 @@ The law of a computation is agreement with another way to compute it.
 """
 
 import contextlib
+import copy
 import json
 import math
 import os
@@ -94,7 +95,7 @@ def mutate_tree(tree, edits: list):
         elif kind == 2 and isinstance(parent, dict):
             parent[str(value)] = parent.pop(key)
         else:
-            parent[key] = value
+            parent[key] = copy.deepcopy(value)  # else a second edit may put a list into itself
     return tree
 
 

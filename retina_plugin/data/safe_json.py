@@ -49,7 +49,7 @@ def _refuse_long_runs(path: Path) -> None:
         while chunk := file.read(_CHUNK):
             places = np.flatnonzero(_IS_BRACKET[np.frombuffer(chunk, np.uint8)])
             ends = np.concatenate([[-1 - run], places, [len(chunk)]])
-            if np.diff(ends).max() > MAX_RUN:
+            if np.diff(ends).max() - 1 > MAX_RUN:
                 raise SetupError(
                     f"{path} has a list or text of more than {MAX_RUN // 2**20} MB, which no box or polygon has: "
                     "take it out."
