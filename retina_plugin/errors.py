@@ -4,8 +4,9 @@ import re
 
 __all__ = ["SetupError", "printable", "user_message"]
 
-# Control characters but tab and line feed, and those that turn the direction of text (Unicode's Bidi_Control).
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# Control characters but tab and line feed; what turns the direction of text (Unicode's Bidi_Control); and halves of
+# surrogate pairs, which no stream takes.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:

@@ -219,6 +219,16 @@ def test_error_messages_carry_no_control_characters():
     assert str(error) == r"<img src=x onerror=alert(1)>&\x1b[2J\x07\u202egnp.png is missing" + "\nsecond line"
     assert str(pickle.loads(pickle.dumps(error))) == str(error)  # it crosses processes
     assert printable("Grüße, 猫\t1\n") == "Grüße, 猫\t1\n"
+    assert printable("\udc80") == r"\udc80"
+
+
+def test_convert_prints_class_names_without_control_characters(tmp_path, capsys):
+    root = WRITERS["csv"](tmp_path / "set")
+    (root / "classes.csv").unlink()
+    _replace("boxes.csv", "dog", "d\x1b[2J\x07og")(root)
+    assert main(["convert", str(root), "--format", "csv", "--output", str(tmp_path / "out.json")]) == 0
+    said = capsys.readouterr().out
+    assert r"d\x1b[2J\x07og" in said and "\x1b" not in said
 
 
 @pytest.mark.parametrize(("text", "written"), [

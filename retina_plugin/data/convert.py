@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import SetupError, user_message
+from ..errors import SetupError, printable, user_message
 from ..whole_files import write_whole
 
 __all__ = ["main"]
@@ -109,12 +109,12 @@ def _tell(parts: dict, class_names: list[str]) -> None:
     for (path, part), count in zip(parts.items(), counts, strict=True):
         empty = sum(not image.boxes for image in part.images)
         print(f"{path}: {len(part.images)} images ({empty} without objects), {count.total()} boxes")
-    width = max(map(len, class_names), default=0)
+    width = max((len(printable(name)) for name in class_names), default=0)
     for name in class_names:
-        print(f"  {name:{width}}" + "".join(f"  {count[name]:7}" for count in counts))
+        print(f"  {printable(name):{width}}" + "".join(f"  {count[name]:7}" for count in counts))
     remarks = [remark for part in parts.values() for remark in part.remarks]
     for sentence in summarise_remarks(remarks):
-        print(f"note: {sentence}")
+        print(f"note: {printable(sentence)}")
     print(f"images: {os.path.relpath(next(iter(parts.values())).root)}")
 
 
