@@ -23,6 +23,7 @@ from retina_plugin.data.formats import labelme, read_boxes
 from retina_plugin.data.image_header import read_sizes
 from retina_plugin.data.safe_json import load_json, parse_json
 from retina_plugin.errors import SetupError, printable
+from retina_plugin.judgement.boxes import read_truth
 from retina_plugin.log_text import escape_control_characters
 
 pytest_plugins = ("tiny_sets",)
@@ -116,6 +117,15 @@ def test_own_set_with_images_in_two_folders_stays_usable(tmp_path, clean_catalog
     register_config_datasets(cfg, tmp_path / "converted")
     content = load_content("custom_train", for_training=True, for_test=False)
     assert sorted(name.rsplit("/", 2)[-2] for name in content.file_names) == ["Annotations"] + ["JPEGImages"] * 4
+
+
+def test_judged_truth_stays_in_its_folder_too(tmp_path):
+    root = write_coco(tmp_path / "set")
+    _replace("boxes.json", '"a.png"', '"../a.png"')(root)
+    with pytest.raises(SetupError, match="outside the image folder"):
+        read_truth(root / "boxes.json", root / "images")
+    assert len(read_truth(root / "boxes.json", root / "images", allow_outside=True).file_names) == 5
+    assert len(read_truth(root / "boxes.json").file_names) == 5  # no image will be looked at
 
 
 def png_header(width: int, height: int) -> bytes:

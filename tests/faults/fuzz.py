@@ -12,7 +12,8 @@ import traceback
 from importlib.metadata import version
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+TESTS = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
 from fuzz_targets import TARGETS, run  # noqa: E402
 
