@@ -81,7 +81,7 @@ def _results_in(folder: Path) -> Path | None:
 
 
 def _truth_of(results: Path) -> tuple[str, str, bool]:
-    """JSON file, images and whether they may lie elsewhere, of the set that results are of: RUN/inference/SET/results."""
+    """JSON file, images and whether these may lie elsewhere, of the set of results: RUN/inference/SET/results."""
     name = results.parent.name
     config = results.parent.parent.parent / "config.yaml"
     if not config.is_file():
