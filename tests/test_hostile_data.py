@@ -153,6 +153,21 @@ def test_pipe_in_place_of_an_image_is_refused_and_not_waited_for(tmp_path):
     assert image_checks.find_fault(str(tmp_path / "a.png"), (1, 1)) == ("is no regular file", "")
 
 
+# Found by fuzzing: pathlib raises OSError for a name that is too long, as it does not for one that is missing.
+@pytest.mark.parametrize(("kind", "file", "old"), [
+    ("coco", "boxes.json", "a.png"), ("voc", "Annotations/a.xml", "a.png"), ("labelme", "a.json", "a.png"),
+    ("csv", "boxes.csv", "a.png"), ("yolo", "data.yaml", "names:"),
+])  # fmt: skip
+def test_name_that_is_too_long_is_refused_or_left_out(tmp_path, kind, file, old):
+    root = WRITERS[kind](tmp_path / "set")
+    _replace(file, old, f"train: {'a' * 5000}\nnames:" if kind == "yolo" else "a" * 5000)(root)
+    if kind in ("voc", "labelme"):  # which find the image by the annotation's own name
+        assert len(read_boxes(root, kind).images) == 5
+    else:
+        with pytest.raises(SetupError, match="a is missing|a, which does not exist"):
+            read_boxes(root, kind)
+
+
 @pytest.mark.parametrize("text", ["[" * 10**6, '{"a":' * 10**6], ids=["lists", "objects"])
 @pytest.mark.parametrize("kind", ["coco", "labelme"])
 def test_million_nested_brackets_are_refused(tmp_path, capsys, kind, text):

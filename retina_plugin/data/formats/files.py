@@ -172,7 +172,7 @@ class ImageIndex:
         """
         name = name.replace("\\", "/")
         for parent in (self.folder, annotation.parent):
-            if name and (parent / name).is_file():
+            if name and os.path.isfile(parent / name):  # Path.is_file raises where a name is too long
                 return parent / name
         for key in (name.rsplit("/", 1)[-1], annotation.stem):
             found = self._by_name.get(key, [])
