@@ -100,6 +100,8 @@ def _add_data(cfg: CfgNode) -> None:
     cfg.DATASETS.VAL_FRACTION = 0.0
     cfg.DATASETS.SPLIT_SEED = 0
     cfg.DATASETS.SPLIT_GROUP = ""
+    # Take images that an annotation file names outside the folder of the images: docs/security.md.
+    cfg.DATASETS.ALLOW_OUTSIDE_PATHS = False
     # Several sets: a list of {name, path} with, if wanted, format, images, classes, use ("train" or "val") and
     # split {val, seed, group}.
     cfg.DATASETS.OWN = []
@@ -142,6 +144,8 @@ def _add_training(cfg: CfgNode) -> None:
     cfg.MODEL.MAP_CLASSES = False
     # Load a checkpoint that says of itself that it has other anchors, classes or pixels: engine/manifest.py.
     cfg.MODEL.IGNORE_MANIFEST = False
+    # Unpickle whatever a file of weights holds, which runs any code in it: engine/safe_weights.py, docs/security.md.
+    cfg.MODEL.TRUST_WEIGHTS = False
     # Let --eval-only score a model of which some parameters were not in the checkpoint.
     cfg.TEST.ALLOW_PARTIAL_WEIGHTS = False
     cfg.ANALYSIS = CfgNode()

@@ -1,14 +1,28 @@
 """The one error that a user can mend: in the config, the data or the weights."""
 
-__all__ = ["SetupError", "user_message"]
+import re
+
+__all__ = ["SetupError", "printable", "user_message"]
+
+# Control characters but tab and line feed; what turns the direction of text (Unicode's Bidi_Control); and halves of
+# surrogate pairs, which no stream takes.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """``text`` for a terminal, a log or a page: control characters, as a file name may have them, as escapes."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 class SetupError(ValueError):
     """A mistake found before long work starts.
 
     The message is one or two lines: the key or file, the rule, the value found, the remedy.
-    ``train_net.py`` prints it without a traceback and exits with status 2.
+    ``train_net.py`` prints it without a traceback and exits with status 2. Control characters in it are escaped.
     """
+
+    def __init__(self, message: object = ""):
+        super().__init__(printable(str(message)))
 
 
 def user_message(error: BaseException) -> str:

@@ -137,7 +137,7 @@ def test_load_config_keeps_nan_for_the_value_check(write):
         ("VERSION: 3\n", "VERSION must be a whole number from 1 to 2, got 3"),
         ("VERSION: two\n", "VERSION must be .* got 'two'"),
         ("VERSION: 1\nMODEL: {NO_SUCH: 1}\n", "has VERSION 1 and cannot be brought to 2: .*NO_SUCH"),
-        ('A: !!python/object/apply:eval ["1 +"]\n', "cannot be loaded: SyntaxError"),
+        ('A: !!python/object/apply:eval ["1 +"]\n', "line 1 has the tag !!python/object/apply:eval, which runs code"),
         ("A: !nosuchtag 1\n", "cannot be loaded: ConstructorError"),
         ("!!set {A, B}\n", "must hold KEY: VALUE pairs, got set"),
     ],

@@ -19,6 +19,7 @@ RANKS = {
     "errors": 1,
     "whole_files": 1,
     "shipped_configs": 2,
+    "log_text": 2,
     "registration": 1,
     "compat": 1,
     "config": 2,

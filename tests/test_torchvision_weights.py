@@ -187,7 +187,7 @@ def test_command_writes_what_detectron2_loads(tmp_path, capsys):
     [
         (b"<html>", "cannot be read as weights"),
         ({"a": torch.zeros(1)}, "has not the keys of torchvision's retinanet_resnet50_fpn"),
-        ([1, 2], "has not the keys"),
+        ([1, 2], "cannot be read as weights (it holds list, not a state dict)"),
         (None, "cannot be read as weights"),
     ],
 )

@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from ..data.datasets import fill_num_classes
-from ..errors import SetupError
+from ..errors import SetupError, printable
 from ..whole_files import write_whole
 from .anchor_layout import AnchorLayout, build_detector
 from .anchor_picture import anchors_figure, pick_images, read_picture
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
         write_whole(folder / "fitted.yaml", proposal.yaml)
     _draw(folder, truth, coverages, frames, images, pictures)
     print(f"{truth.content.name} ({truth.content.source}): {len(truth.boxes)} boxes in {len(truth.sizes)} images\n")
-    print(coverage_table(coverages, groups))
+    print(printable(coverage_table(coverages, groups)))
     if unreached := list_unreached(truth, coverages[0]):
         print(f"\n{unreached}")
     if proposal:

@@ -12,7 +12,7 @@ from detectron2.modeling.meta_arch.retinanet import RetinaNet
 from detectron2.structures import Boxes, pairwise_iou
 from torch import Tensor
 
-from ..errors import SetupError
+from ..errors import SetupError, printable
 from .anchor_layout import AnchorLayout, build_detector
 from .anchor_picture import read_picture
 from .assignment_picture import DPI, assignment_figure
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
         figure = assignment_figure(picture, tuple(sizes[image].tolist()), assignment, results[-1])
         for suffix in (".png", ".svg"):
             write_figure(folder / f"{stem}{suffix}", figure, dpi=DPI)
-        print(_summary(results[-1]))
+        print(printable(_summary(results[-1])))
     _write(folder, cfg, layout, results)
     print(f"{folder}: {len(images)} pictures, assignment.json and assignment.csv")
 

@@ -22,6 +22,7 @@ from ..data.mapper import RetinaDatasetMapper
 from ..engine.cli import pick_device, refuse_unread_keys
 from ..engine.config_file import load_config
 from ..errors import SetupError
+from ..log_text import escape_control_characters
 from ..modeling import CLASSIFICATION_LOSS_REGISTRY
 
 __all__ = [
@@ -69,6 +70,7 @@ def load_analysis_config(args: argparse.Namespace, *, runs_network: bool) -> tup
     """
     check_max_images(args.max_images)
     setup_logger(name="retina_plugin")
+    escape_control_characters("retina_plugin")
     cfg = load_config(args.config_file, args.opts)
     register_config_datasets(cfg)
     if not runs_network:

@@ -13,6 +13,8 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import BoxMode
 
 from ..data.coco_json import REMEDY, class_names_in_order, read_coco_json
+from ..data.datasets import ALLOW_OUTSIDE
+from ..data.image_paths import refuse_outside
 from ..errors import SetupError
 
 __all__ = ["DatasetContent", "load_content"]
@@ -140,8 +142,11 @@ def _add_coco_images(content: DatasetContent, images: list, faults: list[SetupEr
         found = ", ".join(sorted(kind.__name__ for kind in kinds))
         raise SetupError(f"{content.name}: image ids in {content.source} must be all numbers or all text, got {found}.")
     _refuse_repeated(f"{content.name}: {content.source} has more than one image with the id", (i["id"] for i in images))
-    root = MetadataCatalog.get(content.name).image_root
+    metadata = MetadataCatalog.get(content.name)
+    root = metadata.image_root
     content.file_names = [os.path.join(root, image["file_name"]) for image in images]
+    if root and "://" not in root and not metadata.get(ALLOW_OUTSIDE):
+        refuse_outside(content.file_names, [root], f"{content.name}: {content.source}")
     content.image_ids = [image["id"] for image in images]
     content.sizes = np.array([(image["width"], image["height"]) for image in images], dtype=float)
 

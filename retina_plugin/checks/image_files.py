@@ -48,7 +48,7 @@ def read_header(file_name: str) -> ImageHeader:
     if not os.path.exists(file_name):
         return ImageHeader("is missing")
     if not os.path.isfile(file_name):
-        return ImageHeader("is a folder")
+        return ImageHeader("is a folder" if os.path.isdir(file_name) else "is no regular file")
     try:
         with open(file_name, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on metadata; Detectron2 will show them

@@ -8,6 +8,7 @@ from typing import Any
 from detectron2.utils.file_io import PathManager
 
 from ..errors import SetupError
+from .safe_json import load_json
 
 __all__ = ["class_names_in_order", "read_coco_json"]
 
@@ -47,7 +48,9 @@ def class_names_in_order(content: dict[str, Any]) -> list[str]:
 
 def _parse(name: str, path: str) -> Any:
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        return load_json(Path(path))
+    except SetupError as error:
+        raise SetupError(f"{name}: {error}") from None
     except json.JSONDecodeError as error:
         where = (
             "is empty"

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import SetupError, user_message
+from ..errors import SetupError, printable, user_message
 from ..whole_files import write_whole
 
 __all__ = ["main"]
@@ -60,6 +60,9 @@ def argument_parser() -> argparse.ArgumentParser:
         "--split", type=float, default=0.0, metavar="PART", help="of the images for validation, like 0.2"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the split (%(default)s)")
+    parser.add_argument(
+        "--allow-outside", action="store_true", help="take images that the annotations name outside their folder"
+    )
     parser.add_argument("--group", default="", help="kept in one part: folder, column:NAME or regex:PATTERN")
     return parser
 
@@ -77,7 +80,10 @@ def convert(args: argparse.Namespace) -> None:
     if args.subset not in ("", "train", "val"):
         raise SetupError(f"--subset must be train or val, got {args.subset!r}.")
     classes = read_names(args.classes) if args.classes else None
-    whole = read_boxes(args.input, args.format, images=args.images, subset=args.subset, classes=classes)
+    whole = read_boxes(
+        args.input, args.format, images=args.images, subset=args.subset, classes=classes,
+        allow_outside=args.allow_outside,
+    )  # fmt: skip
     parts = {args.output: whole}
     if args.split:
         train, val = split_set(whole, args.split, args.seed, args.group)
@@ -103,12 +109,12 @@ def _tell(parts: dict, class_names: list[str]) -> None:
     for (path, part), count in zip(parts.items(), counts, strict=True):
         empty = sum(not image.boxes for image in part.images)
         print(f"{path}: {len(part.images)} images ({empty} without objects), {count.total()} boxes")
-    width = max(map(len, class_names), default=0)
+    width = max((len(printable(name)) for name in class_names), default=0)
     for name in class_names:
-        print(f"  {name:{width}}" + "".join(f"  {count[name]:7}" for count in counts))
+        print(f"  {printable(name):{width}}" + "".join(f"  {count[name]:7}" for count in counts))
     remarks = [remark for part in parts.values() for remark in part.remarks]
     for sentence in summarise_remarks(remarks):
-        print(f"note: {sentence}")
+        print(f"note: {printable(sentence)}")
     print(f"images: {os.path.relpath(next(iter(parts.values())).root)}")
 
 

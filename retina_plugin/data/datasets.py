@@ -19,8 +19,10 @@ from .coco_json import class_names_in_order, read_coco_json
 from .formats.box_set import summarise_remarks
 from .own_sets import OwnSet, read_own_sets
 
-__all__ = ["fill_num_classes", "known_class_names", "register_config_datasets"]
+__all__ = ["ALLOW_OUTSIDE", "fill_num_classes", "known_class_names", "register_config_datasets"]
 
+# Metadata: whether a set's paths may leave its image root. Detectron2 lets metadata be set only once, vars() does not.
+ALLOW_OUTSIDE = "retina_allow_outside"
 # Prefix of the two keys, name in the catalog, key that takes the name.
 _SPLITS = (("TRAIN", "custom_train", "TRAIN"), ("VAL", "custom_val", "TEST"))
 # Names that a later call may give to another set.
@@ -51,6 +53,9 @@ def register_config_datasets(cfg: CfgNode, folder: Path | None = None) -> None:
     for prefix, name, key in _SPLITS:
         if name not in [part.name for part in sets]:
             _register_json(cfg, prefix, name, key)
+    own = [part.name for part in sets]  # whose paths have been looked at
+    for name in {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST} & set(DatasetCatalog):
+        vars(MetadataCatalog.get(name))[ALLOW_OUTSIDE] = cfg.DATASETS.ALLOW_OUTSIDE_PATHS or name in own
 
 
 def _register_json(cfg: CfgNode, prefix: str, name: str, key: str) -> None:

@@ -42,6 +42,8 @@ def read_sizes(paths: Iterable[Path]) -> dict[Path, tuple[int, int]]:
     sizes, faults = {}, []
     for path in paths:
         try:
+            if not os.path.isfile(path):  # opening a pipe would wait for ever
+                raise FileNotFoundError
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow's remarks on metadata; Detectron2 will show them
                 with Image.open(path) as image:
@@ -77,10 +79,12 @@ def _refuse_misread(image: Image.Image) -> None:
 def _describe(path: Path, error: Exception) -> str:
     if isinstance(error, _MisreadError):
         return str(error)
-    if not path.exists():
+    if not os.path.exists(path):  # Path.exists raises where a name is too long
         return "is missing"
-    if path.is_dir():
+    if os.path.isdir(path):
         return "is a folder"
+    if not os.path.isfile(path):
+        return "is no regular file"
     if not os.path.getsize(path):
         return "is empty"
     if isinstance(error, Image.UnidentifiedImageError):

@@ -63,7 +63,8 @@ def read_own_sets(cfg: CfgNode) -> tuple[list[OwnSet], list[str]]:
     if declarations and not any(declaration.path.exists() for declaration in declarations):
         first = declarations[0]
         raise SetupError(f"{first.key} is {first.path}, which does not exist: give the folder or file of the boxes.")
-    sets = [part for declaration in declarations for part in _read(declaration)]
+    allow_outside = cfg.DATASETS.ALLOW_OUTSIDE_PATHS
+    sets = [part for declaration in declarations for part in _read(declaration, allow_outside=allow_outside)]
     _refuse_same_images(declarations, sets)
     given, counted = [], set()
     for part in sets:
@@ -76,7 +77,7 @@ def read_own_sets(cfg: CfgNode) -> tuple[list[OwnSet], list[str]]:
     return sets, class_names
 
 
-def _read(declaration: _Declaration) -> list[OwnSet]:
+def _read(declaration: _Declaration, *, allow_outside: bool) -> list[OwnSet]:
     use, path = declaration.use, declaration.path
     uses = _USES if declaration.fraction else (use,)
     if not path.exists():
@@ -87,6 +88,7 @@ def _read(declaration: _Declaration) -> list[OwnSet]:
         images=declaration.images,
         subset=declaration.subset,
         classes=list(declaration.classes) or None,
+        allow_outside=allow_outside,
     )
     parts = (whole,)
     if declaration.fraction:

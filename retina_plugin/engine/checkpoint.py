@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlparse
+from urllib.parse import parse_qs, urlparse
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
@@ -18,6 +18,7 @@ from .averaging import AVERAGE_KEY, averaged_state
 from .checkpoint_files import damage, name_last, newest_whole, prune, resume_candidates, write_checkpoint
 from .class_layer import CLASS_LAYER, ClassMap, map_class_layer
 from .manifest import build_manifest, disagreements
+from .safe_weights import check_download, read_weights
 from .torchvision_weights import convert_torchvision, is_torchvision
 
 __all__ = ["LoadReport", "RetinaCheckpointer", "build_checkpointer", "check_weights"]
@@ -48,7 +49,8 @@ class RetinaCheckpointer(DetectionCheckpointer):
 
     def __init__(
         self, model, save_dir: str = "", *, skip_mismatched: bool = False, manifest: dict | None = None,
-        map_classes: bool = False, ignore_manifest: bool = False, tag_last: bool = True, keep: int = 0,
+        map_classes: bool = False, ignore_manifest: bool = False, trust_weights: bool = False, tag_last: bool = True,
+        keep: int = 0,
         **checkpointables,
     ):  # fmt: skip
         """
@@ -59,6 +61,7 @@ class RetinaCheckpointer(DetectionCheckpointer):
                 None does neither.
             map_classes: take the class layer class by class, by name (MODEL.MAP_CLASSES).
             ignore_manifest: load what contradicts the manifest (MODEL.IGNORE_MANIFEST).
+            trust_weights: unpickle whatever a file holds (MODEL.TRUST_WEIGHTS).
             tag_last: let --resume go on from what is saved.
             keep: numbered checkpoints that are left in the folder; 0 leaves all (SOLVER.KEEP_CHECKPOINTS).
             model, save_dir, checkpointables: as for ``DetectionCheckpointer``.
@@ -68,6 +71,7 @@ class RetinaCheckpointer(DetectionCheckpointer):
         self.manifest = manifest
         self.map_classes = map_classes
         self.ignore_manifest = ignore_manifest
+        self.trust_weights = trust_weights
         self.tag_last = tag_last
         self.keep = keep
         self.report: LoadReport | None = None
@@ -133,17 +137,24 @@ class RetinaCheckpointer(DetectionCheckpointer):
         except Exception as error:  # unpickling a file that is none raises whatever its bytes ask for
             raise SetupError(
                 f"{path} cannot be read as a checkpoint ({_first_line(error)}). "
-                "Give a .pth or .pkl file of Detectron2 or of this plugin."
+                "Give a .pth, .pkl or .safetensors file of Detectron2 or of this plugin."
             ) from error
+        finally:
+            self._parsed_url_during_load = None  # Detectron2 leaves it where a file is refused, and refuses the next
         if self.report is not None:
             logger.info("%s", self.report)
         return extra
 
-    def _load_file(self, filename: str):
+    def _load_file(self, filename: str) -> dict:
+        """In place of Detectron2's, which unpickles what it is given."""
         reason = damage(Path(filename)) if filename != self._checked else ""
         if reason:
             raise SetupError(f"{self._path} cannot be read as a checkpoint: {reason}. Copy or download it again.")
-        return super()._load_file(filename)
+        check_download(self._path, filename)
+        checkpoint = read_weights(filename, self._path, trust=self.trust_weights)
+        if parse_qs(urlparse(self._path).query).get("matching_heuristics") == ["True"]:
+            checkpoint["matching_heuristics"] = True
+        return checkpoint
 
     def _load_model(self, checkpoint):
         if is_torchvision(checkpoint["model"]):
@@ -233,6 +244,7 @@ def build_checkpointer(cfg: CfgNode, model: nn.Module, save_dir: str = "", **che
         map_classes=cfg.MODEL.MAP_CLASSES,
         ignore_manifest=cfg.MODEL.IGNORE_MANIFEST,
         keep=cfg.SOLVER.KEEP_CHECKPOINTS,
+        trust_weights=cfg.MODEL.TRUST_WEIGHTS,
         **checkpointables,
     )
 

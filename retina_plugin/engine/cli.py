@@ -23,6 +23,7 @@ from ..checks.data_checks import check_datasets
 from ..config import get_retina_cfg
 from ..data.datasets import fill_num_classes, register_config_datasets
 from ..errors import SetupError, user_message
+from ..log_text import escape_control_characters
 from ..modeling import CLASSIFICATION_LOSS_REGISTRY, build_inference_model
 from ..shipped_configs import find_config
 from .arguments import argument_parser
@@ -125,6 +126,7 @@ def prepare(args: argparse.Namespace, lock: FolderLock | None = None) -> tuple[C
         SetupError: in the config, the data sets or the weights.
     """
     setup_logger(name="retina_plugin", distributed_rank=comm.get_rank())
+    escape_control_characters("retina_plugin")
     args.config_file = find_config(args.config_file)  # Detectron2's default_setup opens it too
     cfg = scale_to_batch(load_config(args.config_file, args.opts))
     output_dir = Path(cfg.OUTPUT_DIR)
@@ -159,6 +161,7 @@ def prepare(args: argparse.Namespace, lock: FolderLock | None = None) -> tuple[C
         write_config_difference(changed, output_dir, fresh=not args.resume and not args.eval_only)
     default_setup(cfg, args)
     logger.handlers[:] = logging.getLogger("detectron2").handlers  # from here on into its log file too
+    escape_control_characters("detectron2", "fvcore", "retina_plugin")
     for warning in warnings:
         logger.warning("%s", warning)
     facts = {

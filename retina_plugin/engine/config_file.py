@@ -5,13 +5,17 @@ mean the same in another type (2 for 2.0, 600 for (600,), "1e-3" for 0.001) are 
 """
 
 import ast
+import tempfile
+from pathlib import Path
 from typing import Any
 
+import yaml
 from detectron2.config import CfgNode
 
 from ..config import get_retina_cfg
 from ..errors import SetupError
 from ..shipped_configs import find_config
+from .safe_loading import load_yaml
 from .yaml_source import base_files, check_yaml_files, find_line, find_nearest
 
 __all__ = ["config_difference", "load_base_config", "load_config"]
@@ -21,8 +25,8 @@ def load_config(config_file: str, opts: list[str]) -> CfgNode:
     """Detectron2's defaults and the plugin's, then ``config_file``, then ``opts``.
 
     Args:
-        config_file: YAML, with ``_BASE_`` if it likes; "configs/..." that is not there means the plugin's own. As in
-            Detectron2, a ``!!python`` tag in it is executed.
+        config_file: YAML, with ``_BASE_`` if it likes; "configs/..." that is not there means the plugin's own. A
+            ``!!python`` tag is refused, other than in Detectron2 (``safe_yaml.py``).
         opts: KEY VALUE KEY VALUE ..., as on the command line.
 
     Returns:
@@ -67,8 +71,10 @@ def _flatten(node: CfgNode, prefix: str = "") -> dict[str, Any]:
 def _merge_file(cfg: CfgNode, config_file: str) -> None:
     check_yaml_files(config_file)
     try:
-        values = CfgNode.load_yaml_with_base(config_file, allow_unsafe=True)
-    except Exception as error:  # a !!python tag runs any code, so it may raise anything
+        values = load_yaml(config_file)
+    except SetupError:
+        raise
+    except Exception as error:  # PyYAML's constructors raise what the values make them raise
         raise SetupError(f"Config file {config_file} cannot be loaded: {type(error).__name__}: {error}") from error
     if not isinstance(values, dict):
         raise SetupError(f"Config file {config_file} must hold KEY: VALUE pairs, got {type(values).__name__}.")
@@ -82,7 +88,11 @@ def _merge_file(cfg: CfgNode, config_file: str) -> None:
         _merge_values(cfg, cfg, values, "", config_file)
         return
     try:
-        cfg.merge_from_file(config_file)
+        with tempfile.TemporaryDirectory() as folder:
+            # What was read, since Detectron2 would read the files anew, and run their tags.
+            plain = Path(folder, Path(config_file).name)
+            plain.write_text(yaml.safe_dump(values), encoding="utf-8")
+            cfg.merge_from_file(str(plain))
     except (AssertionError, KeyError, ValueError) as error:
         raise SetupError(
             f"Config file {config_file} has VERSION {version} and cannot be brought to {cfg.VERSION}: {error}"

@@ -47,17 +47,18 @@ def convert_file(source: Path, output: Path, num_classes: int | None) -> None:
     """
     import torch
 
+    from .safe_weights import read_weights
     from .torchvision_weights import convert_torchvision, is_torchvision
 
     try:
-        state = torch.load(source, map_location="cpu", weights_only=True)
+        state = read_weights(str(source))["model"]
+    except SetupError:
+        raise
     except Exception as error:  # unpickling a file that is none raises whatever its bytes ask for
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise SetupError(
             f"{source} cannot be read as weights ({lines[0]}). Give a .pth file of torchvision."
         ) from error
-    if isinstance(state, dict) and isinstance(state.get("model"), dict):  # of torchvision's training script
-        state = state["model"]
     if not isinstance(state, dict) or not is_torchvision(state):
         raise SetupError(f"{source} has not the keys of torchvision's retinanet_resnet50_fpn. Give its state dict.")
     model, manifest = convert_torchvision(state, num_classes)

@@ -1,6 +1,6 @@
 """The YAML files behind a config, looked at before Detectron2 loads them: what it would trip over gets file and line.
 
-Nothing is executed here: the files are parsed to nodes, so a ``!!python`` tag is only seen, not run.
+Nothing is executed here: the files are parsed to nodes, and a ``!!python`` tag is refused (``safe_yaml.py``).
 """
 
 import difflib
@@ -12,10 +12,12 @@ import yaml
 
 from ..errors import SetupError
 from ..shipped_configs import CONFIGS
+from .safe_yaml import compose_config
 
 __all__ = ["base_files", "check_yaml_files", "find_line", "find_nearest"]
 
 _REMOTE = "://"  # http(s) and Detectron2's own schemes: left to Detectron2's PathManager
+MAX_FILES = 100  # a guard: three files that inherit from each twice read one eight times; Detectron2's chains have 2
 _MERGE_TAG = "tag:yaml.org,2002:merge"  # "<<": it may be repeated, it is no key of the config
 
 
@@ -28,9 +30,10 @@ def check_yaml_files(config_file: str) -> None:
     """Read ``config_file`` and every file that it inherits from.
 
     Raises:
-        SetupError: a file is missing or no YAML, is empty or no mapping, repeats a key, or inherits from itself.
+        SetupError: a file is missing or no YAML, is empty or no mapping, repeats a key, inherits from itself or from
+            too many, or asks for code.
     """
-    _check_file(config_file, parents=())
+    _check_file(config_file, parents=(), read=[])
 
 
 def base_files(config_file: str) -> list[str]:
@@ -65,9 +68,12 @@ def find_line(config_file: str, key: str) -> str:
     return next((place for place in inherited if ", line " in place), config_file)
 
 
-def _check_file(config_file: str, parents: tuple[str, ...]) -> None:
+def _check_file(config_file: str, parents: tuple[str, ...], read: list[str]) -> None:
     if _REMOTE in config_file:
         return
+    read.append(config_file)
+    if len(read) > MAX_FILES:
+        raise SetupError(f"{read[0]} inherits from more than {MAX_FILES} files through _BASE_: name each of them once.")
     if os.path.realpath(config_file) in parents:
         raise SetupError(f"{config_file} inherits from itself through _BASE_: remove it from that chain.")
     _check_repeated(_read_mapping(config_file), config_file)
@@ -78,7 +84,7 @@ def _check_file(config_file: str, parents: tuple[str, ...]) -> None:
                 f"_BASE_ names a file that does not exist: {base} ({place}). {_describe_folder(base)}"
                 "\nA relative path starts at the folder of the file that holds _BASE_."
             )
-        _check_file(base, (*parents, os.path.realpath(config_file)))
+        _check_file(base, (*parents, os.path.realpath(config_file)), read)
 
 
 def _read_mapping(config_file: str) -> yaml.MappingNode:
@@ -88,7 +94,7 @@ def _read_mapping(config_file: str) -> yaml.MappingNode:
         raise SetupError(f"Config file {config_file} is a folder. {_describe_folder(os.path.join(config_file, '_'))}")
     try:
         text = Path(config_file).read_text(encoding="utf-8")
-        node = yaml.compose(text)
+        node = compose_config(text, config_file)
     except FileNotFoundError:
         raise SetupError(f"Config file {config_file} does not exist. {_describe_folder(config_file)}") from None
     except UnicodeDecodeError:

@@ -66,7 +66,7 @@ def load_model(config_file: str, weights: str, opts: list[str]) -> tuple[CfgNode
     check_weights(cfg, resume=False)
     cfg.freeze()
     model = RetinaTrainer.build_model(cfg)
-    checkpointer = RetinaCheckpointer(model)
+    checkpointer = RetinaCheckpointer(model, trust_weights=cfg.MODEL.TRUST_WEIGHTS)
     checkpointer.load(cfg.MODEL.WEIGHTS)
     if checkpointer.report is None or checkpointer.report.missing:
         raise SetupError(f"The export would hold random weights: {checkpointer.report}.\nGive a trained checkpoint.")

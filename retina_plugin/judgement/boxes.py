@@ -15,6 +15,8 @@ from detectron2.data.datasets import register_coco_instances
 
 from ..checks.dataset_content import load_content
 from ..data.coco_json import read_coco_json
+from ..data.datasets import ALLOW_OUTSIDE
+from ..data.safe_json import load_json
 from ..errors import SetupError
 
 __all__ = ["Detections", "Truth", "read_detections", "read_truth"]
@@ -69,8 +71,12 @@ class Detections:
         return replace(self, **{name: getattr(self, name)[mask] for name in ("images", "classes", "boxes", "scores")})
 
 
-def read_truth(path: str | Path, image_root: str | Path = "") -> Truth:
+def read_truth(path: str | Path, image_root: str | Path = "", *, allow_outside: bool = False) -> Truth:
     """Read COCO JSON, with the checks of a training's test set.
+
+    Args:
+        image_root: folder of the images; "" where none will be looked at.
+        allow_outside: let the file name images outside it (DATASETS.ALLOW_OUTSIDE_PATHS).
 
     Raises:
         SetupError: not a COCO file of boxes; the first mistake found in it.
@@ -78,7 +84,7 @@ def read_truth(path: str | Path, image_root: str | Path = "") -> Truth:
     path = str(path)
     if not os.path.exists(path):
         raise SetupError(f"the ground truth {path} does not exist: give the COCO JSON file of the annotated boxes.")
-    _check(path, str(image_root))
+    _check(path, str(image_root), allow_outside=allow_outside)
     content = read_coco_json(CATALOG_NAME, path)
     images = sorted(content["images"], key=lambda image: image["id"])
     class_ids = sorted(category["id"] for category in content["categories"])
@@ -111,9 +117,9 @@ def read_truth(path: str | Path, image_root: str | Path = "") -> Truth:
     return truth
 
 
-def _check(path: str, image_root: str) -> None:
+def _check(path: str, image_root: str, *, allow_outside: bool) -> None:
     """With the checks of data sets that are registered, for which this one is, for that time."""
-    register_coco_instances(CATALOG_NAME, {}, path, image_root)
+    register_coco_instances(CATALOG_NAME, {ALLOW_OUTSIDE: allow_outside}, path, image_root)
     try:
         # for_training: without annotations there is nothing to judge by. for_test: what COCO's metrics read.
         content = load_content(CATALOG_NAME, for_training=True, for_test=True)
@@ -153,7 +159,7 @@ def _parse(path: Path) -> list:
         kind = "is a folder" if path.is_dir() else "does not exist"
         raise SetupError(f"the predictions {path} {kind}: give a COCO results file (coco_instances_results.json).")
     try:
-        entries = json.loads(path.read_text(encoding="utf-8-sig"))
+        entries = load_json(path)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SetupError(f"the predictions {path} are not valid JSON: {error}.") from error
     if not isinstance(entries, list):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..data.datasets import register_config_datasets
+from ..data.datasets import ALLOW_OUTSIDE, register_config_datasets
 from ..engine.config_file import load_config
 from ..errors import SetupError
 from .boxes import Detections, Truth, read_detections, read_truth
@@ -39,16 +39,16 @@ def open_side(source: Path, *, ground_truth: Path | None, images: Path | None, o
     """
     if not source.exists():
         raise SetupError(f"{source} does not exist: give a results file ({RESULTS}), a run's folder or weights.")
-    if source.suffix in (".pth", ".pkl"):
+    if source.suffix in (".pth", ".pkl", ".safetensors"):
         return _run(source, ground_truth, images, output)
     results = _results_in(source) if source.is_dir() else source
     if results is None:
         return _run(source / "model_final.pth", ground_truth, images, output)
     if ground_truth is None:
-        json_file, root = _truth_of(results)
+        json_file, root, allow_outside = _truth_of(results)
     else:
-        json_file, root = str(ground_truth), str(images or "")
-    truth = read_truth(json_file, root)
+        json_file, root, allow_outside = str(ground_truth), str(images or ""), False
+    truth = read_truth(json_file, str(images or root), allow_outside=allow_outside)
     return Side(str(results), truth, read_detections(results, truth), str(images or root))
 
 
@@ -80,8 +80,8 @@ def _results_in(folder: Path) -> Path | None:
     return None
 
 
-def _truth_of(results: Path) -> tuple[str, str]:
-    """JSON file and images of the set that a run's results are of: RUN/inference/SET/results."""
+def _truth_of(results: Path) -> tuple[str, str, bool]:
+    """JSON file, images and whether these may lie elsewhere, of the set of results: RUN/inference/SET/results."""
     name = results.parent.name
     config = results.parent.parent.parent / "config.yaml"
     if not config.is_file():
@@ -92,7 +92,8 @@ def _truth_of(results: Path) -> tuple[str, str]:
     if not json_file or not Path(json_file).is_file():
         at = f"{json_file} does not exist" if json_file else "is not a set with a COCO JSON file"
         raise SetupError(f"{results}: {name} of {config}: {at}: give --ground-truth.")
-    return str(json_file), str(MetadataCatalog.get(name).get("image_root", ""))
+    metadata = MetadataCatalog.get(name)
+    return str(json_file), str(metadata.get("image_root", "")), metadata.get(ALLOW_OUTSIDE, False)
 
 
 def check_same_truth(first: Truth, second: Truth) -> None:

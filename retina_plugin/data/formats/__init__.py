@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from ...errors import SetupError
+from ..image_paths import refuse_outside
 from . import coco, csv_boxes, labelme, voc, yolo
 from .box_set import BoxSet
 from .files import list_files, read_yaml
@@ -21,6 +22,7 @@ def read_boxes(
     images: Path | None = None,
     subset: str = "",
     classes: list[str] | None = None,
+    allow_outside: bool = False,
 ) -> BoxSet:
     """Read a data set in any of the formats.
 
@@ -30,6 +32,7 @@ def read_boxes(
         images: folder of the images, where the format's usual place is not theirs.
         subset: "train" or "val": that part of it, if it says which that is; "" for everything.
         classes: class names in their order; by default the format's names file, else the names sorted.
+        allow_outside: take images that the annotations name outside ``path`` and the folder of the images.
 
     Returns:
         the set, with boxes that cannot be used left out and remarked on.
@@ -45,6 +48,9 @@ def read_boxes(
         raise SetupError(f"The format must be auto or one of {', '.join(FORMATS)}, got {file_format!r}.")
     options = {"classes": classes} if file_format == "yolo" else {}
     found = FORMATS[file_format].read(path, images, subset, **options)
+    if not allow_outside:
+        roots = dict.fromkeys((found.root, path if path.is_dir() else path.parent, *([images] if images else [])))
+        refuse_outside((image.path for image in found.images), roots, str(path))
     if classes:
         found.given_classes = list(classes)
     return found.tidy()

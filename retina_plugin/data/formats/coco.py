@@ -1,5 +1,6 @@
 """COCO JSON, as one format among the others: for a split, or beside sets of other formats."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,9 @@ def _image_folder(file: Path, subset: str, images: list) -> Path:
     first = images[0].get("file_name") if isinstance(images[0], dict) else None
     parents = [file.parent, file.parent.parent]
     places = [p for parent in parents for p in (parent / "images" / file.stem, parent / "images", parent / file.stem)]
-    return next((place for place in places + parents if (place / str(first)).is_file()), file.parent)
+    return next(
+        (place for place in places + parents if place.is_dir() and os.path.isfile(place / str(first))), file.parent
+    )
 
 
 def _read_images(file: Path, root: Path, images: list) -> dict[Any, AnnotatedImage]:

@@ -24,6 +24,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".g
 IMAGES_REMEDY = "give their folder (DATASETS.TRAIN_IMAGES / VAL_IMAGES, --images)."
 # A guard: the largest annotation of one image that was seen has 60 kB; a file beyond this is something else.
 MAX_BYTES = 64 * 2**20
+MAX_YAML_BYTES = 2**20  # a guard: PyYAML reads 50 kB a second
 # What data sets call their validation part.
 SUBSET_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation")}
 
@@ -72,8 +73,13 @@ def read_yaml(path: Path) -> dict:
     Raises:
         SetupError: it is not YAML, or no mapping.
     """
+    text = read_text(path, MAX_YAML_BYTES)
     try:
-        content = yaml.safe_load(read_text(path))
+        content = yaml.safe_load(text)
+    except RecursionError:
+        raise SetupError(f"{path} is nested too deeply to be a list of names.") from None
+    except ValueError as error:  # a date or number that is none
+        raise SetupError(f"{path} has a value that cannot be read: {error}.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
@@ -166,7 +172,7 @@ class ImageIndex:
         """
         name = name.replace("\\", "/")
         for parent in (self.folder, annotation.parent):
-            if name and (parent / name).is_file():
+            if name and os.path.isfile(parent / name):  # Path.is_file raises where a name is too long
                 return parent / name
         for key in (name.rsplit("/", 1)[-1], annotation.stem):
             found = self._by_name.get(key, [])

@@ -10,6 +10,7 @@ from typing import Any
 
 from ...errors import SetupError
 from ..image_header import read_sizes
+from ..safe_json import MAX_LISTS, parse_json
 from .box_set import AnnotatedImage, Box, BoxSet, Remark, check_claimed_size
 from .files import IMAGES_REMEDY, ImageIndex, list_files, read_text, subset_folder
 
@@ -71,12 +72,12 @@ def read(path: Path, images: Path | None = None, subset: str = "") -> BoxSet:
 def _read_json(file: Path) -> dict[str, Any]:
     text = read_text(file)
     try:
-        content = json.loads(text)
+        if text.count("[") > MAX_LISTS:
+            raise SetupError(f"{file} has more than {MAX_LISTS} lists: is it an annotation?")
+        content = parse_json(text, file)
     except json.JSONDecodeError as error:
         where = "is empty" if not text.strip() else f":{error.lineno} is not valid JSON: {error.msg}"
         raise SetupError(f"{file}{where if where[0] == ':' else ' ' + where}.") from None
-    except RecursionError:
-        raise SetupError(f"{file} is nested too deeply to be an annotation.") from None
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
         raise SetupError(f"{file} must hold an object with a list of shapes (LabelMe).")
     return content

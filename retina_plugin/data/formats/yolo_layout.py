@@ -1,5 +1,6 @@
 """Where a YOLO data set has its images and class names: ``data.yaml``, or folders and a file of names."""
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,7 +86,7 @@ def _listed_images(file: Path | None, content: dict, subset: str) -> list[Path]:
     if file is None or not content:
         return []
     base = file.parent / str(content.get("path") or "")
-    if not base.is_dir():  # written on another machine, or relative to another folder
+    if not os.path.isdir(base):  # written on another machine, or relative to another folder
         base = file.parent
     keys = SUBSET_NAMES.get(subset) or tuple(name for names in SUBSET_NAMES.values() for name in names)
     entries = []
@@ -98,7 +99,7 @@ def _listed_images(file: Path | None, content: dict, subset: str) -> list[Path]:
 
 def _images_of(file: Path, base: Path, entry: str) -> list[Path]:
     # Exports of annotation services write ../train/images for train/images.
-    place = next((p for p in (base / entry, base / entry.removeprefix("../")) if p.exists()), None)
+    place = next((p for p in (base / entry.removeprefix("../"), base / entry) if os.path.exists(p)), None)
     if place is None:
         raise SetupError(f"{file} names {entry}, which does not exist in {base}: mend it, or {IMAGES_REMEDY}")
     if place.is_dir():
@@ -106,7 +107,7 @@ def _images_of(file: Path, base: Path, entry: str) -> list[Path]:
     found = []
     for number, line in enumerate(read_text(place).splitlines(), 1):
         if name := line.strip():
-            image = next((p for p in (base / name, place.parent / name) if p.is_file()), None)
+            image = next((p for p in (base / name, place.parent / name) if os.path.isfile(p)), None)
             if image is None:
                 raise SetupError(f"{place}:{number}: the image {name} is missing.")
             found.append(image)

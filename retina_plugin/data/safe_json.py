@@ -1,0 +1,57 @@
+"""JSON from others: what would take the process's stack or memory is refused before or while it is parsed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import SetupError
+
+__all__ = ["load_json", "parse_json"]
+
+# A guard. Bytes without a bracket: one list of numbers, or one text. COCO's longest polygon has 20 kB, the picture in a
+# LabelMe file (read_text bounds it) a few MB; 10^7 points of a polygon have at least 40 MB, and take 1 GB once parsed.
+MAX_RUN = 16 * 2**20
+# A guard: lists in one LabelMe file, each a point of a polygon, take 100 bytes each.
+MAX_LISTS = 2 * 10**6
+_CHUNK = 2**22
+_IS_BRACKET = np.isin(np.arange(256), list(b"[]{}"))
+
+
+def load_json(path: Path) -> Any:
+    """The content of a JSON file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        SetupError: it is nested too deeply, or has a list, text or number that no annotation has.
+        json.JSONDecodeError, UnicodeDecodeError, OSError: as their names say.
+    """
+    if path.stat().st_size > MAX_RUN:
+        _refuse_long_runs(path)
+    return parse_json(path.read_text(encoding="utf-8-sig"), path)
+
+
+def parse_json(text: str, path: Path) -> Any:
+    """``json.loads``, with the errors of ``load_json``; ``path`` is for the message."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise SetupError(f"{path} is nested too deeply to be an annotation file.") from None
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:  # Python reads no integer of more than 4300 digits
+        raise SetupError(f"{path} has a number that cannot be read: {error}.") from None
+
+
+def _refuse_long_runs(path: Path) -> None:
+    run = 0  # bytes since the last bracket
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            places = np.flatnonzero(_IS_BRACKET[np.frombuffer(chunk, np.uint8)])
+            ends = np.concatenate([[-1 - run], places, [len(chunk)]])
+            if np.diff(ends).max() - 1 > MAX_RUN:
+                raise SetupError(
+                    f"{path} has a list or text of more than {MAX_RUN // 2**20} MB, which no box or polygon has: "
+                    "take it out."
+                )
+            run = int(len(chunk) - 1 - ends[-2])

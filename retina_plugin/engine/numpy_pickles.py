@@ -1,0 +1,149 @@
+"""NumPy arrays and scalars out of a pickle, without NumPy's own ``__setstate__``.
+
+NumPy believes what a pickle says of a dtype. One that says that objects are plain bytes makes pointers of the bytes.
+Here a dtype is its name and byte order, an array is ``np.frombuffer``, and what holds objects is refused.
+"""
+
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+
+__all__ = ["PICKLE_GLOBALS", "PICKLE_TYPES", "resolve"]
+
+_KINDS = "biufcSU?"  # of dtypes without objects: numbers, truth values, text of fixed length
+_ARRAY_CLASS = "ndarray"  # stands for numpy.ndarray, which is only ever handed on to _reconstruct
+
+
+class _Dtype:
+    """A dtype in the making: its name, and then its byte order."""
+
+    __slots__ = ("order", "text")
+
+    def __init__(self, text: Any):
+        self.text, self.order = text, "="
+
+    def __setstate__(self, state: tuple) -> None:
+        self.order = state[1]
+
+    def resolve(self) -> np.dtype:
+        if not isinstance(self.text, (str, bytes)) or self.order not in ("<", ">", "=", "|"):
+            raise ValueError("a dtype that is no name")
+        text = self.text.decode("ascii") if isinstance(self.text, bytes) else self.text
+        dtype = np.dtype(text)
+        if dtype.hasobject or dtype.names or dtype.subdtype or dtype.kind not in _KINDS:
+            raise ValueError(f"an array of {dtype}")
+        return dtype.newbyteorder(self.order) if self.order != "|" else dtype
+
+
+class _Array:
+    """An array in the making."""
+
+    __slots__ = ("data", "dtype", "order", "shape")
+
+    def __init__(self, data: Any = b"", dtype: Any = None, shape: Any = (0,), order: str = "C"):
+        self.data, self.dtype, self.shape, self.order = data, dtype, shape, order
+
+    def __setstate__(self, state: tuple) -> None:
+        _, self.shape, self.dtype, is_fortran, self.data = state
+        self.order = "F" if is_fortran else "C"
+
+    def resolve(self) -> np.ndarray:
+        # Python 2 wrote the bytes as text, which the "latin1" of the unpickler keeps one to one.
+        data = self.data.encode("latin1") if isinstance(self.data, str) else bytes(self.data)
+        dtype = _as_dtype(self.dtype)
+        return np.frombuffer(data, dtype).reshape(self.shape, order=self.order).copy(self.order)
+
+
+def _as_dtype(value: Any) -> np.dtype:
+    if not isinstance(value, _Dtype):
+        raise ValueError("an array without a dtype")
+    return value.resolve()
+
+
+# What a pickle may call. Objects without attributes: a pickle can set those of what it is given.
+class _MakeDtype:
+    __slots__ = ()
+
+    def __call__(self, text: Any, align: Any = False, copy: Any = False) -> _Dtype:
+        return _Dtype(text)
+
+
+class _Reconstruct:
+    __slots__ = ()
+
+    def __call__(self, kind: Any, shape: Any, typecode: Any) -> _Array:
+        if kind != _ARRAY_CLASS:
+            raise ValueError("an array of another class")
+        return _Array()
+
+
+class _FromBuffer:
+    __slots__ = ()
+
+    def __call__(self, data: Any, dtype: Any, shape: Any, order: Any = "C") -> _Array:
+        return _Array(data, dtype, shape, "F" if order == "F" else "C")
+
+
+class _Scalar:
+    __slots__ = ()
+
+    def __call__(self, dtype: Any, data: Any = b"") -> Any:
+        return _Array(data, dtype, (1,)).resolve()[0]
+
+
+class _Encode:
+    """Protocol 2 writes bytes as text and their encoding."""
+
+    __slots__ = ()
+
+    def __call__(self, text: Any, encoding: Any = "latin1") -> bytes:
+        if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+            raise ValueError("an encoding other than latin1")
+        return text.encode("latin1")
+
+
+class _EmptyBytes:
+    """The same protocol writes empty bytes as a call of ``bytes``."""
+
+    __slots__ = ()
+
+    def __call__(self) -> bytes:
+        return b""
+
+
+def _numpy_globals() -> dict[str, Any]:
+    found: dict[str, Any] = {"numpy.ndarray": _ARRAY_CLASS, "numpy.dtype": _MakeDtype()}
+    for core in ("numpy.core", "numpy._core"):  # NumPy 1 and 2
+        found[f"{core}.multiarray._reconstruct"] = _Reconstruct()
+        found[f"{core}.multiarray.scalar"] = _Scalar()
+        found[f"{core}.numeric._frombuffer"] = _FromBuffer()
+    return found
+
+
+# Dotted name -> what a pickle gets for it.
+PICKLE_GLOBALS: dict[str, Any] = {**_numpy_globals(), "_codecs.encode": _Encode()}
+for _module in ("builtins", "__builtin__"):  # Python 3 and 2
+    PICKLE_GLOBALS |= {f"{_module}.set": set, f"{_module}.frozenset": frozenset, f"{_module}.bytes": _EmptyBytes()}
+PICKLE_GLOBALS["collections.OrderedDict"] = OrderedDict
+# Types that a pickle may give a state.
+PICKLE_TYPES = (_Dtype, _Array)
+
+
+def resolve(value: Any) -> Any:
+    """``value``, of dicts, lists and tuples, with every array in the making made.
+
+    Raises:
+        ValueError: an array holds objects or is not whole.
+        RecursionError: it is nested more deeply than any checkpoint.
+    """
+    if isinstance(value, PICKLE_TYPES):
+        return value.resolve()
+    if isinstance(value, dict):
+        for key in list(value):
+            value[key] = resolve(value[key])
+    elif isinstance(value, list):
+        value[:] = [resolve(item) for item in value]
+    elif type(value) is tuple:
+        return tuple(resolve(item) for item in value)
+    return value

@@ -1,0 +1,271 @@
+"""Data from others: paths that leave their folder, files that cost time or memory, names that are no names."""
+
+import io
+import json
+import logging
+import os
+import pickle
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+from own_folders import WRITERS, write_coco
+from PIL import Image
+
+from retina_plugin.__main__ import main
+from retina_plugin.checks import image_checks
+from retina_plugin.checks.dataset_content import load_content
+from retina_plugin.config import get_retina_cfg
+from retina_plugin.data import safe_json
+from retina_plugin.data.datasets import register_config_datasets
+from retina_plugin.data.formats import labelme, read_boxes
+from retina_plugin.data.image_header import read_sizes
+from retina_plugin.data.safe_json import load_json, parse_json
+from retina_plugin.errors import SetupError, printable
+from retina_plugin.judgement.boxes import read_truth
+from retina_plugin.log_text import escape_control_characters
+
+pytest_plugins = ("tiny_sets",)
+
+
+def _replace(file: str, old: str, new: str):
+    def spoil(root: Path) -> None:
+        text = (root / file).read_text()
+        assert old in text
+        (root / file).write_text(text.replace(old, new))
+
+    return spoil
+
+
+# Each makes a good folder name ``stray.png`` beside it, as an annotation file can.
+LEAVING = {
+    "coco": _replace("boxes.json", '"a.png"', '"../../stray.png"'),
+    "coco_absolute": _replace("boxes.json", '"a.png"', '"STRAY"'),
+    "voc": _replace("Annotations/a.xml", "a.png", "../../stray.png"),
+    "labelme": _replace("a.json", "a.png", "../stray.png"),
+    "csv": _replace("boxes.csv", "pictures/a.png", "../stray.png"),
+    "csv_absolute": _replace("boxes.csv", "pictures/a.png", "STRAY"),
+    "yolo": lambda root: ((root / "list.txt").write_text("../stray.png\n"),
+                          (root / "data.yaml").write_text("train: list.txt\nnames: [dog, cat]\n")),
+}  # fmt: skip
+
+
+@pytest.fixture
+def leaving(tmp_path, request):
+    kind = request.param.partition("_")[0]
+    root = WRITERS[kind](tmp_path / "set")
+    stray = tmp_path / "stray.png"
+    Image.new("RGB", (64, 48)).save(stray)
+    (tmp_path / "stray.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    LEAVING[request.param](root)
+    for file in ("boxes.json", "boxes.csv"):
+        if (root / file).is_file():
+            (root / file).write_text((root / file).read_text().replace("STRAY", str(stray)))
+    return kind, root
+
+
+@pytest.mark.parametrize("leaving", LEAVING, indirect=True)
+def test_image_outside_its_folder_is_refused_unless_allowed(leaving, tmp_path, capsys):
+    kind, root = leaving
+    command = ["convert", str(root), "--format", kind, "--output", str(tmp_path / "out.json")]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert "stray.png, which is outside the image folder" in said and "ALLOW_OUTSIDE_PATHS True" in said
+    assert main([*command, "--allow-outside"]) == 0
+    names = [image["file_name"] for image in json.loads((tmp_path / "out.json").read_text())["images"]]
+    assert sum(name.endswith("stray.png") for name in names) == 1
+
+
+def test_folder_of_the_images_that_the_user_names_is_no_outside(tmp_path):
+    root = write_coco(tmp_path / "set")
+    (root / "images").rename(tmp_path / "photos")
+    found = read_boxes(root / "boxes.json", "coco", images=tmp_path / "photos")
+    assert len(found.images) == 5
+
+
+def test_links_in_the_folder_are_followed(tmp_path):
+    root = write_coco(tmp_path / "set")
+    (root / "images" / "a.png").rename(tmp_path / "elsewhere.png")
+    (root / "images" / "a.png").symlink_to(tmp_path / "elsewhere.png")
+    assert len(read_boxes(root, "coco").images) == 5
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_json_of_the_config_is_judged_too(tmp_path, clean_catalog, allowed):
+    root = write_coco(tmp_path / "set")
+    (root / "images" / "a.png").rename(root / "a.png")
+    _replace("boxes.json", '"a.png"', '"../a.png"')(root)
+    cfg = get_retina_cfg()
+    cfg.DATASETS.TRAIN_JSON, cfg.DATASETS.TRAIN_IMAGES = str(root / "boxes.json"), str(root / "images")
+    for allow in (allowed, not allowed, allowed):  # a later config counts
+        cfg.DATASETS.ALLOW_OUTSIDE_PATHS = allow
+        cfg.DATASETS.TRAIN = ()
+        register_config_datasets(cfg)
+        if allow:
+            assert len(load_content("custom_train", for_training=True, for_test=False).image_ids) == 5
+        else:
+            with pytest.raises(SetupError, match="a.png, which is outside the image folder .*images/"):
+                load_content("custom_train", for_training=True, for_test=False)
+
+
+def test_own_set_with_images_in_two_folders_stays_usable(tmp_path, clean_catalog):
+    root = WRITERS["voc"](tmp_path / "set")
+    (root / "JPEGImages" / "a.png").rename(root / "Annotations" / "a.png")
+    cfg = get_retina_cfg()
+    cfg.DATASETS.TRAIN_PATH = str(root)
+    register_config_datasets(cfg, tmp_path / "converted")
+    content = load_content("custom_train", for_training=True, for_test=False)
+    assert sorted(name.rsplit("/", 2)[-2] for name in content.file_names) == ["Annotations"] + ["JPEGImages"] * 4
+
+
+def test_judged_truth_stays_in_its_folder_too(tmp_path):
+    root = write_coco(tmp_path / "set")
+    _replace("boxes.json", '"a.png"', '"../a.png"')(root)
+    with pytest.raises(SetupError, match="outside the image folder"):
+        read_truth(root / "boxes.json", root / "images")
+    assert len(read_truth(root / "boxes.json", root / "images", allow_outside=True).file_names) == 5
+    assert len(read_truth(root / "boxes.json").file_names) == 5  # no image will be looked at
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG of 60 bytes that says that it is large."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))]
+    chunks += [(b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+def test_gigapixel_header_is_refused_by_name_without_decoding(tmp_path):
+    path = tmp_path / "huge.png"
+    path.write_bytes(png_header(100_000, 100_000))
+    with pytest.raises(SetupError, match=r"huge.png .*DecompressionBombError: .*10000000000 pixels"):
+        read_sizes([path])
+    fault, _ = image_checks.find_fault(str(path), (100_000, 100_000))
+    assert "DecompressionBombError" in fault
+
+
+def test_pipe_in_place_of_an_image_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(SetupError, match="a.png is no regular file"):
+        read_sizes([tmp_path / "a.png"])
+    assert image_checks.find_fault(str(tmp_path / "a.png"), (1, 1)) == ("is no regular file", "")
+
+
+# Found by fuzzing: pathlib raises OSError for a name that is too long, as it does not for one that is missing.
+@pytest.mark.parametrize(("kind", "file", "old"), [
+    ("coco", "boxes.json", "a.png"), ("voc", "Annotations/a.xml", "a.png"), ("labelme", "a.json", "a.png"),
+    ("csv", "boxes.csv", "a.png"), ("yolo", "data.yaml", "names:"),
+])  # fmt: skip
+def test_name_that_is_too_long_is_refused_or_left_out(tmp_path, kind, file, old):
+    root = WRITERS[kind](tmp_path / "set")
+    _replace(file, old, f"train: {'a' * 5000}\nnames:" if kind == "yolo" else "a" * 5000)(root)
+    if kind in ("voc", "labelme"):  # which find the image by the annotation's own name
+        assert len(read_boxes(root, kind).images) == 5
+    else:
+        with pytest.raises(SetupError, match="a is missing|a, which does not exist"):
+            read_boxes(root, kind)
+
+
+@pytest.mark.parametrize("text", ["[" * 10**6, '{"a":' * 10**6], ids=["lists", "objects"])
+@pytest.mark.parametrize("kind", ["coco", "labelme"])
+def test_million_nested_brackets_are_refused(tmp_path, capsys, kind, text):
+    root = WRITERS[kind](tmp_path / "set")
+    (root / ("boxes.json" if kind == "coco" else "a.json")).write_text(text)
+    assert main(["convert", str(root), "--format", kind, "--output", str(tmp_path / "out.json")]) == 2
+    assert "nested too deeply" in capsys.readouterr().err
+
+
+def test_predictions_and_truth_with_nested_brackets_are_refused(tmp_path):
+    (tmp_path / "a.json").write_text("[" * 10**6)
+    with pytest.raises(SetupError, match="a.json is nested too deeply"):
+        load_json(tmp_path / "a.json")
+
+
+def test_polygon_of_ten_million_points_is_refused_unparsed(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    with path.open("w") as file:
+        file.write('{"annotations": [{"segmentation": [[')
+        for _ in range(100):
+            file.write("1,2," * 10**5)
+        file.write("1,2]]}]}")
+    monkeypatch.setattr(safe_json, "parse_json", lambda *_: pytest.fail("it was parsed"))
+    with pytest.raises(SetupError, match="has a list or text of more than 16 MB"):
+        load_json(path)
+
+
+@pytest.mark.parametrize("length", [safe_json.MAX_RUN, safe_json.MAX_RUN + 1])
+def test_long_run_is_found_across_chunks(tmp_path, length):
+    path = tmp_path / "a.json"
+    path.write_text('[["a"], "' + "x" * (length - 2 - len(', ""') + 2) + '"]')
+    text_between = path.stat().st_size - len('[["a"]') - len("]")
+    assert text_between == length
+    if length > safe_json.MAX_RUN:
+        with pytest.raises(SetupError, match="more than 16 MB"):
+            load_json(path)
+    else:
+        assert load_json(path)[0] == ["a"]
+
+
+def test_labelme_polygon_of_many_points_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(labelme, "MAX_LISTS", 100)
+    root = WRITERS["labelme"](tmp_path / "set")
+    content = json.loads((root / "a.json").read_text())
+    content["shapes"][0].update(points=[[1, 1]] * 100, shape_type="polygon")
+    (root / "a.json").write_text(json.dumps(content))
+    assert main(["convert", str(root), "--format", "labelme", "--output", str(tmp_path / "out.json")]) == 2
+    assert "a.json has more than 100 lists" in capsys.readouterr().err
+
+
+def test_number_of_too_many_digits_is_refused(tmp_path):
+    with pytest.raises(SetupError, match="a.json has a number that cannot be read"):
+        parse_json("[" + "1" * 5000 + "]", Path("a.json"))
+
+
+@pytest.mark.parametrize(("text", "match"), [
+    ("names: " + "[" * 10**5, "nested too deeply"),
+    ("names: 2024-13-45", "has a value that cannot be read"),
+    ("names: !!python/object/apply:os.mkdir [x]", "is not valid YAML"),
+])  # fmt: skip
+def test_yaml_of_a_data_set_is_read_safely(tmp_path, text, match):
+    root = WRITERS["yolo"](tmp_path / "set")
+    (root / "data.yaml").write_text(text)
+    with pytest.raises(SetupError, match=match):
+        read_boxes(root, "yolo")
+    assert not os.path.exists("x")
+
+
+HOSTILE_NAME = "<img src=x onerror=alert(1)>&\x1b[2J\x07\u202egnp.png"
+
+
+def test_error_messages_carry_no_control_characters():
+    error = SetupError(f"{HOSTILE_NAME} is missing\nsecond line")
+    assert str(error) == r"<img src=x onerror=alert(1)>&\x1b[2J\x07\u202egnp.png is missing" + "\nsecond line"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # it crosses processes
+    assert printable("Grüße, 猫\t1\n") == "Grüße, 猫\t1\n"
+    assert printable("\udc80") == r"\udc80"
+
+
+def test_convert_prints_class_names_without_control_characters(tmp_path, capsys):
+    root = WRITERS["csv"](tmp_path / "set")
+    (root / "classes.csv").unlink()
+    _replace("boxes.csv", "dog", "d\x1b[2J\x07og")(root)
+    assert main(["convert", str(root), "--format", "csv", "--output", str(tmp_path / "out.json")]) == 0
+    said = capsys.readouterr().out
+    assert r"d\x1b[2J\x07og" in said and "\x1b" not in said
+
+
+@pytest.mark.parametrize(("text", "written"), [
+    (HOSTILE_NAME, r"<img src=x onerror=alert(1)>&\x1b[2J\x07\u202egnp.png"),
+    ("\x1b[32m[11/24]\x1b[0m done", "\x1b[32m[11/24]\x1b[0m done"),  # Detectron2's colours
+    ("a\rb\tc", r"a\rb" + "\tc"),
+])  # fmt: skip
+def test_log_lines_carry_no_control_characters_but_colours(text, written):
+    stream = io.StringIO()
+    logger, child = logging.getLogger("hostile"), logging.getLogger("hostile.child")
+    logger.handlers[:] = [logging.StreamHandler(stream)]
+    for _ in range(2):
+        escape_control_characters("hostile")
+    child.warning("%s", text)
+    assert stream.getvalue() == f"{written}\n"
