@@ -139,12 +139,13 @@ def series(args: argparse.Namespace, folder: Path) -> dict:
     assert os.waitpid(pid, 0)[1] == 0, (folder / "straight.log").read_text()[-3000:]
     duration = time.monotonic() - begun
     kills, faults, finished, identical = Counter(), [], 0, 0
-    while sum(kills.values()) < args.kills or not finished:
+    end = begun + 60 * args.minutes
+    while not finished or (sum(kills.values()) < args.kills and time.monotonic() < end):
         run = folder / f"run_{finished}"
         while True:
             before = last_named(run)
             pid = start(arguments(sample, run, args.workers), folder / f"run_{finished}.log", memory)
-            spent = sum(kills.values()) >= args.kills
+            spent = sum(kills.values()) >= args.kills or time.monotonic() >= end
             aim = random.choice([None, *MOMENTS[1:]])
             limit = 600 if spent else random.random() * duration if aim is None else duration
             if wait(pid, limit, memory, None if spent else aim, random.randint(1, 3)):
@@ -179,8 +180,9 @@ def series(args: argparse.Namespace, folder: Path) -> dict:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50, help="at least so many (default 50)")
+    parser.add_argument("--kills", type=int, default=50, help="so many, unless the minutes are over (default 50)")
     parser.add_argument("--workers", type=int, default=0, help="of the data loader (default 0)")
+    parser.add_argument("--minutes", type=float, default=120, help="after which nothing more is killed (default 120)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--output", type=Path, help="JSON file of the figures; without it they are printed alone")
     args = parser.parse_args()
