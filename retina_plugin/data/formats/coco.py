@@ -97,7 +97,7 @@ def _read_annotation(origin: str, annotation: Any, class_of: dict[int, str]) -> 
     category = annotation.get("category_id")
     if not isinstance(category, int) or category not in class_of:
         raise SetupError(f"{origin} has category_id {category!r}, which is not among the categories.")
-    if not isinstance(annotation.get("image_id"), (int, str)):
+    if isinstance(annotation.get("image_id"), (list, dict)):
         raise SetupError(f"{origin} must have a number or text as image_id, got {annotation.get('image_id')!r}.")
     x, y, width, height = bbox
     box = Box(x, y, x + width, y + height, class_of[category], origin, bool(annotation.get("iscrowd", 0)))
