@@ -5,7 +5,9 @@ text and the containers of these. What asks for anything else is refused by the 
 """
 
 import hashlib
+import io
 import pickle
+import pickletools
 import re
 from pathlib import Path
 from typing import Any
@@ -86,10 +88,22 @@ def _unpickle(file_name: str, *, is_torch: bool, trust: bool) -> Any:
         allowed += [(kind, kind.__name__) for kind in PICKLE_TYPES]
         with torch.serialization.safe_globals(allowed):
             return resolve(torch.load(file_name, map_location="cpu", weights_only=True))
-    with open(file_name, "rb") as file:
-        if trust:
-            return pickle.load(file, encoding="latin1")
-        return resolve(_Unpickler(file, encoding="latin1").load())
+    data = Path(file_name).read_bytes()
+    if trust:
+        return pickle.loads(data, encoding="latin1")
+    _check_sizes(data)
+    return resolve(_Unpickler(io.BytesIO(data), encoding="latin1").load())
+
+
+def _check_sizes(data: bytes) -> None:
+    """Refuse lengths beyond the data and places beyond what could be kept: Python takes memory for either at once.
+
+    Raises:
+        ValueError, pickle.UnpicklingError: it is no whole pickle, or one with such a place.
+    """
+    for count, (opcode, place, _) in enumerate(pickletools.genops(data)):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and place > count:
+            raise pickle.UnpicklingError(f"place {place} of a pickle of {count} steps")
 
 
 def _as_zoo_checkpoint(content: dict) -> dict[str, Any]:
