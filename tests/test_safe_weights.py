@@ -174,7 +174,9 @@ def _dtype_with_false_flags(array: np.ndarray) -> bytes:
     b"\x80\x04]" + b"]" * 10**6 + b"a" * 10**6 + b".",
     b"\x80\x04\x8e" + struct.pack("<Q", 2**50) + b"a.",  # found by fuzzing
     b"\x80\x04}r" + struct.pack("<I", 2**31) + b".",
-], ids=["dtype with false flags", "objects", "records", "a list", "cut off", "a million lists", "2^50 bytes", "2^31 places"])  # fmt: skip
+], ids=[
+    "dtype with false flags", "objects", "records", "a list", "cut off", "a million lists", "2^50 bytes", "2^31 places",
+])  # fmt: skip
 def test_other_pickles_are_refused_without_a_crash(tiny_cfg, tmp_path, data):
     (tmp_path / "a.pkl").write_bytes(data)
     with pytest.raises(SetupError, match=r"a\.pkl (cannot be read as a checkpoint|asks for)"):
