@@ -184,6 +184,8 @@ def _set(file: str, *place_and_value):
 @pytest.mark.parametrize(("kind", "spoil", "match"), [
     ("labelme", _set("a.json", "shapes", 0, "shape_type", [0]), r"shape 1 has shape_type \[0\]"),
     ("labelme", _set("a.json", "shapes", 0, "points", 0, [10**400, 1]), "needs at least 2 points"),
+    ("coco", _set("boxes.json", "categories", 0, "name", [0]), r"a category in .* needs .* a name, got .*\[0\]"),
+    ("coco", _set("boxes.json", "categories", 0, "name", True), "a category in .* needs .* a name"),
     ("coco", _set("boxes.json", "annotations", 0, "image_id", [0]), r"annotation 1 must have .* image_id, got \[0\]"),
     ("coco", _set("boxes.json", "annotations", 0, "bbox", [1, 1, 10**400, 1]), "annotation 1 must have bbox"),
 ])  # fmt: skip
