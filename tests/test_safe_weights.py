@@ -173,14 +173,20 @@ def _dtype_with_false_flags(array: np.ndarray) -> bytes:
     pickle.dumps({"a": np.zeros(4)})[:-20],
     b"\x80\x04]" + b"]" * 10**6 + b"a" * 10**6 + b".",
     b"\x80\x04\x8e" + struct.pack("<Q", 2**50) + b"a.",  # found by fuzzing
-    b"\x80\x04}r" + struct.pack("<I", 2**31) + b".",
+    b"\x80\x05\x96" + struct.pack("<Q", 2**36) + b"a.",
 ], ids=[
-    "dtype with false flags", "objects", "records", "a list", "cut off", "a million lists", "2^50 bytes", "2^31 places",
+    "dtype with false flags", "objects", "records", "a list", "cut off", "a million lists", "2^50 bytes", "2^36 bytes to write into",
 ])  # fmt: skip
 def test_other_pickles_are_refused_without_a_crash(tiny_cfg, tmp_path, data):
     (tmp_path / "a.pkl").write_bytes(data)
     with pytest.raises(SetupError, match=r"a\.pkl (cannot be read as a checkpoint|asks for)"):
         RetinaCheckpointer(torch.nn.Linear(1, 1)).load(str(tmp_path / "a.pkl"))
+
+
+def test_place_of_a_pickle_takes_no_memory_before_it(tmp_path):
+    # C's unpickler would take 2^32 places, 32 GB, for this one.
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x04}r" + struct.pack("<I", 2**31) + b"\x8c\x05model}s\x8c\x0a__author__Ns.")
+    assert read_weights(str(tmp_path / "a.pkl"))["model"] == {}
 
 
 def test_lists_of_twice_a_list_are_read_in_no_time(tmp_path):
