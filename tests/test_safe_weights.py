@@ -175,7 +175,7 @@ def _dtype_with_false_flags(array: np.ndarray) -> bytes:
     b"\x80\x04\x8e" + struct.pack("<Q", 2**50) + b"a.",  # found by fuzzing
     b"\x80\x05\x96" + struct.pack("<Q", 2**36) + b"a.",
 ], ids=[
-    "dtype with false flags", "objects", "records", "a list", "cut off", "a million lists", "2^50 bytes", "2^36 bytes to write into",
+    "dtype with false flags", "objects", "records", "a list", "cut off", "a million lists", "2^50 bytes", "2^36 bytes",
 ])  # fmt: skip
 def test_other_pickles_are_refused_without_a_crash(tiny_cfg, tmp_path, data):
     (tmp_path / "a.pkl").write_bytes(data)
