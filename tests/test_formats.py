@@ -209,7 +209,10 @@ def test_labelme_image_path_counts_from_the_json_file(tmp_path):
         (tmp_path / "json" / name).rename(tmp_path / "photos" / name)
         file = (tmp_path / "json" / name).with_suffix(".json")
         file.write_text(file.read_text().replace(f'"{name}"', f'"..\\\\photos\\\\{name}"'))
-    found = read_boxes(tmp_path / "json")
+    with pytest.raises(SetupError, match="outside the image folder"):
+        read_boxes(tmp_path / "json")
+    assert len(read_boxes(tmp_path).images) == 5  # the folder that holds both
+    found = read_boxes(tmp_path / "json", allow_outside=True)
     assert [(found.root / found.relative_name(image)).is_file() for image in found.images] == [True] * 5
 
 

@@ -168,6 +168,34 @@ def test_name_that_is_too_long_is_refused_or_left_out(tmp_path, kind, file, old)
             read_boxes(root, kind)
 
 
+def _set(file: str, *place_and_value):
+    def spoil(root: Path) -> None:
+        content = node = json.loads((root / file).read_text())
+        *place, key, value = place_and_value
+        for part in place:
+            node = node[part]
+        node[key] = value
+        (root / file).write_text(json.dumps(content))
+
+    return spoil
+
+
+# Found by fuzzing: TypeError and OverflowError.
+@pytest.mark.parametrize(("kind", "spoil", "match"), [
+    ("labelme", _set("a.json", "shapes", 0, "shape_type", [0]), r"shape 1 has shape_type \[0\]"),
+    ("labelme", _set("a.json", "shapes", 0, "points", 0, [10**400, 1]), "needs at least 2 points"),
+    ("coco", _set("boxes.json", "categories", 0, "name", [0]), r"a category in .* needs .* a name, got .*\[0\]"),
+    ("coco", _set("boxes.json", "categories", 0, "name", True), "a category in .* needs .* a name"),
+    ("coco", _set("boxes.json", "annotations", 0, "image_id", [0]), r"annotation 1 must have .* image_id, got \[0\]"),
+    ("coco", _set("boxes.json", "annotations", 0, "bbox", [1, 1, 10**400, 1]), "annotation 1 must have bbox"),
+])  # fmt: skip
+def test_values_that_are_no_numbers_or_names_are_refused(tmp_path, kind, spoil, match):
+    root = WRITERS[kind](tmp_path / "set")
+    spoil(root)
+    with pytest.raises(SetupError, match=match):
+        read_boxes(root, kind)
+
+
 @pytest.mark.parametrize("text", ["[" * 10**6, '{"a":' * 10**6], ids=["lists", "objects"])
 @pytest.mark.parametrize("kind", ["coco", "labelme"])
 def test_million_nested_brackets_are_refused(tmp_path, capsys, kind, text):

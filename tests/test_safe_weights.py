@@ -172,11 +172,30 @@ def _dtype_with_false_flags(array: np.ndarray) -> bytes:
     pickle.dumps([1, 2]),
     pickle.dumps({"a": np.zeros(4)})[:-20],
     b"\x80\x04]" + b"]" * 10**6 + b"a" * 10**6 + b".",
-], ids=["dtype with false flags", "objects", "records", "a list", "cut off", "a million lists"])  # fmt: skip
+    b"\x80\x04\x8e" + struct.pack("<Q", 2**50) + b"a.",  # found by fuzzing
+    b"\x80\x05\x96" + struct.pack("<Q", 2**36) + b"a.",
+], ids=[
+    "dtype with false flags", "objects", "records", "a list", "cut off", "a million lists", "2^50 bytes", "2^36 bytes",
+])  # fmt: skip
 def test_other_pickles_are_refused_without_a_crash(tiny_cfg, tmp_path, data):
     (tmp_path / "a.pkl").write_bytes(data)
     with pytest.raises(SetupError, match=r"a\.pkl (cannot be read as a checkpoint|asks for)"):
         RetinaCheckpointer(torch.nn.Linear(1, 1)).load(str(tmp_path / "a.pkl"))
+
+
+def test_place_of_a_pickle_takes_no_memory_before_it(tmp_path):
+    # C's unpickler would take 2^32 places, 32 GB, for this one.
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x04}r" + struct.pack("<I", 2**31) + b"\x8c\x05model}s\x8c\x0a__author__Ns.")
+    assert read_weights(str(tmp_path / "a.pkl"))["model"] == {}
+
+
+def test_lists_of_twice_a_list_are_read_in_no_time(tmp_path):
+    value = leaf = [np.ones(2)]
+    for _ in range(100):
+        value = [value, value, (value,)]
+    found = read_weights(write_pickle(tmp_path / "a.pkl", {"model": {"a": value}, "__author__": "", "b": leaf}))
+    np.testing.assert_array_equal(found["b"][0], [1, 1])
+    assert found["model"]["a"][0] is found["model"]["a"][1] is found["model"]["a"][2][0]
 
 
 def test_a_pickle_cannot_change_what_the_next_one_gets():

@@ -15,6 +15,7 @@ from detectron2.structures import BoxMode
 from ..data.coco_json import REMEDY, class_names_in_order, read_coco_json
 from ..data.datasets import ALLOW_OUTSIDE
 from ..data.image_paths import refuse_outside
+from ..data.safe_json import is_number
 from ..errors import SetupError
 
 __all__ = ["DatasetContent", "load_content"]
@@ -275,7 +276,9 @@ def _record_class(content: DatasetContent, annotation: dict, image_id: Hashable)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if isinstance(value, int):
+        return is_number(value)
+    return isinstance(value, (float, np.integer, np.floating))
 
 
 def _refuse_repeated(text: str, values: Iterable[Hashable]) -> None:

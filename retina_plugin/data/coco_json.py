@@ -66,7 +66,8 @@ def _parse(name: str, path: str) -> Any:
 
 def _check_categories(name: str, path: str, categories: list) -> None:
     for category in categories:
-        if not isinstance(category, dict) or type(category.get("id")) is not int or not category.get("name"):
+        name_of = category.get("name") if isinstance(category, dict) else None
+        if not isinstance(name_of, str) or not name_of or type(category.get("id")) is not int:
             raise SetupError(f"{name}: a category in {path} needs a whole number as id and a name, got {category!r}.")
     for key in ("id", "name"):
         values = [category[key] for category in categories]

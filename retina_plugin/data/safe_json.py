@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import SetupError
 
-__all__ = ["load_json", "parse_json"]
+__all__ = ["is_number", "load_json", "parse_json"]
 
 # A guard. Bytes without a bracket: one list of numbers, or one text. COCO's longest polygon has 20 kB, the picture in a
 # LabelMe file (read_text bounds it) a few MB; 10^7 points of a polygon have at least 40 MB, and take 1 GB once parsed.
@@ -41,6 +41,11 @@ def parse_json(text: str, path: Path) -> Any:
         raise
     except ValueError as error:  # Python reads no integer of more than 4300 digits
         raise SetupError(f"{path} has a number that cannot be read: {error}.") from None
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of JSON is a number that a float holds: JSON's whole numbers may be larger."""
+    return type(value) is float or (type(value) is int and abs(value) < 2**1000)
 
 
 def _refuse_long_runs(path: Path) -> None:

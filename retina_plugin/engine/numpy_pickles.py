@@ -137,13 +137,22 @@ def resolve(value: Any) -> Any:
         ValueError: an array holds objects or is not whole.
         RecursionError: it is nested more deeply than any checkpoint.
     """
-    if isinstance(value, PICKLE_TYPES):
-        return value.resolve()
-    if isinstance(value, dict):
-        for key in list(value):
-            value[key] = resolve(value[key])
-    elif isinstance(value, list):
-        value[:] = [resolve(item) for item in value]
+    return _resolve(value, {})
+
+
+def _resolve(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
+    # done: id -> what it was (which keeps the id its own) and what it is. A list of twice a list of twice a list ... is
+    # small, and endless to go through without it.
+    if id(value) in done:
+        return done[id(value)][1]
+    if isinstance(value, (dict, list)):
+        done[id(value)] = (value, value)
+        for key in list(value) if isinstance(value, dict) else range(len(value)):
+            value[key] = _resolve(value[key], done)
     elif type(value) is tuple:
-        return tuple(resolve(item) for item in value)
-    return value
+        done[id(value)] = (value, tuple(_resolve(item, done) for item in value))
+    elif isinstance(value, PICKLE_TYPES):
+        done[id(value)] = (value, value.resolve())
+    else:
+        return value
+    return done[id(value)][1]

@@ -5,6 +5,7 @@ text and the containers of these. What asks for anything else is refused by the 
 """
 
 import hashlib
+import io
 import pickle
 import re
 from pathlib import Path
@@ -23,14 +24,23 @@ _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|pt|pkl|safetensors)$")
 _ASKED_FOR = re.compile(r"GLOBAL ([\w.]+)")
 
 
-class _Unpickler(pickle.Unpickler):
-    """Gives a pickle NumPy's arrays and the builtin containers, and nothing else."""
+class _Unpickler(pickle._Unpickler):
+    """Gives a pickle NumPy's arrays and the builtin containers, and nothing else.
+
+    Python's own, not the faster one in C, which takes memory for whatever length or place a file claims.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         try:
             return PICKLE_GLOBALS[f"{module}.{name}"]
         except KeyError:
             raise pickle.UnpicklingError(f"GLOBAL {module}.{name}") from None
+
+    def load_bytearray8(self) -> None:
+        # As for bytes: what is there is read. Python's takes memory for the length that is claimed.
+        self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
+
+    dispatch = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: load_bytearray8}
 
 
 def read_weights(file_name: str, shown_name: str = "", *, trust: bool = False) -> dict[str, Any]:
@@ -86,10 +96,10 @@ def _unpickle(file_name: str, *, is_torch: bool, trust: bool) -> Any:
         allowed += [(kind, kind.__name__) for kind in PICKLE_TYPES]
         with torch.serialization.safe_globals(allowed):
             return resolve(torch.load(file_name, map_location="cpu", weights_only=True))
-    with open(file_name, "rb") as file:
-        if trust:
-            return pickle.load(file, encoding="latin1")
-        return resolve(_Unpickler(file, encoding="latin1").load())
+    data = Path(file_name).read_bytes()
+    if trust:
+        return pickle.loads(data, encoding="latin1")
+    return resolve(_Unpickler(io.BytesIO(data), encoding="latin1").load())
 
 
 def _as_zoo_checkpoint(content: dict) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ...errors import SetupError
 from ..image_header import read_sizes
+from ..safe_json import is_number
 from .box_set import AnnotatedImage, Box, BoxSet, Remark, check_claimed_size
 from .files import SUBSET_NAMES, list_files
 
@@ -79,7 +80,7 @@ def _read_images(file: Path, root: Path, images: list) -> dict[Any, AnnotatedIma
     sizes = read_sizes(dict.fromkeys(paths.values()))
     for number, image in enumerate(images, 1):
         claimed = (image.get("width"), image.get("height"))
-        if all(isinstance(side, (int, float)) for side in claimed):
+        if all(map(is_number, claimed)):
             place = paths[image["id"]]
             check_claimed_size(place, sizes[place], claimed, f"{file}: image {number}")
     return {image_id: AnnotatedImage(place, *sizes[place]) for image_id, place in paths.items()}
@@ -89,13 +90,15 @@ def _read_annotation(origin: str, annotation: Any, class_of: dict[int, str]) -> 
     if not isinstance(annotation, dict):
         raise SetupError(f"{origin} must be an object, got {str(annotation)[:80]}.")
     bbox = annotation.get("bbox")
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(type(value) in (int, float) for value in bbox):
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_number, bbox)):
         raise SetupError(f"{origin} must have bbox [x, y, width, height], got {bbox!r}.")
     if bbox[2] < 0 or bbox[3] < 0:
         raise SetupError(f"{origin} has a negative width or height, {bbox}: bbox is [x, y, width, height].")
     category = annotation.get("category_id")
     if not isinstance(category, int) or category not in class_of:
         raise SetupError(f"{origin} has category_id {category!r}, which is not among the categories.")
+    if isinstance(annotation.get("image_id"), (list, dict)):
+        raise SetupError(f"{origin} must have a number or text as image_id, got {annotation.get('image_id')!r}.")
     x, y, width, height = bbox
     box = Box(x, y, x + width, y + height, class_of[category], origin, bool(annotation.get("iscrowd", 0)))
     return box, annotation.get("image_id")

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...errors import SetupError
 from ..image_header import read_sizes
-from ..safe_json import MAX_LISTS, parse_json
+from ..safe_json import MAX_LISTS, is_number, parse_json
 from .box_set import AnnotatedImage, Box, BoxSet, Remark, check_claimed_size
 from .files import IMAGES_REMEDY, ImageIndex, list_files, read_text, subset_folder
 
@@ -57,7 +57,7 @@ def read(path: Path, images: Path | None = None, subset: str = "") -> BoxSet:
             raise SetupError(f"{file}: the image {image} has an annotation already, {seen[image]}: keep one.")
         seen[image] = file
         claimed = (content.get("imageWidth"), content.get("imageHeight"))
-        if all(isinstance(side, (int, float)) and side for side in claimed):
+        if all(is_number(side) and side for side in claimed):
             check_claimed_size(image, sizes[image], claimed, str(file))
         boxes = [
             box
@@ -96,10 +96,10 @@ def _read_shape(origin: str, shape: Any, remarks: list[Remark]) -> Box | None:
     if not isinstance(shape.get("label"), str):
         raise SetupError(f"{origin} needs a label, as text, got {shape.get('label')!r}.")
     kind = shape.get("shape_type") or "polygon"  # files before version 3 have polygons alone
-    if kind in _WITHOUT_AREA:
+    if isinstance(kind, str) and kind in _WITHOUT_AREA:
         remarks.append(Remark(f"shape left out: a {kind} has no box", origin))
         return None
-    if kind not in _SHAPES:
+    if not isinstance(kind, str) or kind not in _SHAPES:
         known = ", ".join(_SHAPES)
         raise SetupError(f"{origin} has shape_type {kind!r}, which has no upright box here: known are {known}.")
     points = shape.get("points")
@@ -116,6 +116,5 @@ def _read_shape(origin: str, shape: Any, remarks: list[Remark]) -> Box | None:
 
 def _are_points(points: Any) -> bool:
     return isinstance(points, list) and all(
-        isinstance(point, list) and len(point) == 2 and all(type(value) in (int, float) for value in point)
-        for point in points
+        isinstance(point, list) and len(point) == 2 and all(map(is_number, point)) for point in points
     )
