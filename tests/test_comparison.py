@@ -53,7 +53,7 @@ def test_draws_are_of_as_many_images_and_repeat_by_seed():
 
 
 def test_interval_is_of_the_known_values():
-    assert interval(np.arange(101.0)) == (2.5, 97.5)
+    assert interval(np.arange(101.0)) == pytest.approx((2.5, 97.5))
     assert interval(np.array([np.nan, 1.0])) == (1.0, 1.0)
     assert interval(np.array([np.nan])) is None
 
