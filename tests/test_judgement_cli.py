@@ -68,7 +68,7 @@ def test_options_of_evaluate(files, capsys):
         ([*PLAIN, "SEED", "1"], "config keys (SEED) say nothing"),
         (["--weights", "a.pth", "--images", "images"], "--ground-truth and --images go with --predictions"),
         (["--weights", "a.pth"], "--weights a.pth does not exist"),
-        (["--weights", "truth.json"], "truth.json: there is no config.yaml beside it: give --config-file."),
+        (["--weights", "truth.json"], "There is no config.yaml beside the weights: give the config"),
         ([*PLAIN, "--images", "x"], "--images x is no folder"),
         (["--predictions", "truth.json", "--ground-truth", "found.json"], "must hold one object with images"),
         ([*PLAIN, "--score-threshold", "2"], "in [0, 1], got 2.0"),
