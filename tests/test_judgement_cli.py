@@ -117,6 +117,13 @@ def test_compare_runs_on_their_own_test_set(files, clean_catalog, capsys):
     assert "<h1>one and two</h1>" in page and page.count('src="data:image/jpeg;base64,') == 2 * 4
 
 
+def test_compare_refuses_a_run_with_two_test_sets(files, clean_catalog, capsys):
+    for name in ("set_a", "set_b"):
+        make_run(files / "one", (files / "found.json").read_text(), files / "truth.json", name)
+    assert compare_cli.main(["one", "found.json", "--ground-truth", "truth.json"]) == 2
+    assert "one has the results of 2 sets: name one of one/inference/set_a/coco" in capsys.readouterr().err
+
+
 def test_compare_refuses_runs_on_different_sets(files, clean_catalog, capsys):
     (files / "other.json").write_text(json.dumps(changed("annotations", 0, "bbox", [1, 2, 10, 9])))
     make_run(files / "one", (files / "found.json").read_text(), files / "truth.json")

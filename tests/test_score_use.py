@@ -89,6 +89,12 @@ def test_no_calibration_says_why(rows, note):
     assert note in result.note and result.ece is None
 
 
+def test_a_score_on_an_edge_is_in_the_bin_above():
+    found = make_found([(0, 0, ONE, k / 10) for k in range(11)])
+    bins = calibration(*judged(make_truth([(0, 0, ONE)]), found)).bins
+    assert [b["count"] for b in bins] == [1] * 9 + [2]  # 1 is in the last
+
+
 def test_right_detections_are_those_that_coco_matched():
     # Both cover the box; COCO gives it to the better score.
     truth = make_truth([(0, 0, TWO), (0, 0, ONE)], ids=[30, 7])
