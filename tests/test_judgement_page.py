@@ -81,7 +81,8 @@ def test_hostile_names_are_text():
 def test_hostile_names_below_pictures_are_text():
     name = '"><img src=x onerror=alert(1)>'
     html = picture_list([(name, [(name, b"jpeg")])])
-    assert html.count("<img ") == 1 and html.count("&lt;img src=x onerror=alert(1)&gt;") == 3
+    # Heading 1, alternative text 2 (what it shows and the heading), caption 1.
+    assert html.count("<img ") == 1 and html.count("&lt;img src=x onerror=alert(1)&gt;") == 4
 
 
 def test_pictures_show_from_the_threshold_on(tmp_path):
