@@ -40,16 +40,14 @@ def make_found(rows) -> Detections:
 
 def from_coco(content, detections):
     """Truth and detections of what ``random_coco.random_set`` makes, without files."""
+    annotations = sorted(content["annotations"], key=lambda annotation: annotation["image_id"])
     truth = make_truth(
-        [
-            (a["image_id"], a["category_id"], a["bbox"], *([True] if a["iscrowd"] else []))
-            for a in content["annotations"]
-        ],
+        [(a["image_id"], a["category_id"], a["bbox"], *([True] if a["iscrowd"] else [])) for a in annotations],
         images=len(content["images"]),
         classes=[category["name"] for category in content["categories"]],
+        ids=[a["id"] for a in annotations],
     )
-    areas = {a["id"]: a["area"] for a in content["annotations"]}
-    truth.areas[:] = [areas[i] for i in truth.annotation_ids.tolist()]
+    truth.areas[:] = [a["area"] for a in annotations]
     found = make_found([(d["image_id"], d["category_id"], d["bbox"], d["score"]) for d in detections])
     return truth, found
 

@@ -76,7 +76,7 @@ def test_both_packages_match_the_same_boxes(read_set, monkeypatch):
     monkeypatch.setitem(sys.modules, "hotcoco", None)
     second = score(truth, found, limit=100)
     assert first.package != second.package and first.right.any() and first.ignored.any()
-    for name in ("counted", "right", "ignored", "partner"):
+    for name in ("counted", "right", "ignored"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
     for one, other in zip(first.sizes + first.aspects, second.sizes + second.aspects, strict=True):
         assert one.ap == pytest.approx(other.ap, abs=1e-9) and one.boxes == other.boxes

@@ -45,6 +45,14 @@ def test_a_draw_is_cocos_ap_of_the_drawn_images():
         np.testing.assert_allclose(values, expected, rtol=0, atol=1e-9)
 
 
+def test_a_recall_that_is_reached_exactly_counts():
+    # 100 boxes; 7 found, a false detection, an eighth found. In float64 0.07 * 100 is more than 7.
+    truth = make_truth([(i, 0, ONE) for i in range(100)], images=100)
+    found = make_found([*((i, 0, ONE, 0.9 - i / 100) for i in range(7)), (8, 0, FAR, 0.5), (9, 0, ONE, 0.4)])
+    ap, _ = resampled_ap(truth, found, score(truth, found, limit=100), np.ones((1, 100), dtype=np.int64))
+    assert ap[0, 0] == pytest.approx(100 * (8 * 1 + 8 / 9) / 101)
+
+
 def test_draws_are_of_as_many_images_and_repeat_by_seed():
     draws = draw_images(7, 50, seed=3)
     assert draws.shape == (50, 7) and (draws.sum(axis=1) == 7).all()
@@ -53,7 +61,7 @@ def test_draws_are_of_as_many_images_and_repeat_by_seed():
 
 
 def test_interval_is_of_the_known_values():
-    assert interval(np.arange(101.0)) == (2.5, 97.5)
+    assert interval(np.arange(101.0)) == pytest.approx((2.5, 97.5))
     assert interval(np.array([np.nan, 1.0])) == (1.0, 1.0)
     assert interval(np.array([np.nan])) is None
 

@@ -6,7 +6,7 @@ from judged import distinct, from_coco, make_found, make_truth
 from random_coco import random_set
 
 from retina_plugin.judgement.coco_scores import score
-from retina_plugin.judgement.error_types import BACKGROUND, DUPLICATE, ERRORS, IN_CROWD, RIGHT, break_down
+from retina_plugin.judgement.error_types import BACKGROUND, DUPLICATE, ERRORS, LOC, RIGHT, break_down
 
 BOX, FAR = [0, 0, 10, 10], [50, 50, 10, 10]
 HALF_OFF = [0, 5, 10, 10]  # IoU with BOX: 50 / 150 = 1/3
@@ -66,8 +66,19 @@ def test_detections_in_a_crowd_are_excused():
     truth = make_truth([(0, 0, BOX), (0, 0, [40, 40, 40, 40], True)])
     inside = (0, 0, [50, 50, 10, 10], 0.95)
     result = break_down(truth, make_found([inside, (0, 0, BOX, 0.9), (0, 1, [50, 50, 10, 10], 0.8)]))
-    assert result.kinds.tolist() == [IN_CROWD, RIGHT, BACKGROUND]  # the crowd is of class 0
+    # The crowd is of class 0. As in the authors' tool, the excused one has a type all the same.
+    assert result.kinds.tolist() == [BACKGROUND, RIGHT, BACKGROUND] and result.excused.tolist() == [True, False, False]
+    assert result.counts["background"] == 2
     assert result.ap50 == pytest.approx(100)
+
+
+def test_a_mended_detection_in_a_crowd_finds_its_box():
+    # Badly placed on the box, and in a crowd: no false one, but moved onto the box it is right.
+    truth = make_truth([(0, 0, BOX), (0, 0, [0, 0, 40, 40], True)])
+    result = break_down(truth, make_found([(0, 0, HALF_OFF, 0.9)]))
+    assert result.kinds.tolist() == [LOC] and result.excused.all()
+    assert (result.ap50, result.counts["missed"]) == (0, 0)
+    assert result.lost["localisation"] == pytest.approx(100)
 
 
 def test_nothing_to_find_and_nothing_found():

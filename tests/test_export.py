@@ -260,7 +260,7 @@ def test_export_refuses_weights_that_are_not_there(tmp_path, capsys, checkpoint)
     alone = tmp_path / "alone.pth"
     alone.write_bytes(b"not a checkpoint")
     assert main([str(alone), *output]) == 2
-    assert "config.yaml is not there: give --config-file the config of" in capsys.readouterr().err
+    assert "config.yaml beside the weights: give the config they were trained with." in capsys.readouterr().err
     assert main([str(alone), "--config-file", str(checkpoint.with_name("config.yaml")), *output]) == 2
     assert "alone.pth cannot be read as a checkpoint" in capsys.readouterr().err
 

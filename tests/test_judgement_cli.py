@@ -68,7 +68,7 @@ def test_options_of_evaluate(files, capsys):
         ([*PLAIN, "SEED", "1"], "config keys (SEED) say nothing"),
         (["--weights", "a.pth", "--images", "images"], "--ground-truth and --images go with --predictions"),
         (["--weights", "a.pth"], "--weights a.pth does not exist"),
-        (["--weights", "truth.json"], "truth.json: there is no config.yaml beside it: give --config-file."),
+        (["--weights", "truth.json"], "There is no config.yaml beside the weights: give the config"),
         ([*PLAIN, "--images", "x"], "--images x is no folder"),
         (["--predictions", "truth.json", "--ground-truth", "found.json"], "must hold one object with images"),
         ([*PLAIN, "--score-threshold", "2"], "in [0, 1], got 2.0"),
@@ -115,6 +115,13 @@ def test_compare_runs_on_their_own_test_set(files, clean_catalog, capsys):
     assert compare_cli.main(["runs/one/seed0", "runs/two/seed0", "--samples", "5"]) == 0
     page = (files / "output" / "comparison" / "index.html").read_text()
     assert "<h1>one and two</h1>" in page and page.count('src="data:image/jpeg;base64,') == 2 * 4
+
+
+def test_compare_refuses_a_run_with_two_test_sets(files, clean_catalog, capsys):
+    for name in ("set_a", "set_b"):
+        make_run(files / "one", (files / "found.json").read_text(), files / "truth.json", name)
+    assert compare_cli.main(["one", "found.json", "--ground-truth", "truth.json"]) == 2
+    assert "one has the results of 2 sets: name one of one/inference/set_a/coco" in capsys.readouterr().err
 
 
 def test_compare_refuses_runs_on_different_sets(files, clean_catalog, capsys):

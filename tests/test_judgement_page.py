@@ -13,6 +13,7 @@ from retina_plugin.judgement.comparison import compare
 from retina_plugin.judgement.judge import judge, write_figures
 from retina_plugin.judgement.page import evaluation_page
 from retina_plugin.judgement.page_parts import count, html_table, page_text
+from retina_plugin.judgement.pictures import draw_image, picture_list
 
 ONE, TWO, FAR = [0, 0, 10, 10], [20, 0, 10, 10], [80, 80, 10, 10]
 HOSTILE = ["<script>alert(1)</script>\"'&", "a\x00\x1b[31m\u202eb\n<img src=x onerror=alert(1)>"]
@@ -75,6 +76,26 @@ def test_hostile_names_are_text():
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
         assert not re.search(r"<(img|b)\b", page) and "<script>alert" not in page
         assert not re.search(r"[\x00-\x08\x0b-\x1f\u202e]", page)
+
+
+def test_hostile_names_below_pictures_are_text():
+    name = '"><img src=x onerror=alert(1)>'
+    html = picture_list([(name, [(name, b"jpeg")])])
+    # Heading 1, alternative text 2 (what it shows and the heading), caption 1.
+    assert html.count("<img ") == 1 and html.count("&lt;img src=x onerror=alert(1)&gt;") == 4
+
+
+def test_pictures_show_from_the_threshold_on(tmp_path):
+    truth, found = plain_set()
+    Image.new("RGB", (100, 100), (90, 10, 200)).save(tmp_path / "0.jpg")
+    first, second, third = (draw_image(truth, found, 0, str(tmp_path), threshold=t)[1] for t in (0.85, 0.9, 0.8))
+    assert first == second != third  # scores 0.9 and 0.8
+
+
+def test_detections_beyond_the_limit_count_nowhere():
+    truth = make_truth([(0, 0, ONE), (0, 0, TWO)])
+    judgement = judge(truth, make_found([(0, 0, ONE, 0.9), (0, 1, FAR, 0.8)]), limit=1, threshold=0.5)
+    assert judgement.errors.counts["background"] == 0 and judgement.confusion.tolist()[-1] == [0, 0, 0]
 
 
 def test_page_text():

@@ -60,5 +60,7 @@ def test_worst_images_first():
     assert (result.missed.tolist(), result.wrong.tolist()) == ([1, 1, 0, 0], [0, 1, 2, 0])
     assert result.wrong_scores.tolist() == pytest.approx([0, 0.6, 1.5, 0])
     assert result.worst(10) == [2, 1, 0] and result.worst(1) == [2]
+    # Of the score 0.6 on counts 0.6.
+    assert mistakes_per_image(truth, found, score(truth, found, limit=100), 0.6).wrong.tolist() == [0, 1, 2, 0]
     # The threshold lets the detection of image 0 in.
     assert mistakes_per_image(truth, found, score(truth, found, limit=100), 0.1).missed.tolist() == [0, 1, 0, 0]

@@ -174,7 +174,7 @@ def test_device_that_is_not_there_is_refused(weights, monkeypatch):
 
 def test_config_beside_the_weights_is_needed_or_named(weights, make_picture):
     moved = weights.rename(weights.parent.parent / "moved.pth")
-    with pytest.raises(SetupError, match="no .*config.yaml beside the weights: name the config"):
+    with pytest.raises(SetupError, match="no .*config.yaml beside the weights: give the config"):
         RetinaPredictor(None, moved)
     assert len(RetinaPredictor(weights.with_name("config.yaml"), moved)(make_picture())) > 0
 

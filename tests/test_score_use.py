@@ -89,9 +89,15 @@ def test_no_calibration_says_why(rows, note):
     assert note in result.note and result.ece is None
 
 
+def test_a_score_on_an_edge_is_in_the_bin_above():
+    found = make_found([(0, 0, ONE, k / 10) for k in range(11)])
+    bins = calibration(*judged(make_truth([(0, 0, ONE)]), found)).bins
+    assert [b["count"] for b in bins] == [1] * 9 + [2]  # 1 is in the last
+
+
 def test_right_detections_are_those_that_coco_matched():
-    # Both cover the box; COCO gives it to the better score, and the partner is the box's index.
+    # Both cover the box; COCO gives it to the better score.
     truth = make_truth([(0, 0, TWO), (0, 0, ONE)], ids=[30, 7])
     scores = score(truth, make_found([(0, 0, ONE, 0.6), (0, 0, [0, 1, 10, 10], 0.9)]), limit=100)
-    assert scores.right[0].tolist() == [True, False] and scores.partner.tolist() == [1, -1]
+    assert scores.right[0].tolist() == [True, False]
     assert np.flatnonzero(scores.right[:, 0]).tolist() == list(range(7))  # IoU 9 / 11 = 0.818: up to 0.80

@@ -1,5 +1,7 @@
 """The model of a checkpoint, whole or not at all: for whatever looks at what was trained."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -9,7 +11,19 @@ from ..errors import SetupError
 from .checkpoint import LoadReport, build_checkpointer, check_weights
 from .trainer import RetinaTrainer
 
-__all__ = ["load_trained_model"]
+__all__ = ["config_beside", "load_trained_model"]
+
+
+def config_beside(weights: str | os.PathLike) -> Path:
+    """``config.yaml`` in the folder of a checkpoint, where a training leaves it.
+
+    Raises:
+        SetupError: it is not there.
+    """
+    path = Path(weights).with_name("config.yaml")
+    if not path.is_file():
+        raise SetupError(f"There is no {path} beside the weights: give the config they were trained with.")
+    return path
 
 
 def load_trained_model(cfg: CfgNode) -> tuple[nn.Module, LoadReport, dict[str, Any]]:

@@ -58,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="to write")
     parser.add_argument("--format", help=f"{', '.join(FORMATS)} (by the suffix of FILE)")
     parser.add_argument("--config-file", default="", metavar="FILE", help="(config.yaml beside WEIGHTS)")
-    parser.add_argument("--classes", metavar="A,B,...", help="names of the classes (those of the config's data set)")
+    parser.add_argument(
+        "--classes", metavar="A,B,...", help="names of the classes (the checkpoint's, or its data set's)"
+    )
     parser.add_argument("--input-type", default="uint8", help="of the images: uint8 or float32 (%(default)s)")
     parser.add_argument("--half", action="store_true", help="ONNX: the network in fp16")
     parser.add_argument("--int8", action="store_true", help="ONNX: the network in 8-bit integers")
@@ -70,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Refuse what can be refused without torch, and fill in ``format`` and ``config_file``.
+    """Refuse what can be refused without torch, and fill in ``format``.
 
     Raises:
         SetupError: with the option, the rule, the value and the remedy.
@@ -81,11 +83,6 @@ def check_arguments(args: argparse.Namespace) -> None:
     _check_precision(args)
     if "://" not in args.weights and not Path(args.weights).is_file():
         raise SetupError(f"{args.weights} is not there: give the path of a .pth or .pkl checkpoint.")
-    if not args.config_file:
-        beside = Path(args.weights).with_name("config.yaml")
-        if not beside.is_file():
-            raise SetupError(f"{beside} is not there: give --config-file the config of {args.weights}.")
-        args.config_file = str(beside)
     if not args.output.parent.is_dir():
         raise SetupError(f"--output {args.output}: the folder {args.output.parent} is not there. Make it first.")
     if args.output.exists() and not args.force:

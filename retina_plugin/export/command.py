@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +15,14 @@ from torch import nn
 
 from ..checks.config_checks import check_config
 from ..data.datasets import fill_num_classes, register_config_datasets
-from ..engine.checkpoint import RetinaCheckpointer, check_weights
 from ..engine.config_file import load_config
-from ..engine.trainer import RetinaTrainer
+from ..engine.trained_model import config_beside, load_trained_model
 from ..errors import SetupError
 from ..modeling import CLASSIFICATION_LOSS_REGISTRY
+from ..prediction.class_names import find_class_names
 from ..whole_files import write_whole
 from .detector import ExportableDetector
-from .metadata import build_metadata, find_class_names, metadata_as_text, sidecar_path
+from .metadata import build_metadata, metadata_as_text, sidecar_path
 from .torch_formats import to_safetensors, to_torch_export, to_torchscript
 
 __all__ = ["export", "load_model", "read_images"]
@@ -36,9 +37,10 @@ def export(args: argparse.Namespace) -> None:
     Raises:
         SetupError: in the config, the weights or the images of ``--calibration``.
     """
-    cfg, model = load_model(args.config_file, args.weights, args.opts)
+    cfg, model, rest = load_model(args.config_file, args.weights, args.opts)
     detector = ExportableDetector(model).eval()
-    metadata = build_metadata(cfg, detector, find_class_names(cfg, args.classes), weights=args.weights)
+    class_names = _given_names(args.classes, cfg) if args.classes else list(find_class_names(cfg, rest))
+    metadata = build_metadata(cfg, detector, class_names, weights=args.weights)
     dtype = getattr(torch, args.input_type)
     if args.format == "onnx":
         written = _write_onnx(args, cfg, detector, metadata, dtype)
@@ -48,13 +50,28 @@ def export(args: argparse.Namespace) -> None:
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
 
 
-def load_model(config_file: str, weights: str, opts: list[str]) -> tuple[CfgNode, nn.Module]:
-    """The frozen config and the trained model, on the CPU in eval mode.
+def _given_names(text: str, cfg: CfgNode) -> list[str]:
+    """Of ``--classes``, separated by commas."""
+    names = [name.strip() for name in text.split(",")]
+    num_classes = cfg.MODEL.RETINANET.NUM_CLASSES
+    if len(names) != num_classes:
+        raise SetupError(f"--classes names {len(names)} classes, the model has {num_classes}: give all in order.")
+    return names
+
+
+def load_model(config_file: str, weights: str, opts: list[str]) -> tuple[CfgNode, nn.Module, dict[str, Any]]:
+    """The frozen config, the trained model, on the CPU in eval mode, and what else the checkpoint holds.
+
+    Args:
+        config_file: "" takes the ``config.yaml`` beside the weights.
 
     Raises:
         SetupError: a mistake in the config; the weights are not there, are none or lack part of the model.
     """
-    cfg = load_config(config_file, ["MODEL.DEVICE", "cpu", *opts, "MODEL.WEIGHTS", weights])
+    config_file = config_file or str(config_beside(weights))
+    # fp32: the other precisions are for PyTorch, Winograd's layers for PyTorch on a CPU alone.
+    fixed = ["MODEL.WEIGHTS", weights, "MODEL.PRECISION", "fp32"]
+    cfg = load_config(config_file, ["MODEL.DEVICE", "cpu", *opts, *fixed])
     register_config_datasets(cfg)
     fill_num_classes(cfg)
     check_config(cfg, known_losses=[name for name, _ in CLASSIFICATION_LOSS_REGISTRY])
@@ -63,14 +80,9 @@ def load_model(config_file: str, weights: str, opts: list[str]) -> tuple[CfgNode
             f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} cannot be exported: "
             "it must be RetinaNet or FocalRetinaNet."
         )
-    check_weights(cfg, resume=False)
     cfg.freeze()
-    model = RetinaTrainer.build_model(cfg)
-    checkpointer = RetinaCheckpointer(model, trust_weights=cfg.MODEL.TRUST_WEIGHTS)
-    checkpointer.load(cfg.MODEL.WEIGHTS)
-    if checkpointer.report is None or checkpointer.report.missing:
-        raise SetupError(f"The export would hold random weights: {checkpointer.report}.\nGive a trained checkpoint.")
-    return cfg, model.eval()
+    model, _, rest = load_trained_model(cfg)
+    return cfg, model, rest
 
 
 def read_images(folder: Path, cfg: CfgNode, *, dtype: torch.dtype, max_images: int) -> Iterator[np.ndarray]:

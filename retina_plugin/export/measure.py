@@ -28,13 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Score files on the config's test set and write the record; returns 0, 2 or 130 as ``retina export``."""
     args = _parser().parse_intermixed_args(argv)
     try:
-        config_file = args.config_file or str(Path(args.weights).with_name("config.yaml"))
         missing = [path for path in args.files if not path.is_file()]
         if missing:
             raise SetupError(f"{missing[0]} is not there: export it first with `retina export`.")
         if not args.output.parent.is_dir():
             raise SetupError(f"--output {args.output}: the folder {args.output.parent} is not there. Make it first.")
-        _measure(args, config_file)
+        _measure(args)
     except SetupError as error:
         print(f"error: {user_message(error)}", file=sys.stderr)
         return EXIT_SETUP
@@ -58,13 +57,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _measure(args: argparse.Namespace, config_file: str) -> None:
+def _measure(args: argparse.Namespace) -> None:
     from ..engine.run_record import git_state, hardware, versions
     from ..whole_files import write_whole
     from .command import load_model
     from .scoring import score_detectors
 
-    cfg, model = load_model(config_file, args.weights, args.opts)
+    cfg, model, _ = load_model(args.config_file, args.weights, args.opts)
     with tempfile.TemporaryDirectory() as folder:
         rows = score_detectors(cfg, model, args.files, Path(folder), max_box=MAX_BOX, max_score=MAX_SCORE)
     record = {

@@ -3,27 +3,23 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import detectron2
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
 
 import retina_plugin
 
-from ..data.coco_json import class_names_in_order, read_coco_json
-from ..errors import SetupError
 from .detector import PADDING_CLASS, ExportableDetector
 
-__all__ = ["build_metadata", "find_class_names", "metadata_as_text", "sidecar_path"]
+__all__ = ["build_metadata", "metadata_as_text", "sidecar_path"]
 
 
-def build_metadata(cfg: CfgNode, detector: ExportableDetector, class_names: list[str] | None, *, weights: str) -> dict:
+def build_metadata(cfg: CfgNode, detector: ExportableDetector, class_names: list[str], *, weights: str) -> dict:
     """The metadata block of every format; what is not known is None, never a guess.
 
     Args:
-        class_names: K names in the order of the class ids, None if unknown.
+        class_names: K names in the order of the class ids.
         weights: the checkpoint's name.
     """
     return {
@@ -79,30 +75,3 @@ def metadata_as_text(metadata: dict) -> dict[str, str]:
 def sidecar_path(path: Path) -> Path:
     """The JSON file beside a format that has no place for metadata: model.pt -> model.pt.json."""
     return path.with_name(f"{path.name}.json")
-
-
-def find_class_names(cfg: CfgNode, given: str | None) -> list[str] | None:
-    """Names of the classes: those ``given``, by comma; else of the config's data set, if it is here; else None.
-
-    Raises:
-        SetupError: the number of names is not NUM_CLASSES.
-    """
-    names = [name.strip() for name in given.split(",")] if given else _names_of_data(cfg)
-    if names is not None and len(names) != cfg.MODEL.RETINANET.NUM_CLASSES:
-        raise SetupError(
-            f"{'--classes' if given else 'The data set'} names {len(names)} classes, the model has "
-            f"{cfg.MODEL.RETINANET.NUM_CLASSES}: give --classes with all of them, in the order of training."
-        )
-    return names
-
-
-def _names_of_data(cfg: CfgNode) -> list[str] | None:
-    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
-        metadata: Any = MetadataCatalog.get(name) if name in DatasetCatalog else None
-        if metadata is None:
-            continue
-        if metadata.get("thing_classes"):
-            return list(metadata.thing_classes)
-        if os.path.isfile(str(metadata.get("json_file", ""))):
-            return list(class_names_in_order(read_coco_json(name, metadata.json_file)))
-    return None

@@ -48,9 +48,8 @@ def evaluate(args: argparse.Namespace) -> None:
 
         truth = read_truth(args.ground_truth, args.images or "")
         found = read_detections(args.predictions, truth)
-        _write(
-            args, truth, found, args.images, args.output, Path(args.predictions).stem, args.max_detections or COCO_LIMIT
-        )
+        name = f"{args.predictions.name} against {args.ground_truth.name}"
+        _write(args, truth, found, args.images, args.output, name, args.max_detections or COCO_LIMIT)
         return
     from .model_run import run_model
 

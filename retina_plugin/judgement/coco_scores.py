@@ -65,7 +65,6 @@ class Scores:
     counted: np.ndarray  # (D,) whether COCO's limit of detections leaves it in
     right: np.ndarray  # (T, D) matched to a box
     ignored: np.ndarray  # (T, D) neither right nor wrong: in a crowd
-    partner: np.ndarray  # (D,) index of the box matched at IoU 0.5, or -1
 
 
 def score(truth: Truth, found: Detections, *, limit: int) -> Scores:
@@ -75,9 +74,10 @@ def score(truth: Truth, found: Detections, *, limit: int) -> Scores:
         limit: detections of an image and class that count; COCO's 100.
     """
     areas = truth.areas, found.boxes[:, 2] * found.boxes[:, 3]
-    evaluation, package = _evaluate(truth, found, *areas, _squared(COCO_SIZES), limit)
+    evaluation, package = _evaluate(truth, found, *areas, _squared(COCO_SIZES) + _squared(SIZES), limit)
     precision, recall = (_numbers(evaluation.eval[key]) for key in ("precision", "recall"))
-    sizes, _ = _evaluate(truth, found, *areas, _squared(SIZES), limit)
+    # Apart: what matched comes as an object for every image, class and range, most of the time that scoring takes.
+    matching, _ = _evaluate(truth, found, *areas, _squared(COCO_SIZES)[:1], limit)
     # Its ranges are of what stands for the area.
     shapes, _ = _evaluate(truth, found, _aspects(truth.boxes), _aspects(found.boxes), list(ASPECTS.values()), limit)
     return Scores(
@@ -87,9 +87,9 @@ def score(truth: Truth, found: Detections, *, limit: int) -> Scores:
         class_ap=_mean(precision[:, :, :, 0, -1], (0, 1)),
         class_ap50=_mean(precision[AT_50, :, :, 0, -1], 0),
         class_ap75=_mean(precision[AT_75, :, :, 0, -1], 0),
-        sizes=_bins(SIZES, np.sqrt(truth.areas[~truth.crowd]), _numbers(sizes.eval["precision"])[..., -1]),
+        sizes=_bins(SIZES, np.sqrt(truth.areas[~truth.crowd]), precision[:, :, :, len(COCO_SIZES) :, -1]),
         aspects=_bins(ASPECTS, _aspects(truth.boxes)[~truth.crowd], _numbers(shapes.eval["precision"])[..., -1]),
-        **_matches(evaluation.evalImgs, truth, len(found)),
+        **_matches(matching.evalImgs, len(found)),
     )
 
 
@@ -194,20 +194,19 @@ def _bins(ranges: dict, values: np.ndarray, precision: np.ndarray) -> list[Bin]:
     return bins
 
 
-def _matches(per_image: list, truth: Truth, number: int) -> dict[str, np.ndarray]:
-    """What COCO's evaluation matched, of all sizes, per detection."""
+def _matches(per_image: list, number: int) -> dict[str, np.ndarray]:
+    """What COCO's evaluation of one range of sizes matched, per detection."""
     T = len(THRESHOLDS)
-    counted, partner = np.zeros(number, dtype=bool), np.full(number, -1)
+    counted = np.zeros(number, dtype=bool)
     right, ignored = np.zeros((T, number), dtype=bool), np.zeros((T, number), dtype=bool)
-    index_of = {annotation_id: i for i, annotation_id in enumerate(truth.annotation_ids.tolist())}
-    largest = FAR**2
-    for entry in per_image:
-        if entry is None or list(entry["aRng"]) != [0, largest] or not len(entry["dtIds"]):
-            continue
-        detections = np.asarray(entry["dtIds"], dtype=int) - 1
-        matched = np.asarray(entry["dtMatches"]).reshape(T, -1).astype(np.int64)
+    entries = [entry for entry in per_image if entry is not None and len(entry["dtIds"])]
+    if entries:
+        detections = np.concatenate([entry["dtIds"] for entry in entries]).astype(int) - 1
+        matched, excused = (
+            np.concatenate([np.asarray(entry[key]).reshape(T, -1) for entry in entries], axis=1).astype(np.int64)
+            for key in ("dtMatches", "dtIgnore")
+        )
         counted[detections] = True
-        ignored[:, detections] = np.asarray(entry["dtIgnore"], dtype=bool).reshape(T, -1)
+        ignored[:, detections] = excused
         right[:, detections] = (matched > 0) & ~ignored[:, detections]
-        partner[detections] = [index_of.get(i, -1) for i in np.where(right[AT_50, detections], matched[AT_50], -1)]
-    return {"counted": counted, "right": right, "ignored": ignored, "partner": partner}
+    return {"counted": counted, "right": right, "ignored": ignored}

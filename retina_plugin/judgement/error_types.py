@@ -24,19 +24,23 @@ ERRORS = {
     "missed": "boxes without a prediction that the first two would mend",
 }
 CLS, LOC, BOTH, DUPLICATE, BACKGROUND, MISSED = range(len(ERRORS))
-RIGHT, IN_CROWD = -1, -2  # kinds of detections that are no errors
+RIGHT = -1  # the kind of a detection that is no error
 
 
 @dataclass(frozen=True)
 class ErrorBreakdown:
-    """AP at IoU 0.5 in percent, and by type (the keys of ``ERRORS``) the points lost to it and how many there are."""
+    """AP at IoU 0.5 in percent, and by type (the keys of ``ERRORS``) the points lost to it and how many there are.
+
+    A detection in a crowd is no false one of AP, yet it has a type, is counted, and can be mended into a right one.
+    """
 
     ap50: float | None
     lost: dict[str, float | None]
     counts: dict[str, int]
     false_positives: float | None  # points, if no prediction were false and recall stayed
     false_negatives: float | None  # points, if no box were missed and precision stayed
-    kinds: np.ndarray  # (D,) index into ERRORS, or -1 right, -2 in a crowd
+    kinds: np.ndarray  # (D,) index into ERRORS, or -1 right
+    excused: np.ndarray  # (D,) True for a detection that is not right and lies in a crowd of its class
 
 
 def break_down(truth: Truth, found: Detections) -> ErrorBreakdown:
@@ -48,7 +52,7 @@ def break_down(truth: Truth, found: Detections) -> ErrorBreakdown:
     Returns:
         with None for every AP where there is no box to find.
     """
-    kinds, targets, matched = _classify(truth, found)
+    kinds, targets, matched, excused = _classify(truth, found)
     mendable = np.zeros(len(truth.boxes), dtype=bool)
     # A target of -1 is none: it reads what is appended, a box that is found already.
     free = np.isin(kinds, (CLS, LOC)) & ~np.append(matched, True)[targets]
@@ -56,7 +60,7 @@ def break_down(truth: Truth, found: Detections) -> ErrorBreakdown:
     mendable[targets[free]] = True
     missed = ~truth.crowd & ~matched & ~mendable
     counts = [int((kinds == kind).sum()) for kind in range(MISSED)] + [int(missed.sum())]
-    curves = _Curves(truth, found, kinds)
+    curves = _Curves(truth, found, kinds, excused)
     base = curves.ap()
     best = _best_of_each_box(found, free, targets)
     lost = []
@@ -76,13 +80,15 @@ def break_down(truth: Truth, found: Detections) -> ErrorBreakdown:
         false_positives=None if base is None else curves.ap(perfect_order=True) - base,
         false_negatives=None if base is None else curves.ap(fewer=all_missed) - base,
         kinds=kinds,
+        excused=excused,
     )
 
 
-def _classify(truth: Truth, found: Detections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Kind of each detection, box that it would find if mended (or -1), and whether each box is found."""
+def _classify(truth: Truth, found: Detections) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of each detection its kind and the box that it would find if mended (or -1); whether each box is found; and
+    which detections a crowd excuses."""
     kinds, targets = np.full(len(found), BACKGROUND), np.full(len(found), -1)
-    matched = np.zeros(len(truth.boxes), dtype=bool)
+    matched, excused = np.zeros(len(truth.boxes), dtype=bool), np.zeros(len(found), dtype=bool)
     bounds = np.arange(len(truth.image_ids) + 1)
     of_found, of_truth = np.searchsorted(found.images, bounds), np.searchsorted(truth.images, bounds)
     for i in np.unique(found.images).tolist():
@@ -100,9 +106,8 @@ def _classify(truth: Truth, found: Detections) -> tuple[np.ndarray, np.ndarray, 
         if len(crowds):
             inside = mask_iou(found.boxes[d], truth.boxes[crowds], np.ones(len(crowds), dtype=np.uint8))
             same_class = found.classes[d, None] == truth.classes[crowds]
-            excused = ~right & (same_class & (inside > FOREGROUND_IOU)).any(axis=1)
-            kinds[d], targets[d] = np.where(excused, IN_CROWD, kinds[d]), np.where(excused, -1, targets[d])
-    return kinds, targets, matched
+            excused[d] = ~right & (same_class & (inside > FOREGROUND_IOU)).any(axis=1)
+    return kinds, targets, matched, excused
 
 
 def _match(iou: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -146,8 +151,8 @@ def _best_of_each_box(found: Detections, candidates: np.ndarray, targets: np.nda
 class _Curves:
     """Average precision of the detections, with some errors mended."""
 
-    def __init__(self, truth: Truth, found: Detections, kinds: np.ndarray):
-        self._counts, self._found, self._kinds = truth.class_counts, found, kinds
+    def __init__(self, truth: Truth, found: Detections, kinds: np.ndarray, excused: np.ndarray):
+        self._counts, self._found, self._kinds, self._excused = truth.class_counts, found, kinds, excused
         self._present = np.flatnonzero(self._counts)
 
     def ap(self, *, drop=False, mended=False, classes=None, fewer=(), perfect_order=False) -> float | None:
@@ -161,7 +166,7 @@ class _Curves:
         if not len(self._present):
             return None
         right = (self._kinds == RIGHT) | mended
-        kept = ~np.broadcast_to(drop, right.shape) & (right | (self._kinds != IN_CROWD))
+        kept = ~np.broadcast_to(drop, right.shape) & (right | ~self._excused)
         class_of = self._found.classes if classes is None else np.where(mended, classes, self._found.classes)
         scores = right.astype(float) if perfect_order else self._found.scores
         needed = self._counts - np.bincount(np.asarray(fewer, dtype=int), minlength=len(self._counts))

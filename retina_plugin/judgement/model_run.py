@@ -12,10 +12,11 @@ from detectron2.data import MetadataCatalog
 
 from ..data.datasets import ALLOW_OUTSIDE
 from ..engine.cli import evaluate, prepare
+from ..engine.trained_model import config_beside
 from ..errors import SetupError
 from .boxes import Detections, Truth, read_detections, read_truth
 
-__all__ = ["ModelRun", "config_beside", "run_model"]
+__all__ = ["ModelRun", "run_model"]
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,6 @@ class ModelRun:
     found: Detections
     image_root: str
     limit: int  # detections of an image: TEST.DETECTIONS_PER_IMAGE
-
-
-def config_beside(weights: str) -> str:
-    """``config.yaml`` of the folder of a checkpoint."""
-    path = Path(weights).parent / "config.yaml"
-    if not path.is_file():
-        raise SetupError(f"{weights}: there is no config.yaml beside it: give --config-file.")
-    return str(path)
 
 
 def run_model(config_file: str, weights: str, output: Path, opts: Sequence[str]) -> list[ModelRun]:
@@ -50,7 +43,7 @@ def run_model(config_file: str, weights: str, output: Path, opts: Sequence[str])
         raise SetupError(f"--weights {weights} does not exist: give a checkpoint, such as output/mine/model_final.pth.")
     changes = [*opts, "OUTPUT_DIR", str(output), *(["MODEL.WEIGHTS", weights] if weights else [])]
     args = argparse.Namespace(
-        config_file=config_file or config_beside(weights),
+        config_file=config_file or str(config_beside(weights)),
         opts=changes,
         resume=False,
         eval_only=True,

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from ..config import add_retina_config
 from ..data.datasets import fill_num_classes, register_config_datasets
 from ..engine.cli import pick_device
 from ..engine.config_file import load_config
-from ..engine.trained_model import load_trained_model
+from ..engine.trained_model import config_beside, load_trained_model
 from ..errors import SetupError
 from ..modeling import build_inference_model
 from .class_names import find_class_names
@@ -157,7 +156,7 @@ def _prepare_config(
         if opts:
             raise SetupError("opts override a config file: set these keys in the cfg itself.")
     else:
-        cfg = load_config(os.fspath(config or _config_beside(weights)), opts)
+        cfg = load_config(os.fspath(config or config_beside(weights)), opts)
     cfg.MODEL.WEIGHTS = os.fspath(weights)
     if score_threshold is not None:
         if not 0 <= score_threshold <= 1:
@@ -169,13 +168,6 @@ def _prepare_config(
     check_config(cfg)  # its warnings are about training
     cfg.freeze()
     return cfg
-
-
-def _config_beside(weights: str | os.PathLike) -> Path:
-    path = Path(weights).with_name("config.yaml")
-    if not path.is_file():
-        raise SetupError(f"There is no {path} beside the weights: name the config they were trained with.")
-    return path
 
 
 def _choose_device(cfg: CfgNode, device: str | None) -> None:
