@@ -16,7 +16,7 @@ from tiny_export import make_config, noise
 from retina_plugin.benchmark import export_case
 from retina_plugin.benchmark.measurement import Settings
 from retina_plugin.errors import SetupError
-from retina_plugin.export import command
+from retina_plugin.export import command, onnx_format
 from retina_plugin.export.cli import main
 from retina_plugin.export.measure import main as measure
 from retina_plugin.export.onnx_precision import last_convolutions, network_nodes
@@ -32,13 +32,21 @@ NAMES = "red,blue,green,black"
 
 @pytest.fixture(scope="module")
 def export(checkpoint, tmp_path_factory):
-    """Function from a file name and more arguments to the exported file, made once."""
+    """Function from a file name and more arguments to the exported file, made once; torch.onnx runs once for all."""
     folder, made = tmp_path_factory.mktemp("exported"), {}
+
+    def traced_already(detector, metadata, *, dtype):
+        model = onnx.load(run("a.onnx"))
+        onnx.helper.set_model_props(model, dict(metadata))
+        return model
 
     def run(name: str, *words: str) -> Path:
         if name not in made:
             tiny = ["--config-file", str(checkpoint.with_name("config.yaml"))]
-            assert main([str(checkpoint), "--output", str(folder / name), "--classes", NAMES, *tiny, *words]) == 0
+            with pytest.MonkeyPatch.context() as patch:
+                if {"--half", "--int8"} & set(words):
+                    patch.setattr(onnx_format, "to_onnx", traced_already)
+                assert main([str(checkpoint), "--output", str(folder / name), "--classes", NAMES, *tiny, *words]) == 0
             made[name] = folder / name
         return made[name]
 
@@ -77,15 +85,14 @@ def test_exported_file_finds_what_pytorch_finds(export, detector, name):
     assert reference(detector, dark)[3] == run(dark)[3]
 
 
-def test_file_without_objects(model, export, detector, monkeypatch, tmp_path, checkpoint):
-    path = tmp_path / "strict.onnx"
+def test_file_of_floats_without_objects(tmp_path, checkpoint):
+    path = tmp_path / "strict.pt"
     config = ["--config-file", str(checkpoint.with_name("config.yaml"))]
     words = ["MODEL.RETINANET.SCORE_THRESH_TEST", "0.999", "--input-type", "float32"]
     assert main([str(checkpoint), "--output", str(path), *config, *words]) == 0
     boxes, scores, classes, counts = load_exported(path)(noise(2, 90, 130).astype(np.float32))
     assert counts.tolist() == [0, 0] and not boxes.any() and not scores.any() and (classes == -1).all()
-    thresholds = json.loads({p.key: p.value for p in onnx.load(path).metadata_props}["thresholds"])
-    assert thresholds["score"] == 0.999
+    assert json.loads(path.with_name("strict.pt.json").read_text())["thresholds"]["score"] == 0.999
 
 
 def test_onnx_file_is_dynamic_and_says_what_it_is(export):
@@ -130,7 +137,7 @@ sys.modules["retina_plugin"] = sys.modules["detectron2"] = None  # importing the
 import numpy, torch, torchvision
 exported = {name.endswith("2")}
 path = {str(path)!r}
-program = torch.export.load(path).module(check_guards=False) if exported else torch.jit.load(path)
+program = torch.export.load(path).module() if exported else torch.jit.load(path)
 outputs = program(torch.from_numpy(numpy.load("images.npy")))
 numpy.savez("out.npz", *[output.detach().numpy() for output in outputs])
 """
@@ -210,7 +217,7 @@ def test_half_precision_is_of_the_network_alone(export, detector):
 def test_int8_leaves_the_last_layers_as_they_are(export, detector, images_folder):
     model = onnx.load(export("int8.onnx", "--int8", "--calibration", str(images_folder)))
     source = onnx.load(export("a.onnx"))
-    assert len(last_convolutions(source.graph)) == 2 * 4  # class and box layers on four levels
+    assert len(last_convolutions(source.graph)) == 2 * 2  # class and box layers on two levels
     quantised = {tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.INT8}
     dequantised = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"
                    and node.input[0] in quantised}  # fmt: skip

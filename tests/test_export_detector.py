@@ -1,5 +1,7 @@
 """The exportable detector finds what FocalRetinaNet finds."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -60,6 +62,13 @@ def test_detector_takes_floats_as_integers(detector):
     images = torch.from_numpy(noise(1, 70, 90))
     for a, b in zip(detector(images), detector(images.float()), strict=True):
         assert torch.equal(a, b)
+
+
+def test_detector_lays_its_weights_out_row_by_row(model):
+    channels_last = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    weights = ExportableDetector(channels_last).state_dict()
+    assert {len(value.shape) for value in weights.values()} >= {1, 4}
+    assert all(value.stride() == torch.empty(value.shape).stride() for value in weights.values())
 
 
 def test_detector_leaves_the_model_as_it_is(model):

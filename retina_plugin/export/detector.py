@@ -42,7 +42,9 @@ class ExportableDetector(nn.Module):
             )
         if (model.backbone.padding_constraints or {}).get("square_size", 0) > 0:
             raise SetupError("A backbone that wants square images cannot be exported: take a ResNet with FPN.")
-        model = fold_batch_norms(model)
+        # Not channels last, as training on a CPU lays weights out: torch.export guards on sizes to tell such maps from
+        # others, and the program refuses one image, or one of a side below 129 pixels, whose P7 has one row.
+        model = fold_batch_norms(model).to(memory_format=torch.contiguous_format)
         self.backbone, self.head = model.backbone, model.head
         self.features = list(model.head_in_features)
         constraints = model.backbone.padding_constraints or {}

@@ -29,8 +29,7 @@ def load_exported(path: Path, *, threads: int = 0) -> Callable[[np.ndarray], Det
         return lambda images: tuple(session.run(None, {"images": images}))
     import torchvision  # noqa: F401  registers torchvision::nms
 
-    # Once loaded, it guards against sides below 129 pixels, which the program itself takes.
-    program = torch.export.load(path).module(check_guards=False) if path.suffix == ".pt2" else torch.jit.load(path)
+    program = torch.export.load(path).module() if path.suffix == ".pt2" else torch.jit.load(path)
 
     @torch.no_grad()
     def run(images: np.ndarray) -> Detections:
