@@ -1,6 +1,6 @@
-"""The one error that a user can mend: in the config, the data or the weights."""
+"""The error that a user can mend, in the config, the data or the weights; and what a machine does to a run."""
 
-__all__ = ["SetupError", "user_message"]
+__all__ = ["RunFault", "SetupError", "user_message"]
 
 
 class SetupError(ValueError):
@@ -8,6 +8,13 @@ class SetupError(ValueError):
 
     The message is one or two lines: the key or file, the rule, the value found, the remedy.
     ``train_net.py`` prints it without a traceback and exits with status 2.
+    """
+
+
+class RunFault(RuntimeError):
+    """What ended a run from outside: a process or a data loader's worker that was killed, memory that ran out.
+
+    The message is one or two lines: what happened, and how to go on. ``train_net.py`` exits with status 4.
     """
 
 
@@ -19,4 +26,4 @@ def user_message(error: BaseException) -> str:
 
 
 # As a traceback names them: from a data loader's worker or a spawned process.
-_CROSSING = (f"{SetupError.__module__}.{SetupError.__name__}", "FloatingPointError")
+_CROSSING = (*(f"{kind.__module__}.{kind.__name__}" for kind in (SetupError, RunFault)), "FloatingPointError")
