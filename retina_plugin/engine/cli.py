@@ -33,7 +33,7 @@ from .config_file import config_difference, load_base_config, load_config
 from .evaluation import InferenceTimer, build_evaluator
 from .interruption import Interrupted
 from .processes import describe_exit, start
-from .run_record import RunRecord, keep_previous
+from .run_record import RunRecord, check_output_dir, keep_previous
 from .trainer import RetinaTrainer
 
 __all__ = ["main", "prepare", "run"]
@@ -108,6 +108,7 @@ def prepare(args: argparse.Namespace) -> tuple[CfgNode, dict]:
     args.config_file = find_config(args.config_file)  # Detectron2's default_setup opens it too
     cfg = scale_to_batch(load_config(args.config_file, args.opts))
     output_dir = Path(cfg.OUTPUT_DIR)
+    check_output_dir(output_dir)
     # First of all: what follows may write the COCO form of the data sets into it.
     if not args.eval_only and not args.resume and (output_dir / "last_checkpoint").exists():
         raise SetupError(
@@ -217,6 +218,7 @@ def train(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
                 evaluator=trainer.scored_by,
                 inference_ms_per_image=timer.ms_per_image,
                 **({"stopped_early": trainer.stopped_early} if trainer.stopped_early else {}),
+                **({"skipped_steps": trainer.num_skipped} if trainer.num_skipped else {}),
             )
     return trainer.last_results or {}
 
