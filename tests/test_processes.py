@@ -2,6 +2,7 @@
 
 import json
 import signal
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -144,13 +145,21 @@ def test_torchrun_is_joined_and_a_restart_resumes(monkeypatch, gpus, backend, wo
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "set_device", lambda rank: calls.append(("device", rank)))
-    monkeypatch.setattr(processes.dist, "init_process_group", lambda name, timeout: calls.append((name, timeout)))
+    store = dist.HashStore()
+    monkeypatch.setattr(processes, "rendezvous", lambda url, timeout: iter([(store, 1, 2)]))
+
+    def join(name, *, store, rank, world_size, timeout):
+        calls.append((name, timeout, rank, world_size))
+        store.set("address", "mine")
+
+    monkeypatch.setattr(processes.dist, "init_process_group", join)
     monkeypatch.setattr(processes.dist, "destroy_process_group", lambda: calls.append("destroyed"))
     monkeypatch.setattr(processes.comm, "create_local_process_group", lambda size: calls.append(("local", size)))
     args = argument_parser().parse_args(["--dist-timeout", "90", *words])
     processes.start(lambda args: calls.append(args.resume), args)
     named = [call for call in calls if call != ("device", 1)]
-    assert [named[0][0], named[0][1].total_seconds()] == [backend, 90]
+    assert named[0] == (backend, timedelta(seconds=90), 1, 2)
+    assert store.check([f"restart_{restarts}/address"])  # not what processes before the restart have left
     assert named[1:] == [("local", 2), resumes, "destroyed"]
     assert (("device", 1) in calls) == (gpus > 0)
 

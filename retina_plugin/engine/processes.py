@@ -12,6 +12,7 @@ import torch.distributed as dist
 from detectron2.engine import defaults, launch
 from detectron2.utils import comm
 from torch import nn
+from torch.distributed.rendezvous import rendezvous
 from torch.multiprocessing import ProcessExitedException
 
 from ..errors import RunFault, SetupError
@@ -95,11 +96,15 @@ def _join(run: Callable, args: argparse.Namespace, environment: Mapping[str, str
             f"torchrun --nproc-per-node {local_world}: this machine shows {torch.cuda.device_count()} GPUs. "
             'Give that number, or set CUDA_VISIBLE_DEVICES="" to train on the CPU.'
         )
-    if int(environment.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0:
+    restarts = int(environment.get("TORCHELASTIC_RESTART_COUNT", 0))
+    if restarts > 0:
         args.resume = not args.eval_only
     if has_gpus:
         torch.cuda.set_device(local_rank)
-    dist.init_process_group("nccl" if has_gpus else "gloo", timeout=timeout)
+    store, rank, world = next(rendezvous("env://", timeout=timeout))
+    # torchrun's store outlives a restart on one machine, with the addresses of the processes that are gone.
+    store = dist.PrefixStore(f"restart_{restarts}", store)
+    dist.init_process_group("nccl" if has_gpus else "gloo", store=store, rank=rank, world_size=world, timeout=timeout)
     try:
         comm.create_local_process_group(local_world)
         comm.synchronize()
