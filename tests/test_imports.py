@@ -212,6 +212,7 @@ warnings.warn("`torch.jit.script` is deprecated: my own", FutureWarning)
         ("retina_plugin", ["convert-weights", "--help"]),
         ("retina_plugin", ["convert", "--help"]),
         ("retina_plugin", ["export", "--help"]),
+        ("retina_plugin", ["replay", "--help"]),
         ("retina_plugin.study", ["--help"]),
         ("retina_plugin.study", ["run", "--help"]),
         ("retina_plugin.study", ["list"]),
