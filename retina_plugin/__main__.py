@@ -20,6 +20,7 @@ COMMANDS = {
         "retina_plugin.engine.convert_weights",
         "torchvision's RetinaNet weights for Detectron2",
     ),
+    "replay": ("training", "retina_plugin.engine.replay", "run again a training step whose loss was not finite"),
     "evaluate": (
         "looking",
         "retina_plugin.judgement.cli",

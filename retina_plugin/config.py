@@ -134,6 +134,11 @@ def _add_training(cfg: CfgNode) -> None:
     cfg.SOLVER.EARLY_STOPPING = CfgNode()
     cfg.SOLVER.EARLY_STOPPING.PATIENCE = 0
     cfg.SOLVER.EARLY_STOPPING.MIN_DELTA = 0.0
+    # A step whose loss is not finite, or for which memory runs out, is the last of the run ("stop") or is left out
+    # ("skip"; ten in a row stop all the same): engine/bad_steps.py.
+    cfg.SOLVER.FAULTS = CfgNode()
+    cfg.SOLVER.FAULTS.NONFINITE_LOSS = "stop"
+    cfg.SOLVER.FAULTS.OUT_OF_MEMORY = "stop"
     # Every so many iterations the losses on DATASETS.TEST: engine/validation.py. 0 = never.
     cfg.TEST.LOSS_PERIOD = 0
     # Metric whose best checkpoint is kept as model_best.pth, such as "bbox/AP" or "validation/total_loss"; "" = none.

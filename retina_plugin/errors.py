@@ -1,8 +1,8 @@
-"""The one error that a user can mend: in the config, the data or the weights."""
+"""The error that a user can mend, in the config, the data or the weights; and what a machine does to a run."""
 
 import re
 
-__all__ = ["SetupError", "printable", "user_message"]
+__all__ = ["RunFault", "SetupError", "printable", "user_message"]
 
 # Control characters but tab and line feed; what turns the direction of text (Unicode's Bidi_Control); and halves of
 # surrogate pairs, which no stream takes.
@@ -25,6 +25,13 @@ class SetupError(ValueError):
         super().__init__(printable(str(message)))
 
 
+class RunFault(RuntimeError):
+    """What ended a run from outside: a process or a data loader's worker that was killed, memory that ran out.
+
+    The message is one or two lines: what happened, and how to go on. ``train_net.py`` exits with status 4.
+    """
+
+
 def user_message(error: BaseException) -> str:
     """What an error says to the user. One that crossed a process carries a traceback before its own words."""
     mark = next((f"{kind}: " for kind in _CROSSING if f"{kind}: " in str(error)), None)
@@ -33,4 +40,4 @@ def user_message(error: BaseException) -> str:
 
 
 # As a traceback names them: from a data loader's worker or a spawned process.
-_CROSSING = (f"{SetupError.__module__}.{SetupError.__name__}", "FloatingPointError")
+_CROSSING = (*(f"{kind.__module__}.{kind.__name__}" for kind in (SetupError, RunFault)), "FloatingPointError")

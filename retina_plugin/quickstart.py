@@ -43,15 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     opts = ["OUTPUT_DIR", str(args.output), "SEED", str(args.seed), *args.opts]
     _refuse_other_run(args.output, opts)
-    start = time.time()
+    start = time.monotonic()
     root = make_sample_dataset(args.data)
     register_sample_datasets(root)
-    made = time.time()
+    made = time.monotonic()
     # A second call goes on with, or only evaluates, what the first one left.
     status = cli.main(["--config-file", str(CONFIG), "--resume", *opts])
     if status:
         return status
-    done = time.time()
+    done = time.monotonic()
     sheet = _draw(args.output)
     record = _record(args.output)
     # null in the record: nothing was detected

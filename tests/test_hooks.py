@@ -167,7 +167,7 @@ def test_negative_period_is_refused(tiny_cfg):
 
 def test_seconds_of_earlier_parts_are_added_from_the_checkpoint(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("retina_plugin.engine.hooks.time.time", lambda: now[0])
+    monkeypatch.setattr("retina_plugin.engine.hooks.time.monotonic", lambda: now[0])
     first = WallTimeHook()
     now[0] = 130.0
     kept = first.state_dict()

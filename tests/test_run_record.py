@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +13,9 @@ from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
 
 from retina_plugin import SetupError
 from retina_plugin.engine.evaluation import build_evaluator, scoring_package
+from retina_plugin.engine.hooks import WallTimeHook
 from retina_plugin.engine.predictions import read_coco_results
-from retina_plugin.engine.run_record import RunRecord, keep_previous
+from retina_plugin.engine.run_record import RunRecord, check_output_dir, keep_previous
 
 
 def test_keep_previous_counts_up(tmp_path):
@@ -22,6 +26,30 @@ def test_keep_previous_counts_up(tmp_path):
         keep_previous(path)
     assert not path.exists()
     assert [(tmp_path / f"record.{n}.json").read_text() for n in (1, 2)] == ["first", "second"]
+
+
+def test_clock_that_is_set_back_takes_no_seconds(tiny_cfg, tmp_path, monkeypatch):
+    with RunRecord(tmp_path / "r.json", tiny_cfg) as record:
+        hook = WallTimeHook()
+        monkeypatch.setattr(time, "time", lambda: 0.0)  # 1970
+    assert 0 <= record.facts["wall_seconds"] < 3600 and 0 <= hook.state_dict()["seconds"] < 3600
+
+
+def test_output_dir_that_can_be_made_is_not_made_yet(tmp_path, monkeypatch):
+    check_output_dir(tmp_path)
+    check_output_dir(tmp_path / "a" / "b")
+    monkeypatch.chdir(tmp_path)
+    check_output_dir(Path("a/b"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_output_dir_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SetupError, match="OUTPUT_DIR .*file/run: .*file is a file"):
+        check_output_dir(tmp_path / "file" / "run")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write whatever the mode bits say
+    with pytest.raises(SetupError, match=f"OUTPUT_DIR {tmp_path}/run: {tmp_path} must not be written into"):
+        check_output_dir(tmp_path / "run")
 
 
 def test_record_is_strict_json_from_the_start(tiny_cfg, tmp_path):

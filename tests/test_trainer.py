@@ -1,12 +1,8 @@
 """RetinaTrainer's own parts; whole runs are in test_cli.py."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
-from detectron2.engine import SimpleTrainer
 from detectron2.modeling import build_model
-from detectron2.utils import comm
 
 from retina_plugin.engine.trainer import LastBatchLoader, RetinaTrainer
 
@@ -62,23 +58,3 @@ def test_last_batch_loader_remembers():
     loader = LastBatchLoader([["a"], ["b"]])
     seen = iter(loader)
     assert next(seen) == loader.batch == ["a"] and next(seen) == loader.batch == ["b"]
-
-
-def test_diagnosis_in_several_processes_runs_no_model(monkeypatch, tmp_path):
-    def refuse(batch):
-        raise AssertionError("the other processes wait in their next step")
-
-    def diverge(trainer):
-        raise FloatingPointError("Loss became infinite or NaN at iteration=7!\nloss_dict = {}")
-
-    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
-    monkeypatch.setattr(SimpleTrainer, "run_step", diverge)
-    trainer = RetinaTrainer.__new__(RetinaTrainer)
-    loader = LastBatchLoader([])
-    loader.batch = [{"file_name": "a.jpg"}, {"file_name": "b.jpg"}]
-    trainer._trainer = SimpleTrainer(torch.nn.Identity(), loader, None)
-    trainer._trainer.model.forward = refuse
-    trainer.checkpointer = SimpleNamespace(has_checkpoint=lambda: True, get_checkpoint_file=lambda: "model_5.pth")
-    trainer.iter = 7
-    with pytest.raises(FloatingPointError, match=r"iteration=7! .* checkpoint is model_5.pth.* had a.jpg, b.jpg"):
-        trainer.run_step()

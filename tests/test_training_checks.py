@@ -8,6 +8,7 @@ import pytest
 from retina_plugin import SetupError, get_retina_cfg
 from retina_plugin.checks.config_checks import check_config
 from retina_plugin.checks.config_rules import get_value
+from retina_plugin.checks.training_checks import check_training
 
 ON_VAL = ["DATASETS.TEST", ("val",)]
 REFUSED = [
@@ -26,6 +27,8 @@ REFUSED = [
     (["TEST.LOSS_PERIOD", 5, "MODEL.META_ARCHITECTURE", "RetinaNet"], "TEST.LOSS_PERIOD 5 needs MODEL.META_ARCH"),
     (["SOLVER.EMA_DECAY", 1.0], r"EMA_DECAY must be in \[0, 1\), got 1.0"),
     (["SOLVER.REFERENCE_BATCH", -1], r"REFERENCE_BATCH must be in \[0, inf\), got -1"),
+    (["SOLVER.FAULTS.NONFINITE_LOSS", "ignore"], "NONFINITE_LOSS must be one of 'stop', 'skip', got 'ignore'"),
+    (["SOLVER.FAULTS.OUT_OF_MEMORY", "split"], "OUT_OF_MEMORY must be one of 'stop', 'skip', got 'split'"),
     (["SOLVER.EARLY_STOPPING.PATIENCE", -1], r"PATIENCE must be in \[0, inf\), got -1"),
     (["SOLVER.EARLY_STOPPING.PATIENCE", 3], "PATIENCE is 3, but TEST.BEST_METRIC is empty"),
     (["TEST.BEST_METRIC", "AP"], "TEST.BEST_METRIC must be '' or the name of a metric, got 'AP': bbox/AP, bbox/AP50"),
@@ -93,3 +96,13 @@ def test_keys_of_the_page_exist_and_its_defaults_are_off():
         assert cfg.SOLVER[key] == 0
     assert (cfg.SOLVER.ACCUMULATION_STEPS, cfg.TEST.LOSS_PERIOD, cfg.TEST.BEST_METRIC) == (1, 0, "")
     assert not (cfg.MODEL.MAP_CLASSES or cfg.MODEL.IGNORE_MANIFEST or cfg.SOLVER.EARLY_STOPPING.PATIENCE)
+
+
+def test_memory_that_runs_out_in_one_of_several_processes_cannot_be_skipped(monkeypatch):
+    cfg = get_retina_cfg()
+    cfg.MODEL.META_ARCHITECTURE = "FocalRetinaNet"
+    cfg.SOLVER.FAULTS.OUT_OF_MEMORY = "skip"
+    list(check_training(cfg))
+    monkeypatch.setattr("retina_plugin.checks.training_checks.comm.get_world_size", lambda: 2)
+    with pytest.raises(SetupError, match="OUT_OF_MEMORY must be 'stop' in several processes, got 'skip'"):
+        list(check_training(cfg))

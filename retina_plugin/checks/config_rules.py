@@ -184,6 +184,8 @@ COMMON_RULES = (
     interval("SOLVER.KEEP_CHECKPOINTS", "[0, inf)", "0 keeps all"),
     interval("SOLVER.EARLY_STOPPING.PATIENCE", "[0, inf)", "0 never stops early"),
     interval("SOLVER.EARLY_STOPPING.MIN_DELTA", "[0, inf)"),
+    one_of("SOLVER.FAULTS.NONFINITE_LOSS", "stop", "skip"),
+    one_of("SOLVER.FAULTS.OUT_OF_MEMORY", "stop", "skip"),
     interval("TEST.EVAL_PERIOD", "[0, inf)", "0 evaluates at the end only"),
     interval("TEST.LOSS_PERIOD", "[0, inf)", "0 never looks"),
     Rule(

@@ -28,6 +28,11 @@ def check_training(cfg: CfgNode) -> Iterator[str]:
                 f"{key} {get_value(cfg, key)} needs MODEL.META_ARCHITECTURE FocalRetinaNet, got "
                 f"{cfg.MODEL.META_ARCHITECTURE}: set that, or {key} {off}."
             )
+    if cfg.SOLVER.FAULTS.OUT_OF_MEMORY == "skip" and comm.get_world_size() > 1:
+        raise SetupError(
+            "SOLVER.FAULTS.OUT_OF_MEMORY must be 'stop' in several processes, got 'skip': the others would wait "
+            "for the one whose memory ran out. Set SOLVER.ACCUMULATION_STEPS 2 for batches that do not fit."
+        )
     yield from _check_accumulation(cfg)
     yield from _check_average(cfg)
     yield from _check_evaluation(cfg)

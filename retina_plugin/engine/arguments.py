@@ -11,6 +11,8 @@ Examples:
   score a checkpoint                train_net.py --config-file configs/retina_R101_FPN.yaml --eval-only \\
                                         MODEL.WEIGHTS output/model_final.pth
   go on after an interruption       the same command with --resume
+  on 8 GPUs, started again when one  torchrun --nproc-per-node 8 --max-restarts 3 \\
+  of the processes dies                 train_net.py --config-file configs/retina_R101_FPN.yaml --resume
   train on your own COCO-format set train_net.py --config-file configs/retina_R50_FPN.yaml \\
                                         DATASETS.TRAIN_JSON train.json DATASETS.TRAIN_IMAGES images \\
                                         DATASETS.VAL_JSON val.json DATASETS.VAL_IMAGES images \\
@@ -23,9 +25,11 @@ Examples:
 # Detectron2's rule: a port of the dynamic range (49152 to 65535) that is the same for each call of a user.
 FIRST_PORT, NUM_PORTS = 2**15 + 2**14, 2**14
 
+DIST_TIMEOUT = 1800  # Detectron2's half an hour
+
 
 def argument_parser(program: str = "train_net.py") -> argparse.ArgumentParser:
-    """The names and defaults of ``detectron2.engine.default_argument_parser``; ``program`` is named in the help."""
+    """Detectron2's ``default_argument_parser``, with two options more for processes; the help names ``program``."""
     user = os.getuid() if hasattr(os, "getuid") else 1
     address = f"tcp://127.0.0.1:{FIRST_PORT + user % NUM_PORTS}"
     examples = EXAMPLES.replace("train_net.py", program)
@@ -39,5 +43,13 @@ def argument_parser(program: str = "train_net.py") -> argparse.ArgumentParser:
     parser.add_argument("--num-machines", type=int, default=1, help="(%(default)s)")
     parser.add_argument("--machine-rank", type=int, default=0, help="of this machine, from 0 (%(default)s)")
     parser.add_argument("--dist-url", default=address, help="where the processes meet (%(default)s)")
+    parser.add_argument("--num-processes", type=int, default=0, help="of each machine, on the CPU in place of GPUs")
+    parser.add_argument(
+        "--dist-timeout",
+        type=float,
+        default=DIST_TIMEOUT,
+        metavar="SECONDS",
+        help="after which a process gives up waiting for the others; longer than an evaluation (%(default)s)",
+    )
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, last of all")
     return parser

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import default_setup, launch
+from detectron2.engine import default_setup
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from ..checks.config_checks import check_config
 from ..checks.data_checks import check_datasets
 from ..config import get_retina_cfg
 from ..data.datasets import fill_num_classes, register_config_datasets
-from ..errors import SetupError, user_message
+from ..errors import RunFault, SetupError, user_message
 from ..log_text import escape_control_characters
 from ..modeling import CLASSIFICATION_LOSS_REGISTRY, build_inference_model
 from ..shipped_configs import find_config
@@ -36,7 +36,8 @@ from .determinism import choose_seed
 from .evaluation import InferenceTimer, build_evaluator
 from .folder_lock import FolderLock
 from .interruption import Interrupted
-from .run_record import RunRecord, keep_previous
+from .processes import describe_exit, start
+from .run_record import RunRecord, check_output_dir, keep_previous
 from .trainer import RetinaTrainer
 
 __all__ = ["main", "prepare", "run"]
@@ -57,40 +58,36 @@ MAY_CHANGE_ON_RESUME = (
 # Exit statuses: what the user can mend, and a training that diverged.
 EXIT_SETUP = 2
 EXIT_DIVERGED = 3
+EXIT_FAULT = 4  # something from outside ended it: the same command with --resume goes on
 EXIT_INTERRUPTED = 130  # of the shell, for Ctrl-C
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``train_net.py``; the return value is the exit status.
 
-    0, 2 (a mistake to mend), 3 (a loss that is not finite), 130 (Ctrl-C) or 143 (SIGTERM).
+    0, 2 (a mistake to mend), 3 (a loss that is not finite), 4 (a fault of the machine), 130 (Ctrl-C) or 143 (SIGTERM).
     """
     args = argument_parser().parse_args(argv)
     # For the run record; a spawned process has another one.
     args.command = shlex.join(["python", *sys.orig_argv[1:]])
     try:
-        check_processes(args)
-        launch(
-            run,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
+        start(run, args)
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
         print(f"error: {error}. Free space, and go on with --resume.", file=sys.stderr)
         return EXIT_SETUP
-    except (SetupError, FloatingPointError, ProcessRaisedException) as error:
+    except (SetupError, FloatingPointError, RunFault, ProcessRaisedException) as error:
         # Of several processes only the text of the error arrives.
-        kinds = {SetupError: EXIT_SETUP, FloatingPointError: EXIT_DIVERGED}
+        kinds = {SetupError: EXIT_SETUP, FloatingPointError: EXIT_DIVERGED, RunFault: EXIT_FAULT}
         status = next((kinds[kind] for kind in kinds if isinstance(error, kind) or kind.__name__ in str(error)), None)
         if status is None:
             raise
         print(f"error: {user_message(error)}", file=sys.stderr)
         return status
+    except ProcessExitedException as error:
+        print(f"error: {describe_exit(error)}", file=sys.stderr)
+        return EXIT_FAULT
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return stop.status
@@ -98,12 +95,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("stopped; go on with --resume from the last checkpoint", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
-
-
-def check_processes(args: argparse.Namespace) -> None:
-    num_gpus = torch.cuda.device_count()
-    if args.num_gpus > max(num_gpus, 1):
-        raise SetupError(f"--num-gpus {args.num_gpus}: this machine shows {num_gpus} GPUs. Give {max(num_gpus, 1)}.")
 
 
 def run(args: argparse.Namespace) -> dict:
@@ -130,6 +121,7 @@ def prepare(args: argparse.Namespace, lock: FolderLock | None = None) -> tuple[C
     args.config_file = find_config(args.config_file)  # Detectron2's default_setup opens it too
     cfg = scale_to_batch(load_config(args.config_file, args.opts))
     output_dir = Path(cfg.OUTPUT_DIR)
+    check_output_dir(output_dir)
     locks = lock and not args.eval_only and comm.is_main_process()
     if locks and output_dir.is_dir():
         lock.hold(output_dir)
@@ -245,6 +237,7 @@ def train(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
                 evaluator=trainer.scored_by,
                 inference_ms_per_image=timer.ms_per_image,
                 **({"stopped_early": trainer.stopped_early} if trainer.stopped_early else {}),
+                **({"skipped_steps": trainer.num_skipped} if trainer.num_skipped else {}),
             )
     return trainer.last_results or {}
 

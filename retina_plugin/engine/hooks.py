@@ -114,10 +114,10 @@ class WallTimeHook(HookBase):
 
     def __init__(self):
         self.earlier_seconds = 0.0
-        self._start = time.time()
+        self._start = time.monotonic()
 
     def state_dict(self) -> dict[str, float]:
-        return {"seconds": self.earlier_seconds + time.time() - self._start}
+        return {"seconds": self.earlier_seconds + time.monotonic() - self._start}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         self.earlier_seconds = state["seconds"]

@@ -16,7 +16,7 @@ from detectron2.config import CfgNode
 
 import retina_plugin
 
-from ..errors import user_message
+from ..errors import SetupError, user_message
 from ..whole_files import write_whole
 
 try:
@@ -24,9 +24,22 @@ try:
 except ImportError:  # Windows
     resource = None
 
-__all__ = ["RunRecord", "keep_previous"]
+__all__ = ["RunRecord", "check_output_dir", "keep_previous"]
 
 PACKAGES = ("torchvision", "fvcore", "numpy", "pillow", "pycocotools")
+
+
+def check_output_dir(folder: Path) -> None:
+    """Make sure that ``folder`` can be written into, or made; nothing is made yet.
+
+    Raises:
+        SetupError: a file is in its place or above it, or the system does not allow it.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise SetupError(f"OUTPUT_DIR {folder}: {there} is a file. Give a folder, or a new name.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise SetupError(f"OUTPUT_DIR {folder}: {there} must not be written into. Give another, or mend its rights.")
 
 
 def keep_previous(path: Path) -> None:
@@ -55,7 +68,7 @@ class RunRecord:
             facts: what else is known at the start.
         """
         self._path = path
-        self._start = time.time()
+        self._start = time.monotonic()  # a clock may be set back
         self.earlier_seconds = 0.0
         self.facts = {
             "status": "running",
@@ -64,7 +77,7 @@ class RunRecord:
             "hardware": hardware(),
             "seed": cfg.SEED,
             "device": cfg.MODEL.DEVICE,
-            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._start)),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "output_dir": cfg.OUTPUT_DIR,
             **facts,
         }
@@ -82,7 +95,7 @@ class RunRecord:
             if kind
             else "finished",
             reason=user_message(error) if error else None,
-            wall_seconds=round(self.earlier_seconds + time.time() - self._start, 1),
+            wall_seconds=round(self.earlier_seconds + time.monotonic() - self._start, 1),
             peak_memory_mb=peak_memory_mb(),
         )
         if self._path:

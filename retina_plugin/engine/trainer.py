@@ -13,6 +13,7 @@ from detectron2.engine.hooks import HookBase
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
 
 from ..data.mapper import RetinaDatasetMapper
 from ..data.train_order import ORDERED_SAMPLERS, TrainOrder, build_ordered_loader
@@ -21,6 +22,7 @@ from ..modeling import TrainingState
 from ..modeling.precision import trains_channels_last
 from .accumulation import AccumulatingTrainer
 from .averaging import AVERAGE_KEY, WeightAverage
+from .bad_steps import StepGuard
 from .batch_scaling import scale_to_batch
 from .best_checkpoint import EarlyStop
 from .checkpoint import build_checkpointer
@@ -29,6 +31,7 @@ from .determinism import use_deterministic_algorithms
 from .evaluation import build_evaluator, scoring_package
 from .hooks import WallTimeHook
 from .interruption import Interrupted, InterruptionHook
+from .tolerant_writer import TolerantWriter
 from .training_hooks import assemble_hooks
 from .validation import PREFIX
 
@@ -39,9 +42,6 @@ logger = logging.getLogger(__name__)
 logging.getLogger("detectron2.engine.train_loop").addFilter(
     lambda record: not (record.exc_info and isinstance(record.exc_info[1], SetupError))
 )
-
-# Files of a batch named in a message.
-MAX_NAMED = 8
 
 
 class RetinaTrainer(DefaultTrainer):
@@ -87,9 +87,10 @@ class RetinaTrainer(DefaultTrainer):
         )
         self._wall_time = WallTimeHook()
         self._interruption = InterruptionHook()
+        self._guard = StepGuard(self.cfg)
         return assemble_hooks(
             self.cfg,
-            [self._wall_time, *super().build_hooks()],
+            [self._wall_time, self._guard, *super().build_hooks()],
             state=self._state,
             average=self._average,
             evaluated=self.evaluated_model,
@@ -209,51 +210,27 @@ class RetinaTrainer(DefaultTrainer):
         return {name: value for name, (value, _) in latest.items() if "loss" in name and not name.startswith(PREFIX)}
 
     def run_step(self) -> None:
-        """One iteration.
+        """One iteration, or none where SOLVER.FAULTS skips it.
 
         Raises:
             FloatingPointError: a loss is not finite; raised before the weights are changed.
+            RunFault: memory ran out, or a process that reads images was ended.
         """
         try:
-            super().run_step()
-        except FloatingPointError as error:
-            raise FloatingPointError(self._describe_divergence(str(error))) from None
+            with self._guard:
+                super().run_step()
         except RuntimeError as error:
             self._interruption.lost_worker(error)
             raise
 
-    def _describe_divergence(self, found: str) -> str:
-        """One line on what is not finite, where, and what helps; ``found`` is what Detectron2 says."""
-        batch = self.data_loader.batch
-        if comm.get_world_size() > 1:
-            # The others wait in their next step: a forward pass of this one would meet their all-reduces.
-            files = ", ".join(image["file_name"] for image in batch[:MAX_NAMED])
-            return f"{' '.join(found.split())} {self._last_checkpoint()} This process had {files}."
-        bad_losses = self._bad_losses_per_image(batch)
-        parts = {name for names in bad_losses for name in names}
-        guilty = [image["file_name"] for image, names in zip(batch, bad_losses, strict=True) if names]
-        where = f"iteration {self.iter}: {', '.join(sorted(parts)) or 'the loss'} is not finite"
-        kept = self._last_checkpoint()
-        if len(guilty) == len(batch):
-            return (
-                f"{where} for every image of the batch: the weights have diverged. "
-                f"Lower SOLVER.BASE_LR (now {self.cfg.SOLVER.BASE_LR}), lengthen SOLVER.WARMUP_ITERS, "
-                f"or check the normalisation layers. {kept}"
-            )
-        if not guilty:
-            return f"{where} for the batch, but for none of its images alone. {kept}"
-        return f"{where} for {', '.join(guilty[:MAX_NAMED])}. Check these images and their boxes. {kept}"
+    def build_writers(self) -> list[EventWriter]:
+        """Detectron2's; one that fails stops writing, not the training."""
+        return [TolerantWriter(writer) for writer in super().build_writers()]
 
-    def _last_checkpoint(self) -> str:
-        last = self.checkpointer.get_checkpoint_file() if self.checkpointer.has_checkpoint() else ""
-        return f"The last checkpoint is {last}." if last else "No checkpoint was written yet."
-
-    @torch.no_grad()
-    def _bad_losses_per_image(self, batch: list[dict]) -> list[list[str]]:
-        """For each image alone, the names of its losses that are not finite."""
-        model = getattr(self.model, "module", self.model)  # under DistributedDataParallel
-        with torch.autocast("cuda", enabled=self.cfg.SOLVER.AMP.ENABLED):
-            return [[name for name, loss in model([image]).items() if not torch.isfinite(loss)] for image in batch]
+    @property
+    def num_skipped(self) -> int:
+        """Steps left out by SOLVER.FAULTS."""
+        return self._guard.num_skipped
 
 
 class LastBatchLoader:

@@ -107,7 +107,7 @@ class StudyRunner:
                     self._train(run, device, lock)
 
     def _train(self, run: Run, device: str, lock: IO) -> None:
-        start = time.time()
+        start = time.monotonic()
         if run.ended:  # begun again: what it said then must not pass for what it says now
             keep_previous(run.folder / RECORD)
         self._say(f"{run.name} seed {run.seed}: {run.max_iter} iterations on {device}, log {run.folder / CONSOLE}")
@@ -136,7 +136,7 @@ class StudyRunner:
         record_outcome(run.folder, status)
         if run.status == "finished":
             drop_intermediate_checkpoints(run.folder)
-        self._count(time.time() - start, failed=run.status == "failed")
+        self._count(time.monotonic() - start, failed=run.status == "failed")
         self._say(f"{run.name} seed {run.seed}: {outcome(run)}; {self._progress()}")
 
     def _count(self, seconds: float | None, *, failed: bool = False) -> None:

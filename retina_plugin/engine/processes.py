@@ -1,0 +1,152 @@
+"""The processes of a run: started here (``--num-gpus``, ``--num-processes``) or by torchrun."""
+
+import argparse
+import logging
+import os
+import signal
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from detectron2.engine import defaults, launch
+from detectron2.utils import comm
+from torch import nn
+from torch.distributed.rendezvous import rendezvous
+from torch.multiprocessing import ProcessExitedException
+
+from ..errors import RunFault, SetupError
+
+__all__ = ["create_ddp_model", "describe_exit", "start"]
+
+logger = logging.getLogger(__name__)
+
+# What torchrun tells each of its processes.
+OF_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+# How gloo and NCCL say that another process is gone or silent; gloo's errors have no type of their own.
+LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Timed out", "Broken pipe")
+
+
+def start(run: Callable[[argparse.Namespace], object], args: argparse.Namespace) -> None:
+    """Call ``run(args)`` in each process of the run.
+
+    With torchrun's environment this is one of them: it joins the others, by NCCL where each has a GPU and by gloo on
+    CPUs. A process that torchrun has started again goes on from the last checkpoint, as with ``--resume``. Otherwise
+    the processes are spawned here.
+
+    Raises:
+        SetupError: there are fewer GPUs than processes, or torchrun and the arguments both say how many.
+        RunFault: another process ended or fell silent for ``--dist-timeout`` seconds.
+    """
+    timeout = timedelta(seconds=args.dist_timeout)
+    if args.dist_timeout <= 0:
+        raise SetupError(f"--dist-timeout must be above 0 seconds, got {args.dist_timeout}: 1800 is Detectron2's.")
+    if set(OF_TORCHRUN) <= set(os.environ):
+        _join(run, args, os.environ, timeout)
+        return
+    number = _processes_to_start(args)
+    launch(
+        _run_watched,
+        number,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(run, args),
+        timeout=timeout,
+    )
+
+
+def _processes_to_start(args: argparse.Namespace) -> int:
+    """Of this machine; with ``--num-processes`` they see no GPU."""
+    if args.num_processes < 0:
+        raise SetupError(f"--num-processes must be 1 or more, got {args.num_processes}.")
+    if args.num_processes:
+        if args.num_gpus > 1:
+            raise SetupError(
+                f"--num-gpus {args.num_gpus} and --num-processes {args.num_processes}: give the first for GPUs, the "
+                "second for the CPU, not both."
+            )
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # inherited: Detectron2 takes gloo where there is no GPU
+        return args.num_processes
+    num_gpus = torch.cuda.device_count()
+    if args.num_gpus > max(num_gpus, 1):
+        raise SetupError(
+            f"--num-gpus {args.num_gpus}: this machine shows {num_gpus} GPUs. Give {max(num_gpus, 1)}, "
+            "or --num-processes for several processes on the CPU."
+        )
+    return max(args.num_gpus, 1)
+
+
+def _join(run: Callable, args: argparse.Namespace, environment: Mapping[str, str], timeout: timedelta) -> None:
+    if args.num_gpus > 1 or args.num_processes or args.num_machines > 1:
+        raise SetupError(
+            "torchrun says how many processes and machines there are: leave out --num-gpus, --num-processes and "
+            "--num-machines."
+        )
+    world, local_world = int(environment["WORLD_SIZE"]), int(environment["LOCAL_WORLD_SIZE"])
+    local_rank = int(environment["LOCAL_RANK"])
+    if world % local_world:
+        raise SetupError(
+            f"torchrun started {world} processes, {local_world} of them on this machine: give every machine the same "
+            "--nproc-per-node."
+        )
+    has_gpus = local_world <= torch.cuda.device_count()
+    if torch.cuda.is_available() and not has_gpus:
+        raise SetupError(
+            f"torchrun --nproc-per-node {local_world}: this machine shows {torch.cuda.device_count()} GPUs. "
+            'Give that number, or set CUDA_VISIBLE_DEVICES="" to train on the CPU.'
+        )
+    restarts = int(environment.get("TORCHELASTIC_RESTART_COUNT", 0))
+    if restarts > 0:
+        args.resume = not args.eval_only
+    if has_gpus:
+        torch.cuda.set_device(local_rank)
+    store, rank, world = next(rendezvous("env://", timeout=timeout))
+    # torchrun's store outlives a restart on one machine, with the addresses of the processes that are gone.
+    store = dist.PrefixStore(f"restart_{restarts}", store)
+    dist.init_process_group("nccl" if has_gpus else "gloo", store=store, rank=rank, world_size=world, timeout=timeout)
+    try:
+        comm.create_local_process_group(local_world)
+        comm.synchronize()
+        _run_watched(run, args)
+    finally:
+        dist.destroy_process_group()
+
+
+def _run_watched(run: Callable[[argparse.Namespace], object], args: argparse.Namespace) -> None:
+    try:
+        run(args)
+    except RuntimeError as error:
+        if comm.get_world_size() == 1 or isinstance(error, RunFault) or not _is_lost(error):
+            raise
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RunFault(
+            f"process {comm.get_rank()} of {comm.get_world_size()} lost another one, whose own message says why "
+            f"(waited at most {args.dist_timeout:g} s; {first}). Go on with the same command and --resume."
+        ) from error
+
+
+def _is_lost(error: RuntimeError) -> bool:
+    return isinstance(error, dist.DistError) or any(words in str(error) for words in LOST)
+
+
+def describe_exit(error: ProcessExitedException) -> str:
+    """What the user has to know of a spawned process that ended without a word."""
+    name = error.signal_name or f"status {error.exit_code}"
+    hint = " (the system does so when memory runs out)" if name == signal.SIGKILL.name else ""
+    return (
+        f"process {error.error_index} was ended by {name}{hint}, and the others were stopped. "
+        "Go on with the same command and --resume."
+    )
+
+
+def create_ddp_model(model: nn.Module, **options) -> nn.Module:
+    """Detectron2's function, which names a GPU for a model on the CPU too; torch refuses that."""
+    if next(model.parameters()).device.type == "cpu":
+        options.setdefault("device_ids", None)
+    return _OF_DETECTRON2(model, **options)
+
+
+_OF_DETECTRON2 = defaults.create_ddp_model
+# Where DefaultTrainer looks it up.
+defaults.create_ddp_model = create_ddp_model

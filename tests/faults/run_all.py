@@ -1,0 +1,110 @@
+"""Try every fault again, and write docs/reliability.md from what was found.
+
+    python tests/faults/run_all.py            # hours; each command of the table can be run by itself
+    python tests/faults/run_all.py --report   # the page alone, from results/reliability/*.json
+
+A record is a JSON object. It has ``rows``, name -> {fault, tried, lost, seen, good, command}; or it is one row itself,
+whose ``tried`` may be called ``kills`` or ``cases`` and whose ``faults`` is a list of what went wrong.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from retina_plugin.whole_files import write_whole
+
+ROOT = Path(__file__).parents[2]
+RECORDS, PAGE = ROOT / "results/reliability", ROOT / "docs/reliability.md"
+# Each writes records of its own into RECORDS; a script that is not there is left out.
+COMMANDS = (
+    "tests/faults/whole_runs.py --output results/reliability/whole_runs.json",
+    "tests/faults/kills.py --kills 50 --workers 0 --output results/reliability/kill_9_workers_0.json",
+    "tests/faults/kills.py --kills 50 --workers 2 --output results/reliability/kill_9_workers_2.json",
+    "tests/faults/bit_flips.py --cases 2000 --output results/reliability/bit_flips.json",
+    "tests/faults/fuzz.py --cases 100000 --output results/reliability",
+)
+HEAD = """# Reliability
+
+What a resumed run shares with one that was never stopped, and how checkpoints are written: [resume.md](resume.md);
+what files of others may do: [security.md](security.md).
+
+Made by `python tests/faults/run_all.py --report` from `results/reliability/`; nothing here is typed. Every row can be
+tried again by its command (`PYTHONPATH=. python COMMAND`), all of them by `tests/faults/run_all.py`.
+
+| fault | tried | lost | what the user saw | as it should be | command |
+|---|--:|---|---|---|---|
+"""
+TAIL = """
+What ends a run from outside (status 4), a loss that is not finite (3) and a mistake (2) are told apart by the exit
+status; 130 and 143 are Ctrl-C and SIGTERM. Keys:
+
+| key | values | what |
+|---|---|---|
+| `SOLVER.FAULTS.NONFINITE_LOSS` | `stop`, `skip` | a loss that is not finite ends the run, or its step is left out |
+| `SOLVER.FAULTS.OUT_OF_MEMORY` | `stop`, `skip` | the same for a batch that does not fit; `skip` in one process only |
+| `--dist-timeout` | seconds, 1800 | how long a process waits for one that fell silent |
+
+A step that is left out changes neither weights nor averages, and ten in a row end the run all the same. A step whose
+loss is not finite is kept in `OUTPUT_DIR/bad_steps` (weights, batch, random numbers; at most three a run), and
+
+```
+retina replay output/mine/bad_steps/iteration_0000120.pth
+```
+
+runs it again: its losses then and now, each image alone, what is not finite in the input and in the gradients.
+"""
+REPLAY = """
+Of the row "{fault}":
+
+```
+{replay}```
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--report", action="store_true", help="write the page alone")
+    args = parser.parse_args()
+    status = 0
+    for command in () if args.report else COMMANDS:
+        if (ROOT / command.split()[0]).exists():
+            status |= subprocess.run([sys.executable, *command.split()], cwd=ROOT).returncode
+    write_whole(PAGE, page(RECORDS))
+    return 1 if status else 0
+
+
+def page(folder: Path) -> str:
+    """The page from the records of a folder."""
+    rows = [row for path in sorted(folder.glob("*.json")) for row in rows_of(path)]
+    replayed = [row for path in sorted(folder.glob("*.json")) for row in _rows(path) if "replay" in row]
+    return HEAD + "".join(rows) + TAIL + "".join(REPLAY.format(**row) for row in replayed)
+
+
+def rows_of(path: Path) -> list[str]:
+    return [_line(row, path) for row in _rows(path)]
+
+
+def _rows(path: Path) -> list[dict]:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return list(record["rows"].values()) if "rows" in record else [record]
+
+
+def _line(row: dict, path: Path) -> str:
+    wrong = row.get("faults", [])
+    tried = row.get("tried") or row.get("kills") or row.get("cases") or ""
+    known = next((command for command in COMMANDS if path.name in command), "")
+    cells = (
+        row.get("fault") or path.stem.replace("_", " "),
+        f"{tried:,}" if isinstance(tried, int) else tried,
+        row.get("lost", f"{len(wrong)} cases" if wrong else "nothing"),
+        row.get("seen", ""),
+        "yes" if row.get("good", not wrong) else "NO",
+        f"`{row.get('command', known)}`",
+    )
+    return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,248 @@
+"""Short trainings that meet a fault, and go on with --resume: what the user saw, and what was lost.
+
+    python tests/faults/whole_runs.py --output results/reliability/whole_runs.json
+
+The fault happens for real before a given iteration: a worker is killed, files are deleted, a folder takes the place of
+TensorBoard's file, a limit of the system that of a full disk. Weights are compared bit for bit with those of a run that
+met nothing. Linux only.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from bench import FAULT, ITERATIONS, PERIOD, Bench, arguments
+from detectron2.engine.hooks import PeriodicWriter
+
+from retina_plugin.engine import cli, replay
+from retina_plugin.engine.run_record import git_state
+from retina_plugin.engine.trainer import RetinaTrainer
+from retina_plugin.whole_files import write_whole
+
+NOBODY = 65534
+MAX_WAIT = 600  # seconds for one run
+ROOT = Path(__file__).parents[2]
+
+
+def at_iteration(act: Callable[[RetinaTrainer], None]) -> Callable[[], None]:
+    """What makes ``act`` happen before iteration FAULT, to be called in the child."""
+
+    def prepare() -> None:
+        run_step = RetinaTrainer.run_step
+
+        def sabotaged(trainer: RetinaTrainer) -> None:
+            if trainer.iter == FAULT:
+                act(trainer)
+            run_step(trainer)
+
+        RetinaTrainer.run_step = sabotaged
+
+    return prepare
+
+
+def kill_workers(_) -> None:
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid, signal.SIGKILL)
+
+
+def run_out_of_memory(trainer: RetinaTrainer) -> None:
+    def fail(*_) -> None:
+        handle.remove()
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    handle = trainer.model.register_forward_pre_hook(fail)
+
+
+def spoil_input(trainer: RetinaTrainer) -> None:
+    def spoil(_, inputs: tuple) -> None:
+        handle.remove()
+        inputs[0][0]["image"] = inputs[0][0]["image"].float()
+        inputs[0][0]["image"][0, 0, 0] = float("nan")
+
+    handle = trainer.model.register_forward_pre_hook(spoil)
+
+
+def fill_disk(_) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))  # a checkpoint is larger
+
+
+def block_tensorboard(trainer: RetinaTrainer) -> None:
+    for hook in trainer._hooks:
+        if isinstance(hook, PeriodicWriter):  # which open their files when they first write
+            for writer in hook._writers:
+                writer.write()
+    for file in Path(trainer.cfg.OUTPUT_DIR).glob("events.out*"):
+        file.unlink()
+        file.mkdir()  # nobody, not even root, writes into a folder as a file
+
+
+def set_clock_back(_) -> None:
+    time.time = lambda: 0.0
+
+
+def stops(bench: Bench, name: str, act: Callable, *more: str, repair: Callable = lambda: None) -> dict:
+    """A fault that ends the run; resumed, it must come to the same weights."""
+    status, text = bench.run(name, *more, before=at_iteration(act))
+    done = bench.done(name)
+    repair()
+    again, end = bench.run(name, *more)
+    good = status not in (0, 99) and again == 0 and bench.same(name) and "Traceback" not in bench.seen(text)
+    lost = f"{FAULT - done} iteration(s), done again; final weights {'identical' if good else 'NOT identical'}"
+    return {"status": status, "lost": lost, "seen": bench.seen(text), "good": good, "log": "" if good else end[-2000:]}
+
+
+def goes_on(bench: Bench, name: str, act: Callable, *more: str, equal: bool, says: str = "") -> dict:
+    """A fault that the run survives; its message has ``says``."""
+    status, text = bench.run(name, *more, before=at_iteration(act))
+    good = status == 0 and bench.same(name) == equal and says in bench.seen(text)
+    lost = "nothing; final weights identical" if equal else "the step of this batch"
+    return {"status": status, "lost": lost if good else "more", "seen": bench.seen(text), "good": good,
+            "log": "" if good else text[-2000:]}  # fmt: skip
+
+
+def replayed(bench: Bench, name: str) -> dict:
+    result = stops(bench, name, spoil_input)
+    dumps = list((bench.folder / name / "bad_steps").glob("*.pth"))
+    status, text = bench.run(f"{name}_replay", str(dumps[0]), program=replay.main) if dumps else (1, "no dump")
+    lost = f"{result['lost']}; replayed with {'the same' if status == 0 else 'ANOTHER'} outcome"
+    return {**result, "good": result["good"] and status == 0, "lost": lost, "replay": bench.without_folder(text)}
+
+
+def change_images(bench: Bench, change: Callable[[Path], object]) -> Callable:
+    def act(_) -> None:
+        for image in bench.images.iterdir():
+            change(image)
+
+    return act
+
+
+def cut_short(image: Path) -> None:
+    content = image.read_bytes()
+    image.write_bytes(content[: len(content) // 2])
+
+
+def read_only(bench: Bench, name: str) -> dict:
+    (bench.folder / name).mkdir(mode=0o555)
+    bench.folder.chmod(0o755)
+
+    def become_nobody() -> None:
+        os.setuid(NOBODY)  # root may write anywhere
+
+    status, text = bench.run(name, before=become_nobody if os.getuid() == 0 else None)
+    good = status == cli.EXIT_SETUP and not list((bench.folder / name).iterdir())
+    return {"status": status, "lost": "nothing: it did not begin", "seen": bench.seen(text), "good": good,
+            "log": "" if good else text[-2000:]}  # fmt: skip
+
+
+def clock(bench: Bench, name: str) -> dict:
+    result = goes_on(bench, name, set_clock_back, equal=True)
+    record = json.loads((bench.folder / name / "run_record.json").read_text())
+    return {**result, "seen": f"nothing; {record['wall_seconds']} s in the record", "good": result["good"]
+            and 0 < record["wall_seconds"] < MAX_WAIT}  # fmt: skip
+
+
+def children(pid: int) -> list[int]:
+    found = [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+    return found + [below for child in found for below in children(child)]
+
+
+def one_of_two(bench: Bench, name: str, *, torchrun: bool) -> dict:
+    """Kill the second of two processes after the first checkpoint."""
+    if torchrun:
+        program = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1", "train_net.py"]
+        mark, more = "train_net.py", []
+    else:
+        program, mark, more = ["train_net.py"], "spawn_main", ["--num-processes", "2"]
+    words = arguments(bench.sample, bench.folder / name, "SOLVER.MAX_ITER", str(4 * ITERATIONS))
+    log = bench.folder / f"{name}.log"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *program, *more, *words]
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, env=environment)
+        until = time.monotonic() + MAX_WAIT
+        while not (bench.folder / name / "last_checkpoint").exists() and time.monotonic() < until:
+            time.sleep(0.1)
+        processes = [pid for pid in children(process.pid) if mark in Path(f"/proc/{pid}/cmdline").read_text()]
+        os.kill(sorted(processes)[-1], signal.SIGKILL)
+        begun = time.monotonic()
+        if torchrun:
+            status = process.wait(MAX_WAIT)
+            finished = (bench.folder / name / "model_final.pth").exists()
+            good = status == 0 and finished
+            return {"status": status, "lost": f"{PERIOD} iterations at most, done again", "good": good,
+                    "seen": "torchrun's report of the killed process; the training went on to its end",
+                    "log": "" if good else log.read_text()[-3000:]}  # fmt: skip
+        status = process.wait(MAX_WAIT)
+        seconds = time.monotonic() - begun
+        done = bench.done(name)
+        again = subprocess.run(
+            [*command, "SOLVER.MAX_ITER", str(done + 2)], stdout=file, stderr=file, cwd=ROOT, env=environment
+        ).returncode
+    text = log.read_text()
+    good = (
+        status == cli.EXIT_FAULT and seconds < 60 and again == 0 and (bench.folder / name / "model_final.pth").exists()
+    )
+    return {"status": status, "lost": f"{PERIOD} iterations at most; the other ended after {seconds:.1f} s; resumed",
+            "seen": bench.seen(text), "good": good, "log": "" if good else text[-3000:]}  # fmt: skip
+
+
+def cases(bench: Bench) -> dict[str, tuple[str, Callable[[str], dict]]]:
+    workers = ("DATALOADER.NUM_WORKERS", "1")
+    memory, nan = ("SOLVER.FAULTS.OUT_OF_MEMORY", "skip"), ("SOLVER.FAULTS.NONFINITE_LOSS", "skip")
+    return {
+        "worker": ("process that reads images killed", lambda n: stops(bench, n, kill_workers, *workers)),
+        "deleted": ("images deleted while training",
+                    lambda n: stops(bench, n, change_images(bench, Path.unlink), repair=bench.restore_images)),
+        "truncated": ("images cut short while training",
+                      lambda n: stops(bench, n, change_images(bench, cut_short), repair=bench.restore_images)),
+        "disk": ("disk full at a checkpoint (RLIMIT_FSIZE)", lambda n: stops(bench, n, fill_disk)),
+        "memory": ("memory runs out at one batch", lambda n: stops(bench, n, run_out_of_memory)),
+        "memory_skip": ("the same, OUT_OF_MEMORY skip",
+                        lambda n: goes_on(bench, n, run_out_of_memory, *memory, equal=False)),
+        "nan": ("NaN in an image, loss not finite", lambda n: replayed(bench, n)),
+        "nan_skip": ("the same, NONFINITE_LOSS skip", lambda n: goes_on(bench, n, spoil_input, *nan, equal=False)),
+        "clock": ("clock set back to 1970", lambda n: clock(bench, n)),
+        "read_only": ("OUTPUT_DIR read-only", lambda n: read_only(bench, n)),
+        "tensorboard": ("TensorBoard's file cannot be written",
+                        lambda n: goes_on(bench, n, block_tensorboard, equal=True, says="goes on without")),
+        "two": ("one of two processes killed", lambda n: one_of_two(bench, n, torchrun=False)),
+        "torchrun": ("one of two processes killed under torchrun --max-restarts 1",
+                     lambda n: one_of_two(bench, n, torchrun=True)),
+    }  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="names, such as worker or nan; all without")
+    parser.add_argument("--output", type=Path, help="JSON file of the rows; cases that were not run are kept in it")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = {}
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder))
+        for name, (fault, run) in cases(bench).items():
+            if not args.cases or name in args.cases:
+                rows[name] = {"fault": fault, "tried": 1, **run(name), "command": f"tests/faults/whole_runs.py {name}"}
+                print(json.dumps({name: rows[name]}, indent=1), flush=True)
+    if args.output:
+        former = json.loads(args.output.read_text())["rows"] if args.output.exists() else {}
+        record = {"rows": {**former, **rows}, "torch": torch.__version__, "git": git_state()}
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(args.output, json.dumps(record, indent=1) + "\n")
+    return 0 if all(row["good"] for row in rows.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""docs/reliability.md is what the records say, and a fault that was not met well shows."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def run_all():
+    spec = importlib.util.spec_from_file_location("run_all", ROOT / "tests/faults/run_all.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_page_is_made_from_the_records(run_all):
+    assert run_all.PAGE.read_text(encoding="utf-8") == run_all.page(run_all.RECORDS)
+
+
+def test_records_of_both_kinds_become_rows(run_all, tmp_path):
+    row = {"fault": "a | b", "tried": 1, "lost": "nothing", "seen": "error: x", "good": True, "command": "c"}
+    (tmp_path / "a.json").write_text(json.dumps({"rows": {"one": row, "two": {**row, "good": False}}}))
+    (tmp_path / "kill_9_workers_2.json").write_text(json.dumps({"fault": "kill", "kills": 1050, "faults": []}))
+    (tmp_path / "z.json").write_text(json.dumps({"cases": 10, "faults": ["x", "y"]}))
+    lines = [line for path in sorted(tmp_path.glob("*.json")) for line in run_all.rows_of(path)]
+    assert lines == [
+        "| a \\| b | 1 | nothing | error: x | yes | `c` |\n",
+        "| a \\| b | 1 | nothing | error: x | NO | `c` |\n",
+        f"| kill | 1,050 | nothing |  | yes | `{run_all.COMMANDS[2]}` |\n",
+        "| z | 10 | 2 cases |  | NO | `` |\n",
+    ]
