@@ -65,7 +65,8 @@ def make_model(cfg):
     model = build_model(cfg).eval()
     model.backbone.bottom_up.res4.norm.running_var.fill_(0.7)  # so that folding has something to do
     images = model.preprocess_image([{"image": torch.from_numpy(noise(1, 128, 160)[0])}]).tensor
-    features = list(model.backbone(images).values())
+    maps = model.backbone(images)
+    features = [maps[name] for name in model.head_in_features]
     logits, deltas = (torch.cat([level.flatten() for level in levels]) for levels in model.head(features))
     model.head.cls_score.weight *= LOGIT_DEVIATION / logits.std()
     model.head.cls_score.bias.fill_(LOGIT_MEAN)
