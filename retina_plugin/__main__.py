@@ -35,10 +35,9 @@ GROUPS = ("data", "training", "looking", "shipping")  # in the order of the work
 
 EXAMPLES = """
 Examples:
-  train on your own COCO-format set
+  train on a folder of Pascal VOC, YOLO, LabelMe, CSV or COCO boxes
     retina train --config-file configs/retina_R18_FPN_scratch.yaml OUTPUT_DIR output/mine \\
-        DATASETS.TRAIN_JSON train.json DATASETS.TRAIN_IMAGES images \\
-        DATASETS.VAL_JSON val.json DATASETS.VAL_IMAGES images MODEL.RETINANET.NUM_CLASSES 0
+        DATASETS.TRAIN_PATH my_folder DATASETS.VAL_FRACTION 0.2 MODEL.RETINANET.NUM_CLASSES 0
   find objects with what was trained
     retina predict output/mine/model_final.pth photos --output found
   see whether the anchors fit the boxes

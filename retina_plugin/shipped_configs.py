@@ -5,7 +5,7 @@ from pathlib import Path
 
 from .errors import SetupError
 
-__all__ = ["CONFIGS", "find_config", "list_configs"]
+__all__ = ["CONFIGS", "find_base", "find_config", "list_configs"]
 
 _PACKAGE = Path(__file__).resolve().parent
 # setup.py installs the repository's configs/ into the package.
@@ -23,6 +23,13 @@ def find_config(name: str) -> str:
         if shipped.is_file():
             return str(shipped)
     return name
+
+
+def find_base(path: str) -> str:
+    """The file behind a ``_BASE_``: ``path`` where it is there, else the shipped one of its name in "configs/"."""
+    _, mark, name = f"/{path}".rpartition(f"/{_PREFIX}")
+    shipped = CONFIGS / name
+    return str(shipped) if mark and not os.path.exists(path) and shipped.is_file() else path
 
 
 def list_configs() -> list[str]:

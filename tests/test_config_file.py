@@ -282,3 +282,15 @@ def test_none_is_accepted_where_it_is_the_default():
     assert cfg.SOLVER.WEIGHT_DECAY_BIAS is None
     with pytest.raises(SetupError, match="SOLVER.BASE_LR takes a float, got 'None'"):
         load_config("configs/retina_R50_FPN.yaml", ["SOLVER.BASE_LR", "None"])
+
+
+def test_base_in_configs_that_is_not_there_is_the_shipped_one(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text('_BASE_: "configs/retina_R18_FPN_scratch.yaml"\nSOLVER:\n  MAX_ITER: 7\n')
+    cfg = load_config(str(path), [])
+    assert (cfg.SOLVER.MAX_ITER, cfg.MODEL.RESNETS.DEPTH) == (7, 18)
+    assert load_base_config(str(path)).MODEL.RESNETS.DEPTH == 18
+    own = tmp_path / "configs" / "retina_R18_FPN_scratch.yaml"
+    own.parent.mkdir()
+    own.write_text("MODEL:\n  RESNETS:\n    DEPTH: 34\n")
+    assert load_config(str(path), []).MODEL.RESNETS.DEPTH == 34  # one's own file goes first

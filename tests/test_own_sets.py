@@ -51,6 +51,19 @@ def test_folder_of_any_format_is_split_and_registered(tmp_path, kind):
     assert MetadataCatalog.get("custom_train").thing_classes[record["annotations"][0]["category_id"]] == class_name
 
 
+def test_split_by_fraction_says_that_the_set_has_its_own(tmp_path, caplog):
+    write_voc(tmp_path / "set")
+    cfg = make_cfg(TRAIN_PATH=tmp_path / "set", VAL_FRACTION=0.4)
+    with caplog.at_level(logging.INFO):
+        register_config_datasets(cfg, tmp_path / "run")
+    assert "its own split" not in caplog.text
+    (tmp_path / "set/ImageSets/Main").mkdir(parents=True)
+    (tmp_path / "set/ImageSets/Main/val.txt").write_text("d\ne\n")
+    with caplog.at_level(logging.INFO):
+        register_config_datasets(cfg, tmp_path / "run")
+    assert "its own split is not used" in caplog.text and "ImageSets/Main/val.txt" in caplog.text
+
+
 def test_same_folder_for_both_uses_the_parts_that_it_names(tmp_path):
     write_voc(tmp_path)
     (tmp_path / "ImageSets/Main").mkdir(parents=True)

@@ -52,7 +52,8 @@ def _schedule(cfg: CfgNode, train: list[DatasetContent]) -> Iterator[Finding]:
             "schedule-short",
             "SOLVER.MAX_ITER",
             f"{run} shows {number:.2f} of the training images",
-            f"Set SOLVER.MAX_ITER {needed:.0f} for one epoch (the paper's schedule has 12), with SOLVER.STEPS.",
+            f"Set SOLVER.MAX_ITER {needed:.0f} for one epoch (the paper's schedule has 12)"
+            + (", with SOLVER.STEPS." if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR" else "."),
         )
     if number > _MOST_EPOCHS:
         yield doubt("schedule-long", "SOLVER.MAX_ITER", f"{run} shows each training image {number:.0f} times")

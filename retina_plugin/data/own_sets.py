@@ -11,12 +11,14 @@ from detectron2.config import CfgNode
 
 from ..errors import SetupError
 from .formats import FORMATS, read_boxes
-from .formats.box_set import BoxSet
+from .formats.box_set import BoxSet, Remark
 from .formats.files import read_names
 from .split import split_set
 
 __all__ = ["OwnSet", "read_own_sets"]
 
+# Where a set says itself what is for validation: Pascal VOC's list, YOLO's folders.
+_OWN_SPLITS = ("ImageSets/Main/val.txt", "images/val", "val")
 _ENTRY_KEYS = ("name", "path", "format", "images", "classes", "use", "split")
 _SPLIT_KEYS = ("val", "seed", "group")
 _USES = ("train", "val")
@@ -92,6 +94,9 @@ def _read(declaration: _Declaration, *, allow_outside: bool) -> list[OwnSet]:
     )
     parts = (whole,)
     if declaration.fraction:
+        if recorded := next((path / name for name in _OWN_SPLITS if (path / name).exists()), None):
+            what = "its own split is not used, VAL_FRACTION draws another (the same path in VAL_PATH takes its own)"
+            whole.remarks.append(Remark(what, str(recorded)))
         parts = split_set(whole, declaration.fraction, declaration.seed, declaration.group)
         if whole.given_classes is None:  # the order of the classes is a matter of all sets together
             for part in parts:

@@ -6,6 +6,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 
+from ..shipped_configs import find_base
 from .safe_yaml import MAX_CHARACTERS, without_tags
 
 __all__ = ["load_yaml"]
@@ -16,7 +17,7 @@ class _SafeCfgNode(CfgNode):
 
     @classmethod
     def _open_cfg(cls, filename: str) -> io.StringIO:
-        with PathManager.open(filename, "r") as file:
+        with PathManager.open(find_base(filename), "r") as file:
             return io.StringIO(without_tags(file.read(MAX_CHARACTERS + 1), filename))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from ..errors import SetupError
-from ..shipped_configs import CONFIGS
+from ..shipped_configs import CONFIGS, find_base
 from .safe_yaml import compose_config
 
 __all__ = ["base_files", "check_yaml_files", "find_line", "find_nearest"]
@@ -37,7 +37,7 @@ def check_yaml_files(config_file: str) -> None:
 
 
 def base_files(config_file: str) -> list[str]:
-    """The files in ``_BASE_`` of ``config_file``, found by Detectron2's rule; [] without one.
+    """The files in ``_BASE_`` of ``config_file``, by Detectron2's rule or shipped ("configs/..."); [] without one.
 
     Raises:
         SetupError: as check_yaml_files, for this one file.
@@ -144,7 +144,7 @@ def _base_names(value: yaml.Node, config_file: str) -> Iterator[str]:
 
 def _resolve(base: str, config_file: str) -> str:
     base = os.path.expanduser(base)
-    return base if _REMOTE in base else os.path.join(os.path.dirname(config_file), base)
+    return base if _REMOTE in base else find_base(os.path.join(os.path.dirname(config_file), base))
 
 
 def _describe_folder(config_file: str) -> str:
