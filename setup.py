@@ -28,6 +28,6 @@ setup(
         "evaluation": ["hotcoco>=1.3"],
         "study": ["scipy", "matplotlib"],
         "tensorboard": ["tensorboard"],
-        "test": ["pytest", "ruff"],
+        "test": ["hypothesis", "pytest", "pytest-xdist", "ruff"],
     },
 )
