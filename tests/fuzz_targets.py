@@ -229,7 +229,8 @@ def read_pickle() -> Target:
     return Target(st.tuples(st.integers(0, 5), EDITS), make_law)
 
 
-LOGITS = st.floats(-1e4, 1e4, width=32) | st.sampled_from([0.0, 1e-30, 88.0, -88.0, 104.0, -104.0, 3e38, -3e38])
+# 1e37: FL*'s steepness of up to 8 times it is still a number of fp32.
+LOGITS = st.floats(-1e4, 1e4, width=32) | st.sampled_from([0.0, 1e-30, 88.0, -88.0, 104.0, -104.0, 1e37, -1e37])
 ROWS = st.lists(st.tuples(LOGITS, LOGITS, st.integers(-1, 2)), max_size=12)
 
 
@@ -254,7 +255,7 @@ def compute_losses() -> Target:
         alpha = loss.alpha
         weight = torch.ones(x_t.shape) if alpha is None else torch.where(is_positive, alpha, 1 - alpha)
         expected = (weight * loss.value(x_t))[labels >= 0].sum()
-        if not math.isfinite(expected.item()) or expected > 1e38:  # a sum of logits of 3e38
+        if not math.isfinite(expected.item()) or expected > 1e38:  # a sum of logits of 1e37
             return
         torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-30)
         assert torch.isfinite(logits.grad).all() and found >= 0
@@ -268,7 +269,8 @@ def make_anchors() -> Target:
     ratios = st.lists(st.floats(0.05, 20), min_size=1, max_size=4)
     cases = st.tuples(
         st.floats(0.1, 16), st.integers(1, 5), ratios, st.sampled_from([4, 8, 16, 32]), st.integers(1, 6),
-        st.integers(1, 6), st.floats(0, 1, exclude_max=True),
+        # Nearer to 1 than fp32 has numbers, the end of Detectron2's grid is a matter of rounding.
+        st.integers(1, 6), st.floats(0, 1, exclude_max=True, width=32),
     )  # fmt: skip
 
     def law(case) -> None:
@@ -343,11 +345,13 @@ def decode_boxes() -> Target:
         centres = anchors.get_centers()
         inside = (centres[:, 0] < width) & (centres[:, 1] < height)
         scores = torch.where(inside[:, None], logits.sigmoid(), -1.0)
+        if ((scores - thresh).abs() <= 1e-6 * thresh).any():
+            return  # a sigmoid's last digit depends on its place in the tensor
         expected = scores[scores > thresh].sort(descending=True).values[:topk]
-        assert torch.equal(found.scores, expected)
+        torch.testing.assert_close(found.scores, expected, rtol=1e-6, atol=1e-38)
         boxes = transform.apply_deltas(deltas, corners)
         for box, score, k in zip(found.pred_boxes.tensor, found.scores, found.pred_classes, strict=True):
-            hits = (boxes == box).all(1) & (scores[:, k] == score)
+            hits = (boxes == box).all(1) & torch.isclose(scores[:, k], score, rtol=1e-6, atol=1e-38)
             assert hits.any() and torch.isfinite(box).all()
 
     return Target(cases, lambda folder: law)

@@ -106,7 +106,7 @@ def test_onnx_file_is_dynamic_and_says_what_it_is(export):
     assert sum(node.op_type == "NonMaxSuppression" for node in model.graph.node) == 1
     text = {prop.key: prop.value for prop in model.metadata_props}
     assert json.loads(text["classes"]) == NAMES.split(",") and json.loads(text["input"])["channels"] == "BGR"
-    assert json.loads(text["resize"]) == {"min_size": 64, "max_size": 100, "filter": "bilinear"}
+    assert json.loads(text["resize"]) == {"min_size": 128, "max_size": 200, "filter": "bilinear"}
     assert json.loads(text["thresholds"])["detections_per_image"] == 20 and text["precision"] == "fp32"
     assert json.loads(text["versions"])["torch"] == torch.__version__ and json.loads(text["licence"]) is None
     assert "build_tiny_export_backbone" in text["config"]

@@ -34,7 +34,7 @@ def test_help_has_examples_first_and_every_command_in_a_group(capsys):
     ("words", "message"),
     [
         (["predct"], "error: there is no command 'predct': did you mean predict?"),
-        (["xyz"], "error: there is no command 'xyz': it must be one of sample, convert, configs, train, "),
+        (["xyz"], "error: there is no command 'xyz': it must be one of sample, convert, doctor, configs, "),
     ],
 )
 def test_typo_gets_the_nearest_command(capsys, words, message):

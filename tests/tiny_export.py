@@ -54,7 +54,7 @@ def make_config():
     # Few enough to bind: a level has more pairs, an image more detections.
     cfg.MODEL.RETINANET.TOPK_CANDIDATES_TEST = 60
     cfg.TEST.DETECTIONS_PER_IMAGE = 20
-    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 64, 100
+    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 128, 200
     return cfg
 
 

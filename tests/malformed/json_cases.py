@@ -50,7 +50,7 @@ LABELME_CASES = [
         "labelme_nested_deeply",
         "labelme",
         write(A, '{"shapes": ' + "[" * 200_000),
-        "set/a.json is nested too deeply to be an annotation.",
+        "set/a.json is nested too deeply to be an annotation file.",
     ),
     Case(
         "labelme_shapes_as_object",

@@ -244,19 +244,20 @@ RUN_CASES = [
         "weights_are_html",
         file("w.pth", "<html>sign in</html>"),
         WEIGHTS,
-        "w.pth cannot be read as a checkpoint (*). Give a .pth or .pkl file of Detectron2 or of this plugin.",
+        "w.pth cannot be read as a checkpoint (*). Give a .pth, .pkl or .safetensors file of Detectron2 or of this "
+        "plugin.",
     ),
     RunCase(
         "weights_cut_off",
         file("w.pth", b"PK\x03\x04 cut off"),
         WEIGHTS,
-        "w.pth cannot be read as a checkpoint (*). Give a .pth or .pkl file of Detectron2 or of this plugin.",
+        "w.pth cannot be read as a checkpoint: it is cut short or overwritten in part. Copy or download it again.",
     ),
     RunCase(
         "weights_are_a_list",
         save_list,
         WEIGHTS,
-        "w.pth cannot be read as a checkpoint ('list' object has no attribute 'keys'). Give a .pth or .pkl file of "
-        "Detectron2 or of this plugin.",
+        "w.pth cannot be read as a checkpoint (it holds list, not a state dict). Give a .pth, .pkl or .safetensors "
+        "file of Detectron2 or of this plugin.",
     ),
 ]
