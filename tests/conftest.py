@@ -1,5 +1,6 @@
 """What the tests share: fixed seeds, a detector that builds in half a second, and images to feed it."""
 
+import logging
 import random
 
 import numpy as np
@@ -18,6 +19,13 @@ def fixed_seeds():
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def quiet_about_closed_streams(monkeypatch):
+    # Detectron2's handlers stay from the first test that sets them up, with the stream that pytest closed after it;
+    # logging would print that into the output of a later test.
+    monkeypatch.setattr(logging, "raiseExceptions", False)
 
 
 @pytest.fixture
