@@ -1,8 +1,13 @@
 """The error that a user can mend, in the config, the data or the weights; and what a machine does to a run."""
 
 import re
+import sys
+from collections.abc import Callable
 
-__all__ = ["RunFault", "SetupError", "printable", "user_message"]
+__all__ = ["EXIT_INTERRUPTED", "EXIT_SETUP", "RunFault", "SetupError", "exit_status", "printable", "user_message"]
+
+EXIT_SETUP = 2  # a mistake that the user can mend
+EXIT_INTERRUPTED = 130  # of the shell, for Ctrl-C
 
 # Control characters but tab and line feed; what turns the direction of text (Unicode's Bidi_Control); and halves of
 # surrogate pairs, which no stream takes.
@@ -37,6 +42,18 @@ def user_message(error: BaseException) -> str:
     mark = next((f"{kind}: " for kind in _CROSSING if f"{kind}: " in str(error)), None)
     text = str(error).rsplit(mark, 1)[1] if mark else str(error)
     return text.strip() or type(error).__name__
+
+
+def exit_status(work: Callable[[], object]) -> int:
+    """Do the work of a command line; 0, 2 after a ``SetupError``, which is printed, or 130 after Ctrl-C."""
+    try:
+        work()
+    except SetupError as error:
+        print(f"error: {user_message(error)}", file=sys.stderr)
+        return EXIT_SETUP
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return 0
 
 
 # As a traceback names them: from a data loader's worker or a spawned process.

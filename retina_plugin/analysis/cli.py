@@ -5,12 +5,10 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from ..errors import SetupError, user_message
+from ..errors import exit_status
 
 __all__ = ["main"]
 
-EXIT_SETUP = 2
-EXIT_INTERRUPTED = 130  # of the shell, for Ctrl-C
 # Subcommand -> module of this package with EPILOG, add_arguments(parser) and run(args); and what it does.
 COMMANDS = {
     "losses": ("loss_curves", "draw the losses and their gradients (paper Figures 1, 5, 6)"),
@@ -36,11 +34,4 @@ def main(argv: Sequence[str] | None = None) -> int:
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     args = parser.parse_args(argv)
-    try:
-        args.run(args)
-    except SetupError as error:
-        print(f"error: {user_message(error)}", file=sys.stderr)
-        return EXIT_SETUP
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    return 0
+    return exit_status(lambda: args.run(args))

@@ -8,11 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import SetupError, user_message
+from ..errors import SetupError, exit_status
 
 __all__ = ["main"]
 
-EXIT_SETUP, EXIT_INTERRUPTED = 2, 130  # 130: of the shell, for Ctrl-C
 # Case -> module of this package with HELP and measure(settings) -> iterator of measurements.
 CASES = {
     "loss": "loss_case",
@@ -35,14 +34,7 @@ Examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run cases and write their records, or the report; returns 0, 2 (a mistake to mend) or 130 (Ctrl-C)."""
     args = _parser().parse_args(argv)
-    try:
-        _report(args) if args.cases == ["report"] else _run(args)
-    except SetupError as error:
-        print(f"error: {user_message(error)}", file=sys.stderr)
-        return EXIT_SETUP
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    return 0
+    return exit_status(lambda: _report(args) if args.cases == ["report"] else _run(args))
 
 
 def _parser() -> argparse.ArgumentParser:

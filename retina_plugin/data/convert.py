@@ -8,12 +8,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import SetupError, printable, user_message
+from ..errors import SetupError, exit_status, printable
 from ..whole_files import write_whole
 
 __all__ = ["main"]
 
-EXIT_SETUP, EXIT_INTERRUPTED = 2, 130  # 130: of the shell, for Ctrl-C
 
 EXAMPLES = """
 Examples:
@@ -31,14 +30,7 @@ Nothing is written where a file has a mistake; the message names file and line.
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert; the return value is the exit status: 0, 2 (a mistake to mend) or 130 (Ctrl-C)."""
     args = argument_parser().parse_args(argv)
-    try:
-        convert(args)
-    except SetupError as error:
-        print(f"error: {user_message(error)}", file=sys.stderr)
-        return EXIT_SETUP
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    return 0
+    return exit_status(lambda: convert(args))
 
 
 def argument_parser() -> argparse.ArgumentParser:

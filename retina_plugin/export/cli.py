@@ -6,11 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import SetupError, user_message
+from ..errors import SetupError, exit_status
 
 __all__ = ["FORMATS", "main"]
 
-EXIT_SETUP, EXIT_INTERRUPTED = 2, 130  # 130: of the shell, for Ctrl-C
 # Format -> suffix of its file, packages it is written with.
 FORMATS = {
     "onnx": (".onnx", ("onnx", "onnxscript", "onnxruntime")),
@@ -34,17 +33,14 @@ Examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Export a checkpoint; returns 0, 2 (a mistake to mend) or 130 (Ctrl-C)."""
     args = _parser().parse_intermixed_args(argv)
-    try:
-        check_arguments(args)
-        from .command import export  # here: torch and Detectron2, which the checks need not
+    return exit_status(lambda: _work(args))
 
-        export(args)
-    except SetupError as error:
-        print(f"error: {user_message(error)}", file=sys.stderr)
-        return EXIT_SETUP
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    return 0
+
+def _work(args: argparse.Namespace) -> None:
+    check_arguments(args)
+    from .command import export  # here: torch and Detectron2, which the checks need not
+
+    export(args)
 
 
 def _parser() -> argparse.ArgumentParser:

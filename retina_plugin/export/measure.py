@@ -9,11 +9,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import SetupError, user_message
+from ..errors import SetupError, exit_status
 
 __all__ = ["main"]
 
-EXIT_SETUP, EXIT_INTERRUPTED = 2, 130  # 130: of the shell, for Ctrl-C
 # What an export promises of the same weights in fp32: pixels and score.
 MAX_BOX, MAX_SCORE = 0.05, 1e-4
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
@@ -27,19 +26,16 @@ Example:
 def main(argv: Sequence[str] | None = None) -> int:
     """Score files on the config's test set and write the record; returns 0, 2 or 130 as ``retina export``."""
     args = _parser().parse_intermixed_args(argv)
-    try:
-        missing = [path for path in args.files if not path.is_file()]
-        if missing:
-            raise SetupError(f"{missing[0]} is not there: export it first with `retina export`.")
-        if not args.output.parent.is_dir():
-            raise SetupError(f"--output {args.output}: the folder {args.output.parent} is not there. Make it first.")
-        _measure(args)
-    except SetupError as error:
-        print(f"error: {user_message(error)}", file=sys.stderr)
-        return EXIT_SETUP
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    return 0
+    return exit_status(lambda: _work(args))
+
+
+def _work(args: argparse.Namespace) -> None:
+    missing = [path for path in args.files if not path.is_file()]
+    if missing:
+        raise SetupError(f"{missing[0]} is not there: export it first with `retina export`.")
+    if not args.output.parent.is_dir():
+        raise SetupError(f"--output {args.output}: the folder {args.output.parent} is not there. Make it first.")
+    _measure(args)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,13 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import SetupError, user_message
+from ..errors import SetupError, exit_status
 
 __all__ = ["main"]
 
 COCO_LIMIT = 100  # detections of an image
-EXIT_SETUP = 2
-EXIT_INTERRUPTED = 130  # of the shell, for Ctrl-C
 
 EXAMPLES = """
 Examples:
@@ -30,14 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    try:
-        evaluate(args)
-    except SetupError as error:
-        print(f"error: {user_message(error)}", file=sys.stderr)
-        return EXIT_SETUP
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    return 0
+    return exit_status(lambda: evaluate(args))
 
 
 def evaluate(args: argparse.Namespace) -> None:
