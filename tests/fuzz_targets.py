@@ -369,22 +369,29 @@ TARGETS: dict[str, Target] = {
 }
 
 
-def run(name: str, cases: int, *, seed: int | None = None, database: object = None) -> None:
-    """Try ``cases`` of a target; a case that breaks the law raises, made as small as it can be.
+def run(name: str, cases: int, *, seed: int | None = None, database: object = None) -> int:
+    """Try about ``cases`` of a target, return how many; one that breaks the law raises, made as small as it can be.
 
     Args:
         seed: of the cases; None takes the same ones every time.
     """
     import hypothesis
 
-    target = TARGETS[name]
+    target, tried = TARGETS[name], 0
+
+    def count(case) -> None:
+        nonlocal tried
+        tried += 1
+        law(case)
+
     settings = hypothesis.settings(
         max_examples=cases, deadline=None, database=database, derandomize=seed is None, print_blob=False,
         suppress_health_check=list(hypothesis.HealthCheck),
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="fuzz_") as folder:
         law = target.make_law(Path(folder))
-        test = settings(hypothesis.given(target.cases)(lambda case: law(case)))
+        test = settings(hypothesis.given(target.cases)(count))
         if seed is not None:
             test = hypothesis.seed(seed)(test)
         test()
+    return tried

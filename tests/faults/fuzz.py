@@ -1,11 +1,11 @@
 """Fuzz one target or all: ``python tests/faults/fuzz.py --cases 100000 --output results/reliability``.
 
-A record says how many cases were tried, how long it took and what was found. A case that breaks a law is printed.
+A record says how many cases were tried, how long it took and at which commit. It is written after each 5,000, and a
+second call goes on from there. A case that breaks a law is printed, and its target ends.
 """
 
 import argparse
 import json
-import platform
 import sys
 import time
 import traceback
@@ -17,6 +17,34 @@ sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
 from fuzz_targets import TARGETS, run  # noqa: E402
 
+from retina_plugin.engine.run_record import git_state  # noqa: E402
+from retina_plugin.whole_files import write_whole  # noqa: E402
+
+CHUNK = 5_000  # Hypothesis keeps a tree of every case of a run in memory
+
+
+def fuzz(name: str, cases: int, seed: int, output: Path | None) -> str:
+    """Try a target; what broke its law, or nothing."""
+    record_file = output / f"fuzz_{name}.json" if output else None
+    versions = {package: version(package) for package in ("hypothesis", "torch", "numpy", "PyYAML")}
+    record = {"fault": f"fuzzing: {name}", "cases": 0, "seed": seed, "faults": [], "seconds": 0.0, "versions": versions,
+              "git": git_state()}  # fmt: skip
+    if record_file and record_file.exists():
+        former = json.loads(record_file.read_text())
+        if {**former, "cases": 0, "seconds": 0.0} == record:
+            record = former
+    while record["cases"] < cases:
+        start = time.perf_counter()
+        try:
+            tried = run(name, min(CHUNK, cases - record["cases"]), seed=seed * 1_000_000 + record["cases"])
+        except Exception:
+            return traceback.format_exc()
+        record["cases"] += tried
+        record["seconds"] = round(record["seconds"] + time.perf_counter() - start, 1)
+        if record_file:
+            write_whole(record_file, json.dumps(record, indent=1) + "\n")
+    return ""
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -25,24 +53,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the cases (%(default)s)")
     parser.add_argument("--output", type=Path, help="folder for a record of each target")
     args = parser.parse_args()
+    if args.output:
+        args.output.mkdir(parents=True, exist_ok=True)
     broken = 0
     for name in args.targets or TARGETS:
-        start, found = time.perf_counter(), ""
-        try:
-            run(name, args.cases, seed=args.seed)
-        except Exception:
-            found, broken = traceback.format_exc(), broken + 1
+        start = time.perf_counter()
+        found = fuzz(name, args.cases, args.seed, args.output)
+        if found:
+            broken += 1
             print(found, file=sys.stderr)
-        seconds = time.perf_counter() - start
-        print(f"{name}: {args.cases} cases, {seconds:.0f} s, {'BROKEN' if found else 'held'}", flush=True)
-        if args.output and not found:
-            record = {
-                "target": name, "cases": args.cases, "seed": args.seed, "broken": 0, "seconds": round(seconds, 1),
-                "versions": {p: version(p) for p in ("hypothesis", "torch", "numpy", "PyYAML")},
-                "python": platform.python_version(),
-            }  # fmt: skip
-            args.output.mkdir(parents=True, exist_ok=True)
-            (args.output / f"fuzz_{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+        state = "BROKEN" if found else "held"
+        print(f"{name}: {args.cases} cases, {time.perf_counter() - start:.0f} s, {state}", flush=True)
     return 1 if broken else 0
 
 
