@@ -8,6 +8,7 @@ import pytest
 from detectron2.utils.events import EventStorage
 
 from retina_plugin.engine.best_checkpoint import BestMetric, EarlyStop, EarlyStoppingHook, MetricHistory
+from retina_plugin.errors import SetupError
 
 
 @pytest.mark.parametrize(
@@ -132,3 +133,12 @@ def test_metric_that_nobody_measures_is_warned_of_once(caplog):
 def test_metric_of_an_earlier_evaluation_counts_once():
     best, _ = run({9: 10.0})
     assert best.history.values == [(9, 10.0)]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"metric": "bbox/AP"}', '{"metric": "bbox/AP", "values": [1]}'])
+def test_history_that_cannot_be_read_is_named(tmp_path, text):
+    path = tmp_path / "best.json"
+    path.write_text(text)
+    with pytest.raises(SetupError, match="best.json cannot be read .*Remove it: .*from iteration 30 on"):
+        MetricHistory("bbox/AP", path).restore(30)
+    MetricHistory("bbox/AP", path).restore(0)

@@ -9,7 +9,8 @@ from pathlib import Path
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-from ..whole_files import write_whole
+from ..errors import SetupError
+from ..whole_files import write_durably
 from .checkpoint import RetinaCheckpointer
 
 __all__ = ["BestMetric", "EarlyStop", "EarlyStoppingHook", "MetricHistory", "MissedEvaluation"]
@@ -47,12 +48,22 @@ class MetricHistory:
         self._sign = -1 if "loss" in metric else 1
 
     def restore(self, start_iteration: int) -> None:
-        """Read what was measured before ``start_iteration``; what an interrupted run did beyond it is forgotten."""
+        """Read what was measured before ``start_iteration``; what an interrupted run did beyond it is forgotten.
+
+        Raises:
+            SetupError: the file is not one that ``add`` wrote.
+        """
         self.values = []
         if start_iteration > 0 and self._path and self._path.is_file():
-            kept = json.loads(self._path.read_text(encoding="utf-8"))
-            if kept["metric"] == self.metric:
-                self.values = [(i, value) for i, value in kept["values"] if i < start_iteration]
+            try:
+                kept = json.loads(self._path.read_text(encoding="utf-8"))
+                if kept["metric"] == self.metric:
+                    self.values = [(i, value) for i, value in kept["values"] if i < start_iteration]
+            except (ValueError, TypeError, KeyError) as error:
+                raise SetupError(
+                    f"{self._path} cannot be read ({error!r}). Remove it: the best is then looked for "
+                    f"from iteration {start_iteration} on."
+                ) from error
 
     def add(self, iteration: int, value: float, keep_best: Callable[[], None] = lambda: None) -> None:
         """Note a value; one that is not finite is none, as where no box could be scored.
@@ -66,7 +77,8 @@ class MetricHistory:
         if self.best() == (iteration, value):
             keep_best()
         if self._path:
-            write_whole(self._path, json.dumps({"metric": self.metric, "values": self.values}) + "\n")
+            text = json.dumps({"metric": self.metric, "values": self.values}) + "\n"
+            write_durably(self._path, lambda file: file.write(text.encode("utf-8")))
 
     def best(self) -> tuple[int, float] | None:
         """Iteration and value of the best, the first of equals; None without a value."""

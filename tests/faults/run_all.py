@@ -22,6 +22,7 @@ COMMANDS = (
     "tests/faults/whole_runs.py --output results/reliability/whole_runs.json",
     "tests/faults/kills.py --kills 50 --workers 0 --output results/reliability/kill_9_workers_0.json",
     "tests/faults/kills.py --kills 50 --workers 2 --output results/reliability/kill_9_workers_2.json",
+    "tests/faults/power_cuts.py --output results/reliability/power_cuts.json",
     "tests/faults/bit_flips.py --cases 2000 --output results/reliability/bit_flips.json",
     "tests/faults/fuzz.py --cases 100000 --output results/reliability",
 )
