@@ -20,10 +20,10 @@ ITERATIONS = 4
 
 
 class StoppedTrainer(RetinaTrainer):
-    """Its first process gets SIGTERM in its second iteration."""
+    """Its second process gets SIGTERM in its second iteration."""
 
     def run_step(self):
-        if self.iter == 1 and comm.is_main_process():
+        if self.iter == 1 and comm.get_rank() == 1:
             os.kill(os.getpid(), signal.SIGTERM)
         super().run_step()
 

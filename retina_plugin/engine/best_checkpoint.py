@@ -12,6 +12,7 @@ from detectron2.utils import comm
 from ..errors import SetupError
 from ..whole_files import write_durably
 from .checkpoint import RetinaCheckpointer
+from .processes import largest_of_all
 
 __all__ = ["BestMetric", "EarlyStop", "EarlyStoppingHook", "MetricHistory", "MissedEvaluation"]
 
@@ -205,7 +206,7 @@ class EarlyStoppingHook(HookBase):
             self._history.evaluations_without_gain(self._min_delta) >= self._patience
         )
         self._seen = len(self._history.values)
-        if not any(comm.all_gather(stop)):
+        if not largest_of_all(int(stop)):
             return ""
         if not comm.is_main_process():
             return "stopped early by the main process"

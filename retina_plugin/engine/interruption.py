@@ -9,6 +9,8 @@ from pathlib import Path
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
+from .processes import largest_of_all
+
 __all__ = ["Interrupted", "InterruptionHook"]
 
 logger = logging.getLogger(__name__)
@@ -49,15 +51,13 @@ class InterruptionHook(HookBase):
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
-        stop = self._signal
-        if comm.get_world_size() > 1:
-            stop = next((found for found in comm.all_gather(stop) if found is not None), None)
-            if stop is not None:
-                self.trainer.gather_state()
+        stop = largest_of_all(self._signal or 0)
+        if stop and comm.get_world_size() > 1:
+            self.trainer.gather_state()
         if done >= self.trainer.max_iter:
             # The final checkpoint is written; the evaluation that follows may be stopped at once.
             self._restore()
-        elif stop is not None:
+        elif stop:
             self._stop(stop)
 
     def lost_worker(self, error: RuntimeError) -> None:

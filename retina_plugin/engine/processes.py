@@ -17,7 +17,7 @@ from torch.multiprocessing import ProcessExitedException
 
 from ..errors import RunFault, SetupError
 
-__all__ = ["create_ddp_model", "describe_exit", "start"]
+__all__ = ["create_ddp_model", "describe_exit", "largest_of_all", "start"]
 
 logger = logging.getLogger(__name__)
 
@@ -150,3 +150,13 @@ def create_ddp_model(model: nn.Module, **options) -> nn.Module:
 _OF_DETECTRON2 = defaults.create_ddp_model
 # Where DefaultTrainer looks it up.
 defaults.create_ddp_model = create_ddp_model
+
+
+def largest_of_all(number: int) -> int:
+    """The largest number that a process gives; to be called by all of them."""
+    if comm.get_world_size() == 1:
+        return number
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    numbers = torch.tensor(number, device=device)
+    dist.all_reduce(numbers, op=dist.ReduceOp.MAX)
+    return int(numbers)
