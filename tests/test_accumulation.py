@@ -54,7 +54,7 @@ def in_parts(num_parts):
 
 @pytest.mark.parametrize("loss", ["FocalLoss", "OHEMLoss"])
 @pytest.mark.parametrize("name", ["batch", "ema"])
-@pytest.mark.parametrize("num_parts", [2, 3, 6])
+@pytest.mark.parametrize("num_parts", [1, 2, 3, 6])
 def test_gradients_are_those_of_the_whole_batch(make_model, images, name, loss, num_parts):
     whole = make_model(name, loss)
     parts = copy.deepcopy(whole)
@@ -71,6 +71,57 @@ def test_gradients_are_those_of_the_whole_batch(make_model, images, name, loss, 
     torch.testing.assert_close(parts.loss_normalizer.average, whole.loss_normalizer.average)
     for a, b in zip(parts.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def lacks_memory(num_images):
+    """A hook: so many images at once do not fit."""
+
+    def check(model, inputs):
+        if len(inputs[0]) >= num_images:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nGPU 0")
+
+    return check
+
+
+def test_batch_that_does_not_fit_is_taken_in_parts(make_model, images):
+    whole = make_model("ema")
+    parts = copy.deepcopy(whole)
+    expected, _ = step(SimpleTrainer, whole, copy.deepcopy(images))
+    parts.register_forward_pre_hook(lacks_memory(3))
+    seen = []
+
+    def split(model, data, optimizer):
+        def begin_again(said, num_parts):
+            seen.append((said, num_parts))
+            optimizer.zero_grad()
+
+        return AccumulatingTrainer(model, data, optimizer, num_parts=1, amp=False, before_split=begin_again)
+
+    found, _ = step(split, parts, copy.deepcopy(images))
+    assert [number for _, number in seen] == [2, 4] and seen[0][0].startswith("CUDA out of memory")
+    for key, gradient in expected.items():
+        scale = max(gradient.abs().max().item(), 1e-6)
+        torch.testing.assert_close(found[key], gradient, rtol=0, atol=2e-4 * scale)
+    parts.register_forward_pre_hook(lacks_memory(1))
+    with pytest.raises(torch.OutOfMemoryError):
+        step(split, parts, images)
+    assert [number for _, number in seen[2:]] == [2, 4, 6]
+
+
+@pytest.mark.parametrize("before_split", [None, lambda said, num_parts: pytest.fail("no lack of memory")])
+def test_other_errors_are_not_tried_again(make_model, images, before_split):
+    model = make_model()
+    error = torch.OutOfMemoryError("x") if before_split is None else RuntimeError("shapes")
+
+    def fail(*_):
+        raise error
+
+    model.register_forward_pre_hook(fail)
+    trainer = AccumulatingTrainer(
+        model, [images], torch.optim.SGD(model.parameters(), lr=LR), num_parts=1, amp=False, before_split=before_split
+    )
+    with pytest.raises(type(error), match=str(error)):
+        trainer.run_step()
 
 
 def test_divisor_is_back_after_a_failure(make_model, images):

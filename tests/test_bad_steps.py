@@ -12,6 +12,7 @@ from detectron2.utils.events import EventStorage, EventWriter
 
 from retina_plugin import __main__ as program
 from retina_plugin.engine import bad_steps
+from retina_plugin.engine.accumulation import AccumulatingTrainer
 from retina_plugin.engine.bad_steps import MAX_DUMPS, MAX_IN_A_ROW, StepGuard, is_out_of_memory
 from retina_plugin.engine.replay import replay
 from retina_plugin.engine.step_dump import random_state, restore_random_state
@@ -206,7 +207,8 @@ def test_out_of_memory_stops_with_the_batch(cfg, batches):
         "iteration 1: memory ran out (CUDA out of memory. Tried to allocate 2.00 GiB.) with a1.jpg, b1.jpg; height, "
         "width and boxes: (64, 64) 2, (64, 64) 1. Set SOLVER.ACCUMULATION_STEPS 2,"
     )
-    assert "OUT_OF_MEMORY skip" in str(stop.value) and str(stop.value).endswith("checkpoint is model_5.pth.")
+    assert "OUT_OF_MEMORY split to take such a batch in parts, skip" in str(stop.value)
+    assert str(stop.value).endswith("checkpoint is model_5.pth.")
 
 
 def test_out_of_memory_skips_where_asked(cfg, batches, caplog):
@@ -218,6 +220,32 @@ def test_out_of_memory_skips_where_asked(cfg, batches, caplog):
     training = Training(cfg, batches, {1: OUT_OF_MEMORY})
     training.train(0, 3)
     assert same(weights(clean.model), weights(training.model)) and training.guard.num_skipped == 1
+
+
+def test_out_of_memory_splits_where_asked(cfg, batches, caplog):
+    cfg.MODEL.RETINANET.NORMALIZER.NAME = "ema"
+
+    def train(fits):
+        torch.manual_seed(3)
+        training = Training(cfg, batches)
+        training._trainer = AccumulatingTrainer(
+            training.model, training.data_loader, training.optimizer, num_parts=1, amp=False,
+            before_split=training.guard.begin_again,
+        )  # fmt: skip
+
+        def fail(module, inputs, losses):
+            if training.iter == 1 and len(inputs[0]) > fits:
+                raise OUT_OF_MEMORY
+
+        training.model.register_forward_hook(fail)
+        training.train(0, 3)
+        return training
+
+    whole, parts = train(fits=2), train(fits=1)
+    assert "memory ran out" in caplog.text and "a1.jpg, b1.jpg" in caplog.text and "taken in 2 parts" in caplog.text
+    assert parts.guard.num_skipped == 0
+    for name, value in weights(whole.model).items():
+        torch.testing.assert_close(weights(parts.model)[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_real_lack_of_memory_is_recognised():

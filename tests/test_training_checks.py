@@ -24,11 +24,20 @@ REFUSED = [
          "batch"],
         "OHEM.SCOPE must be 'image' with SOLVER.ACCUMULATION_STEPS above 1",
     ),
+    (
+        ["SOLVER.FAULTS.OUT_OF_MEMORY", "split", "MODEL.META_ARCHITECTURE", "RetinaNet"],
+        "OUT_OF_MEMORY split needs MODEL.META_ARCHITECTURE FocalRetinaNet, got RetinaNet: .*.*OUT_OF_MEMORY stop",
+    ),
+    (
+        ["SOLVER.FAULTS.OUT_OF_MEMORY", "split", "MODEL.RETINANET.CLS_LOSS_NAME", "OHEMLoss",
+         "MODEL.RETINANET.OHEM.SCOPE", "batch"],
+        "OHEM.SCOPE must be 'image' with .* SOLVER.FAULTS.OUT_OF_MEMORY split",
+    ),
     (["TEST.LOSS_PERIOD", 5, "MODEL.META_ARCHITECTURE", "RetinaNet"], "TEST.LOSS_PERIOD 5 needs MODEL.META_ARCH"),
     (["SOLVER.EMA_DECAY", 1.0], r"EMA_DECAY must be in \[0, 1\), got 1.0"),
     (["SOLVER.REFERENCE_BATCH", -1], r"REFERENCE_BATCH must be in \[0, inf\), got -1"),
     (["SOLVER.FAULTS.NONFINITE_LOSS", "ignore"], "NONFINITE_LOSS must be one of 'stop', 'skip', got 'ignore'"),
-    (["SOLVER.FAULTS.OUT_OF_MEMORY", "split"], "OUT_OF_MEMORY must be one of 'stop', 'skip', got 'split'"),
+    (["SOLVER.FAULTS.OUT_OF_MEMORY", "halve"], "OUT_OF_MEMORY must be one of 'stop', 'skip', 'split', got 'halve'"),
     (["SOLVER.EARLY_STOPPING.PATIENCE", -1], r"PATIENCE must be in \[0, inf\), got -1"),
     (["SOLVER.EARLY_STOPPING.PATIENCE", 3], "PATIENCE is 3, but TEST.BEST_METRIC is empty"),
     (["TEST.BEST_METRIC", "AP"], "TEST.BEST_METRIC must be '' or the name of a metric, got 'AP': bbox/AP, bbox/AP50"),
@@ -74,6 +83,7 @@ def test_warned_of(tiny_cfg, keys, message):
     [
         ["SOLVER.ACCUMULATION_STEPS", 4, "MODEL.RETINANET.NORM", "GN"],
         ["SOLVER.EMA_DECAY", 0.9],
+        ["SOLVER.FAULTS.OUT_OF_MEMORY", "split", "MODEL.RETINANET.NORM", "BN"],
         [*ON_VAL, "TEST.BEST_METRIC", "bbox/AP-dog", "TEST.EVAL_PERIOD", 5, "SOLVER.EARLY_STOPPING.PATIENCE", 3],
         [*ON_VAL, "TEST.BEST_METRIC", "validation/val/total_loss", "TEST.LOSS_PERIOD", 5],
         [*ON_VAL, "TEST.BEST_METRIC", "val/bbox/APs"],
@@ -98,11 +108,12 @@ def test_keys_of_the_page_exist_and_its_defaults_are_off():
     assert not (cfg.MODEL.MAP_CLASSES or cfg.MODEL.IGNORE_MANIFEST or cfg.SOLVER.EARLY_STOPPING.PATIENCE)
 
 
-def test_memory_that_runs_out_in_one_of_several_processes_cannot_be_skipped(monkeypatch):
+@pytest.mark.parametrize("choice", ["skip", "split"])
+def test_memory_that_runs_out_in_one_of_several_processes_ends_them(monkeypatch, choice):
     cfg = get_retina_cfg()
     cfg.MODEL.META_ARCHITECTURE = "FocalRetinaNet"
-    cfg.SOLVER.FAULTS.OUT_OF_MEMORY = "skip"
+    cfg.SOLVER.FAULTS.OUT_OF_MEMORY = choice
     list(check_training(cfg))
     monkeypatch.setattr("retina_plugin.checks.training_checks.comm.get_world_size", lambda: 2)
-    with pytest.raises(SetupError, match="OUT_OF_MEMORY must be 'stop' in several processes, got 'skip'"):
+    with pytest.raises(SetupError, match=f"OUT_OF_MEMORY must be 'stop' in several processes, got '{choice}'"):
         list(check_training(cfg))

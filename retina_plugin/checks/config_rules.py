@@ -185,7 +185,7 @@ COMMON_RULES = (
     interval("SOLVER.EARLY_STOPPING.PATIENCE", "[0, inf)", "0 never stops early"),
     interval("SOLVER.EARLY_STOPPING.MIN_DELTA", "[0, inf)"),
     one_of("SOLVER.FAULTS.NONFINITE_LOSS", "stop", "skip"),
-    one_of("SOLVER.FAULTS.OUT_OF_MEMORY", "stop", "skip"),
+    one_of("SOLVER.FAULTS.OUT_OF_MEMORY", "stop", "skip", "split"),
     interval("TEST.EVAL_PERIOD", "[0, inf)", "0 evaluates at the end only"),
     interval("TEST.LOSS_PERIOD", "[0, inf)", "0 never looks"),
     Rule(

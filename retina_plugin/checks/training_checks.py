@@ -11,7 +11,9 @@ from .config_rules import get_value
 __all__ = ["check_training"]
 
 # What hangs on parts that only FocalRetinaNet has: key -> its value that is off.
-_FOCAL_ONLY = {"SOLVER.ACCUMULATION_STEPS": 1, "TEST.LOSS_PERIOD": 0}
+_FOCAL_ONLY = {
+    "SOLVER.ACCUMULATION_STEPS": (1,), "TEST.LOSS_PERIOD": (0,), "SOLVER.FAULTS.OUT_OF_MEMORY": ("stop", "skip"),
+}  # fmt: skip
 # Norms whose statistics are those of one pass.
 _BATCH_NORMS = ("BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
 
@@ -23,15 +25,16 @@ def check_training(cfg: CfgNode) -> Iterator[str]:
         SetupError: values that cannot work together.
     """
     for key, off in _FOCAL_ONLY.items():
-        if get_value(cfg, key) != off and cfg.MODEL.META_ARCHITECTURE != "FocalRetinaNet":
+        if get_value(cfg, key) not in off and cfg.MODEL.META_ARCHITECTURE != "FocalRetinaNet":
             raise SetupError(
                 f"{key} {get_value(cfg, key)} needs MODEL.META_ARCHITECTURE FocalRetinaNet, got "
-                f"{cfg.MODEL.META_ARCHITECTURE}: set that, or {key} {off}."
+                f"{cfg.MODEL.META_ARCHITECTURE}: set that, or {key} {off[0]}."
             )
-    if cfg.SOLVER.FAULTS.OUT_OF_MEMORY == "skip" and comm.get_world_size() > 1:
+    if cfg.SOLVER.FAULTS.OUT_OF_MEMORY != "stop" and comm.get_world_size() > 1:
         raise SetupError(
-            "SOLVER.FAULTS.OUT_OF_MEMORY must be 'stop' in several processes, got 'skip': the others would wait "
-            "for the one whose memory ran out. Set SOLVER.ACCUMULATION_STEPS 2 for batches that do not fit."
+            "SOLVER.FAULTS.OUT_OF_MEMORY must be 'stop' in several processes, got "
+            f"{cfg.SOLVER.FAULTS.OUT_OF_MEMORY!r}: the others would wait for the one whose memory ran out. Set "
+            "SOLVER.ACCUMULATION_STEPS 2 for batches that do not fit."
         )
     yield from _check_accumulation(cfg)
     yield from _check_average(cfg)
@@ -40,7 +43,8 @@ def check_training(cfg: CfgNode) -> Iterator[str]:
 
 def _check_accumulation(cfg: CfgNode) -> Iterator[str]:
     steps, batch, workers = cfg.SOLVER.ACCUMULATION_STEPS, cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
-    if steps == 1:
+    in_parts = steps > 1 or cfg.SOLVER.FAULTS.OUT_OF_MEMORY == "split"
+    if not in_parts:
         return
     if batch % (steps * workers) and not cfg.SOLVER.REFERENCE_WORLD_SIZE:
         raise SetupError(
@@ -50,11 +54,12 @@ def _check_accumulation(cfg: CfgNode) -> Iterator[str]:
         )
     if cfg.MODEL.RETINANET.CLS_LOSS_NAME == "OHEMLoss" and cfg.MODEL.RETINANET.OHEM.SCOPE == "batch":
         raise SetupError(
-            "MODEL.RETINANET.OHEM.SCOPE must be 'image' with SOLVER.ACCUMULATION_STEPS above 1, got 'batch': the "
-            "hardest examples of a batch cannot be found part by part."
+            "MODEL.RETINANET.OHEM.SCOPE must be 'image' with SOLVER.ACCUMULATION_STEPS above 1 and with "
+            "SOLVER.FAULTS.OUT_OF_MEMORY split, got 'batch': the hardest examples of a batch cannot be "
+            "found part by part."
         )
     norms = {cfg.MODEL.RESNETS.NORM, cfg.MODEL.FPN.NORM, cfg.MODEL.RETINANET.NORM}
-    if found := sorted(norms.intersection(_BATCH_NORMS)):
+    if steps > 1 and (found := sorted(norms.intersection(_BATCH_NORMS))):
         yield (
             f"SOLVER.ACCUMULATION_STEPS {steps} with {found[0]}: batch norms see {batch // steps} images a pass, not "
             f"{batch}. FrozenBN and GN do not depend on it."

@@ -1,6 +1,8 @@
 """One iteration in several passes: the gradients of a batch that does not fit into memory at once."""
 
 import time
+import traceback
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
@@ -8,6 +10,7 @@ from detectron2.engine import AMPTrainer
 from detectron2.utils.events import EventStorage, get_event_storage
 from torch import Tensor, nn
 
+from .bad_steps import is_out_of_memory
 from .validation import ExampleCounter
 
 __all__ = ["AccumulatingTrainer"]
@@ -22,34 +25,59 @@ class AccumulatingTrainer(AMPTrainer):
     and OHEM with SCOPE "batch" is refused.
     """
 
-    def __init__(self, model: nn.Module, data_loader, optimizer: torch.optim.Optimizer, *, num_parts: int, amp: bool):
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader,
+        optimizer: torch.optim.Optimizer,
+        *,
+        num_parts: int,
+        amp: bool,
+        before_split: Callable[[str, int], None] | None = None,
+    ):
         """
         Args:
             model: a FocalRetinaNet, also in DistributedDataParallel.
-            num_parts: of a process's batch, >= 2 (SOLVER.ACCUMULATION_STEPS).
+            num_parts: of a process's batch, >= 1 (SOLVER.ACCUMULATION_STEPS).
             amp: mixed precision (SOLVER.AMP.ENABLED).
+            before_split: a batch for which memory runs out is taken in twice as many parts, down to single images;
+                called before, with what the system said and that number. None lets the error out.
             data_loader, optimizer: as for ``SimpleTrainer``.
         """
         scaler = torch.amp.GradScaler("cuda", enabled=amp)
         super().__init__(model, data_loader, optimizer, grad_scaler=scaler)
         self._num_parts = num_parts
         self._amp = amp
+        self._before_split = before_split
 
     def run_step(self) -> None:
         start = time.perf_counter()
         batch = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
         self.optimizer.zero_grad()
-        losses = self._accumulate(batch)
+        losses = self._accumulate_what_fits(batch)
         self.after_backward()
         self._write_metrics(losses, data_time)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
 
-    def _accumulate(self, batch: list[dict]) -> dict[str, Tensor]:
+    def _accumulate_what_fits(self, batch: list[dict]) -> dict[str, Tensor]:
+        num_parts = self._num_parts
+        while True:
+            try:
+                return self._accumulate(batch, num_parts)
+            except (RuntimeError, MemoryError) as error:
+                if self._before_split is None or num_parts >= len(batch) or not is_out_of_memory(error):
+                    raise
+                traceback.clear_frames(error.__traceback__)  # which hold the activations
+                said = str(error)
+            num_parts = min(2 * num_parts, len(batch))
+            self._before_split(said, num_parts)
+
+    def _accumulate(self, batch: list[dict], num_parts: int) -> dict[str, Tensor]:
         """Leave the gradients of the batch in the parameters; its losses."""
         model = getattr(self.model, "module", self.model)  # under DistributedDataParallel
-        size = -(-len(batch) // self._num_parts)
+        size = -(-len(batch) // num_parts)
         parts = [batch[i : i + size] for i in range(0, len(batch), size)]
         normalizer = model.loss_normalizer
         counter = model.loss_normalizer = ExampleCounter()

@@ -196,26 +196,38 @@ class StepGuard(HookBase):
 
     # --- The others ---
 
-    def _end_out_of_memory(self, error: BaseException) -> bool:
+    def begin_again(self, said: str, num_parts: int) -> None:
+        """Make room for the step's batch once more, in ``num_parts`` parts; ``said``: by what ran out of memory."""
+        self._forget_step()
+        logger.warning("%s It is taken in %d parts.", self._describe_lack(said), num_parts)
+
+    def _forget_step(self) -> None:
         self._restore()
+        self._losses = {}
         self.trainer.optimizer.zero_grad(set_to_none=True)
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
+
+    def _describe_lack(self, said: str) -> str:
         batch = self.trainer.data_loader.batch
         sizes = ", ".join(f"{tuple(one['image'].shape[-2:])} {len(one.get('instances', ()))}" for one in batch)
-        text = (
-            f"iteration {self.trainer.iter}: memory ran out ({_first_line(error)}) with {_named(batch)}; height, width "
+        return (
+            f"iteration {self.trainer.iter}: memory ran out ({_first_line(said)}) with {_named(batch)}; height, width "
             f"and boxes: {sizes}."
         )
+
+    def _end_out_of_memory(self, error: BaseException) -> bool:
+        self._forget_step()
+        text = self._describe_lack(str(error) or type(error).__name__)
         if self._cfg.SOLVER.FAULTS.OUT_OF_MEMORY == "skip":
             return self._skip(text, RunFault)
         raise RunFault(
             f"{text} Set SOLVER.ACCUMULATION_STEPS 2, a smaller INPUT.MAX_SIZE_TRAIN, or SOLVER.FAULTS.OUT_OF_MEMORY "
-            f"skip to leave out such a batch. {self._last_checkpoint()}"
+            f"split to take such a batch in parts, skip to leave it out. {self._last_checkpoint()}"
         ) from None
 
     def _describe_lost_worker(self, error: RuntimeError) -> str:
-        said = _first_line(error).rstrip(".")
+        said = _first_line(str(error)).rstrip(".")
         return (
             f"iteration {self.trainer.iter}: {said}. A process that reads images was ended, as the system does when "
             f"memory runs out; fewer DATALOADER.NUM_WORKERS (now {self._cfg.DATALOADER.NUM_WORKERS}) need less. "
@@ -252,5 +264,5 @@ def _describe_inputs(batch: list[dict]) -> str:
     return f"NaN or infinity in {', '.join(found)}" if found else ""
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+def _first_line(said: str) -> str:
+    return (said.strip().splitlines() or [""])[0].strip()

@@ -60,7 +60,8 @@ class RetinaTrainer(DefaultTrainer):
         if cfg.SOLVER.DETERMINISTIC:
             use_deterministic_algorithms()
         super().__init__(scale_to_batch(cfg))
-        if self.cfg.SOLVER.ACCUMULATION_STEPS > 1:
+        splits = self.cfg.SOLVER.FAULTS.OUT_OF_MEMORY == "split"
+        if self.cfg.SOLVER.ACCUMULATION_STEPS > 1 or splits:
             of_batch = self._trainer
             self._trainer = AccumulatingTrainer(
                 of_batch.model,
@@ -68,6 +69,7 @@ class RetinaTrainer(DefaultTrainer):
                 of_batch.optimizer,
                 num_parts=self.cfg.SOLVER.ACCUMULATION_STEPS,
                 amp=self.cfg.SOLVER.AMP.ENABLED,
+                before_split=self._guard.begin_again if splits else None,
             )
 
     def build_hooks(self) -> list[HookBase | None]:

@@ -12,6 +12,9 @@ import torch
 from retina_plugin.data.sample import make_sample_dataset
 from retina_plugin.engine import cli
 
+# Words of the warnings of a run that goes on.
+SURVIVED = (": skipped iteration", "It is taken in", "goes on without")
+MAX_WAIT = 600  # seconds for one run
 ITERATIONS, PERIOD, FAULT = 12, 2, 5  # the fault comes in the sixth iteration, one after a checkpoint
 
 
@@ -81,10 +84,8 @@ class Bench:
 
     def seen(self, text: str) -> str:
         """The message of a run, without this folder's name."""
-        lines = [
-            line for line in text.splitlines() if line.startswith("error: ") or "WARNING" in line and "skip" in line
-        ]
-        lines += [line for line in text.splitlines() if "goes on without" in line]
+        lines = [line for line in text.splitlines() if line.startswith("error: ")]
+        lines += [line for line in text.splitlines() if any(words in line for words in SURVIVED)]
         return self.without_folder((lines or text.strip().splitlines() or [""])[-1].split("]: ")[-1])
 
     def without_folder(self, text: str) -> str:

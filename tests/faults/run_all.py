@@ -31,8 +31,8 @@ HEAD = """# Reliability
 What a resumed run shares with one that was never stopped, and how checkpoints are written: [resume.md](resume.md);
 what files of others may do: [security.md](security.md).
 
-Made by `python tests/faults/run_all.py --report` from `results/reliability/`; nothing here is typed. Every row can be
-tried again by its command (`PYTHONPATH=. python COMMAND`), all of them by `tests/faults/run_all.py`.
+Made by `python tests/faults/run_all.py --report` from the records in `results/reliability/`, which the scripts wrote.
+Every row can be tried again by its command (`PYTHONPATH=. python COMMAND`), all of them by `tests/faults/run_all.py`.
 
 | fault | tried | lost | what the user saw | as it should be | command |
 |---|--:|---|---|---|---|
@@ -44,11 +44,13 @@ status; 130 and 143 are Ctrl-C and SIGTERM. Keys:
 | key | values | what |
 |---|---|---|
 | `SOLVER.FAULTS.NONFINITE_LOSS` | `stop`, `skip` | a loss that is not finite ends the run, or its step is left out |
-| `SOLVER.FAULTS.OUT_OF_MEMORY` | `stop`, `skip` | the same for a batch that does not fit; `skip` in one process only |
+| `SOLVER.FAULTS.OUT_OF_MEMORY` | `stop`, `skip`, `split` | the same when memory runs out; or in parts |
 | `--dist-timeout` | seconds, 1800 | how long a process waits for one that fell silent |
 
-A step that is left out changes neither weights nor averages, and ten in a row end the run all the same. A step whose
-loss is not finite is kept in `OUTPUT_DIR/bad_steps` (weights, batch, random numbers; at most three a run), and
+A step that is left out changes neither weights nor averages, and ten in a row end the run all the same. A batch taken
+in 2, 4, ... parts has the gradients of the whole, up to rounding. In several processes `OUT_OF_MEMORY` is `stop`. A
+step whose loss is not finite is kept in `OUTPUT_DIR/bad_steps` (weights, batch, random numbers; at most three a run),
+and
 
 ```
 retina replay output/mine/bad_steps/iteration_0000120.pth

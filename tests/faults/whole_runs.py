@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import resource
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,8 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from bench import FAULT, ITERATIONS, PERIOD, Bench, arguments
+from bench import FAULT, MAX_WAIT, Bench
 from detectron2.engine.hooks import PeriodicWriter
+from many_processes import lost_machine, lost_process, lost_process_of_torchrun
 
 from retina_plugin.engine import cli, replay
 from retina_plugin.engine.run_record import git_state
@@ -30,8 +30,6 @@ from retina_plugin.engine.trainer import RetinaTrainer
 from retina_plugin.whole_files import write_whole
 
 NOBODY = 65534
-MAX_WAIT = 600  # seconds for one run
-ROOT = Path(__file__).parents[2]
 
 
 def at_iteration(act: Callable[[RetinaTrainer], None]) -> Callable[[], None]:
@@ -101,11 +99,12 @@ def stops(bench: Bench, name: str, act: Callable, *more: str, repair: Callable =
     return {"status": status, "lost": lost, "seen": bench.seen(text), "good": good, "log": "" if good else end[-2000:]}
 
 
-def goes_on(bench: Bench, name: str, act: Callable, *more: str, equal: bool, says: str = "") -> dict:
-    """A fault that the run survives; its message has ``says``."""
+def goes_on(bench: Bench, name: str, act: Callable, *more: str, equal: bool, says: str = "",
+            lost: str = "the step of this batch") -> dict:  # fmt: skip
+    """A fault that the run survives; its message has ``says``, and ``lost`` is what it costs if the weights differ."""
     status, text = bench.run(name, *more, before=at_iteration(act))
     good = status == 0 and bench.same(name) == equal and says in bench.seen(text)
-    lost = "nothing; final weights identical" if equal else "the step of this batch"
+    lost = "nothing; final weights identical" if equal else lost
     return {"status": status, "lost": lost if good else "more", "seen": bench.seen(text), "good": good,
             "log": "" if good else text[-2000:]}  # fmt: skip
 
@@ -151,56 +150,10 @@ def clock(bench: Bench, name: str) -> dict:
             and 0 < record["wall_seconds"] < MAX_WAIT}  # fmt: skip
 
 
-def children(pid: int) -> list[int]:
-    found = [
-        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
-    ]
-    return found + [below for child in found for below in children(child)]
-
-
-def one_of_two(bench: Bench, name: str, *, torchrun: bool) -> dict:
-    """Kill the second of two processes after the first checkpoint."""
-    if torchrun:
-        program = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1", "train_net.py"]
-        mark, more = "train_net.py", []
-    else:
-        program, mark, more = ["train_net.py"], "spawn_main", ["--num-processes", "2"]
-    words = arguments(bench.sample, bench.folder / name, "SOLVER.MAX_ITER", str(4 * ITERATIONS))
-    log = bench.folder / f"{name}.log"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *program, *more, *words]
-    with log.open("w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, env=environment)
-        until = time.monotonic() + MAX_WAIT
-        while not (bench.folder / name / "last_checkpoint").exists() and time.monotonic() < until:
-            time.sleep(0.1)
-        processes = [pid for pid in children(process.pid) if mark in Path(f"/proc/{pid}/cmdline").read_text()]
-        os.kill(sorted(processes)[-1], signal.SIGKILL)
-        begun = time.monotonic()
-        if torchrun:
-            status = process.wait(MAX_WAIT)
-            finished = (bench.folder / name / "model_final.pth").exists()
-            good = status == 0 and finished
-            return {"status": status, "lost": f"{PERIOD} iterations at most, done again", "good": good,
-                    "seen": "torchrun's report of the killed process; the training went on to its end",
-                    "log": "" if good else log.read_text()[-3000:]}  # fmt: skip
-        status = process.wait(MAX_WAIT)
-        seconds = time.monotonic() - begun
-        done = bench.done(name)
-        again = subprocess.run(
-            [*command, "SOLVER.MAX_ITER", str(done + 2)], stdout=file, stderr=file, cwd=ROOT, env=environment
-        ).returncode
-    text = log.read_text()
-    good = (
-        status == cli.EXIT_FAULT and seconds < 60 and again == 0 and (bench.folder / name / "model_final.pth").exists()
-    )
-    return {"status": status, "lost": f"{PERIOD} iterations at most; the other ended after {seconds:.1f} s; resumed",
-            "seen": bench.seen(text), "good": good, "log": "" if good else text[-3000:]}  # fmt: skip
-
-
 def cases(bench: Bench) -> dict[str, tuple[str, Callable[[str], dict]]]:
     workers = ("DATALOADER.NUM_WORKERS", "1")
     memory, nan = ("SOLVER.FAULTS.OUT_OF_MEMORY", "skip"), ("SOLVER.FAULTS.NONFINITE_LOSS", "skip")
+    split = ("SOLVER.FAULTS.OUT_OF_MEMORY", "split")
     return {
         "worker": ("process that reads images killed", lambda n: stops(bench, n, kill_workers, *workers)),
         "deleted": ("images deleted while training",
@@ -211,15 +164,21 @@ def cases(bench: Bench) -> dict[str, tuple[str, Callable[[str], dict]]]:
         "memory": ("memory runs out at one batch", lambda n: stops(bench, n, run_out_of_memory)),
         "memory_skip": ("the same, OUT_OF_MEMORY skip",
                         lambda n: goes_on(bench, n, run_out_of_memory, *memory, equal=False)),
+        "memory_split": ("the same, OUT_OF_MEMORY split",
+                         lambda n: goes_on(bench, n, run_out_of_memory, *split, equal=False,
+                                           lost="nothing: the same step, up to rounding",
+                                           says="taken in 2 parts")),
         "nan": ("NaN in an image, loss not finite", lambda n: replayed(bench, n)),
         "nan_skip": ("the same, NONFINITE_LOSS skip", lambda n: goes_on(bench, n, spoil_input, *nan, equal=False)),
         "clock": ("clock set back to 1970", lambda n: clock(bench, n)),
         "read_only": ("OUTPUT_DIR read-only", lambda n: read_only(bench, n)),
         "tensorboard": ("TensorBoard's file cannot be written",
                         lambda n: goes_on(bench, n, block_tensorboard, equal=True, says="goes on without")),
-        "two": ("one of two processes killed", lambda n: one_of_two(bench, n, torchrun=False)),
+        "two": ("one of two processes killed", lambda n: lost_process(bench, n)),
         "torchrun": ("one of two processes killed under torchrun --max-restarts 1",
-                     lambda n: one_of_two(bench, n, torchrun=True)),
+                     lambda n: lost_process_of_torchrun(bench, n)),
+        "machine": ("one of two machines lost (two torchrun agents, --nnodes 1:2, one killed with its process)",
+                    lambda n: lost_machine(bench, n)),
     }  # fmt: skip
 
 
