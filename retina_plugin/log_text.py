@@ -1,4 +1,4 @@
-"""Log lines that cannot steer a terminal, whatever the file names in them."""
+"""Log lines that cannot steer a terminal or pass for others, whatever the file names in them."""
 
 import logging
 import re
@@ -7,15 +7,19 @@ from .errors import printable
 
 __all__ = ["escape_control_characters"]
 
+_INDENT = "  "
 _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")  # Detectron2 colours its own lines with it
 
 
 class _Escape(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        escaped = "".join(part if _COLOUR.fullmatch(part) else printable(part) for part in _COLOUR.split(text))
-        if escaped != text:
-            record.msg, record.args = escaped, None
+        if not hasattr(record, "is_escaped"):  # by another handler
+            record.is_escaped = True
+            parts = (
+                part if _COLOUR.fullmatch(part) else printable(part) for part in _COLOUR.split(record.getMessage())
+            )
+            # Further lines are indented: those of a log that begin at its edge are its own.
+            record.msg, record.args = "".join(parts).replace("\n", f"\n{_INDENT}"), None
         return True
 
 

@@ -72,6 +72,13 @@ def test_a_file_that_is_no_checkpoint_is_named(model, tmp_path, content):
         RetinaCheckpointer(model).load(str(path))
 
 
+@pytest.mark.parametrize("content", [{}, {"model": {}}, {"model": torch.zeros(3)}], ids=["nothing", "empty", "tensor"])
+def test_checkpoint_without_weights_is_told(model, tmp_path, content):
+    torch.save(content, tmp_path / "bare.pth")
+    with pytest.raises(SetupError, match=r"bare.pth cannot be read as a checkpoint \(it holds no weights\)"):
+        RetinaCheckpointer(model).load(str(tmp_path / "bare.pth"))
+
+
 def test_model_zoo_pickle_loads(model, tmp_path):
     # The model zoo's files: numpy arrays under "model", with "__author__".
     state = {key: value.numpy() + 1 for key, value in model.state_dict().items()}

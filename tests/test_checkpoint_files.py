@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import zipfile
 from argparse import Namespace
 
 import pytest
@@ -222,3 +223,14 @@ def test_plain_detectron2_reads_and_writes_them(tmp_path):
 @pytest.fixture(autouse=True)
 def warnings_reach_caplog(caplog):
     caplog.set_level(logging.WARNING)
+
+
+def test_packed_archive_is_refused_before_it_is_unpacked(run, monkeypatch):
+    path = run / "model_0000003.pth"
+    with zipfile.ZipFile(path) as archive:
+        parts = {part.filename: archive.read(part) for part in archive.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content + bytes(10**6))
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", lambda archive: pytest.fail("it was unpacked"))
+    assert damage(path).startswith("its parts are larger than the file")

@@ -19,7 +19,7 @@ from retina_plugin.checks.dataset_content import load_content
 from retina_plugin.config import get_retina_cfg
 from retina_plugin.data import safe_json
 from retina_plugin.data.datasets import register_config_datasets
-from retina_plugin.data.formats import labelme, read_boxes
+from retina_plugin.data.formats import files, labelme, read_boxes
 from retina_plugin.data.image_header import read_sizes
 from retina_plugin.data.safe_json import load_json, parse_json
 from retina_plugin.errors import SetupError, printable
@@ -251,6 +251,18 @@ def test_number_of_too_many_digits_is_refused(tmp_path):
         parse_json("[" + "1" * 5000 + "]", Path("a.json"))
 
 
+def test_csv_line_without_end_is_refused_before_it_is_read_whole(tmp_path):
+    root = WRITERS["csv"](tmp_path / "set")
+    good = (root / "boxes.csv").read_text()
+    (root / "boxes.csv").write_text(good + "a" * (files.MAX_LINE - 1))
+    with pytest.raises(SetupError, match="field larger than field limit"):
+        read_boxes(root, "csv")
+    (root / "boxes.csv").write_text(good + "a" * files.MAX_LINE)
+    number = good.count("\n") + 1
+    with pytest.raises(SetupError, match=f"boxes.csv:{number}: a line must have fewer than 1048576 characters"):
+        read_boxes(root, "csv")
+
+
 @pytest.mark.parametrize(("text", "match"), [
     ("names: " + "[" * 10**5, "nested too deeply"),
     ("names: 2024-13-45", "has a value that cannot be read"),
@@ -284,15 +296,42 @@ def test_convert_prints_class_names_without_control_characters(tmp_path, capsys)
     assert r"d\x1b[2J\x07og" in said and "\x1b" not in said
 
 
+@pytest.mark.parametrize(("kind", "spoil"), [
+    ("coco", _set("boxes.json", "categories", 0, "name", "do\ng")),
+    ("labelme", _set("a.json", "shapes", 0, "label", "do\ng")),
+    ("csv", _replace("boxes.csv", "pictures/a.png", '"do\ng.png"')),
+])  # fmt: skip
+def test_name_of_two_lines_is_refused(tmp_path, kind, spoil):
+    root = WRITERS[kind](tmp_path / "set")
+    for parent in (root, root / "images"):
+        parent.mkdir(exist_ok=True)
+        Image.new("RGB", (64, 48)).save(parent / "do\ng.png")
+    (root / "classes.csv").unlink(missing_ok=True)
+    spoil(root)
+    with pytest.raises(SetupError, match=r"has the name '.*do\\ng.*', with a line break"):
+        read_boxes(root, kind)
+
+
+def test_image_name_of_two_lines_behind_detectron2_is_refused(tmp_path, clean_catalog):
+    root = WRITERS["coco"](tmp_path / "set")
+    _set("boxes.json", "images", 0, "file_name", "do\ng.png")(root)
+    cfg = get_retina_cfg()
+    cfg.DATASETS.TRAIN_JSON, cfg.DATASETS.TRAIN_IMAGES = str(root / "boxes.json"), str(root / "images")
+    register_config_datasets(cfg)
+    with pytest.raises(SetupError, match=r"custom_train: .*boxes.json has the name '.*do\\ng.png', with a line break"):
+        load_content("custom_train", for_training=True, for_test=False)
+
+
 @pytest.mark.parametrize(("text", "written"), [
     (HOSTILE_NAME, r"<img src=x onerror=alert(1)>&\x1b[2J\x07\u202egnp.png"),
     ("\x1b[32m[11/24]\x1b[0m done", "\x1b[32m[11/24]\x1b[0m done"),  # Detectron2's colours
     ("a\rb\tc", r"a\rb" + "\tc"),
+    ("a\n[11/24 10:00:00 d2]: done", "a\n  [11/24 10:00:00 d2]: done"),
 ])  # fmt: skip
 def test_log_lines_carry_no_control_characters_but_colours(text, written):
     stream = io.StringIO()
     logger, child = logging.getLogger("hostile"), logging.getLogger("hostile.child")
-    logger.handlers[:] = [logging.StreamHandler(stream)]
+    logger.handlers[:] = [logging.StreamHandler(io.StringIO()), logging.StreamHandler(stream)]
     for _ in range(2):
         escape_control_characters("hostile")
     child.warning("%s", text)

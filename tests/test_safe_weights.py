@@ -185,8 +185,9 @@ def test_other_pickles_are_refused_without_a_crash(tiny_cfg, tmp_path, data):
 
 def test_place_of_a_pickle_takes_no_memory_before_it(tmp_path):
     # C's unpickler would take 2^32 places, 32 GB, for this one.
-    (tmp_path / "a.pkl").write_bytes(b"\x80\x04}r" + struct.pack("<I", 2**31) + b"\x8c\x05model}s\x8c\x0a__author__Ns.")
-    assert read_weights(str(tmp_path / "a.pkl"))["model"] == {}
+    model = b"\x8c\x05model}\x8c\x01aK\x01ss"
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x04}r" + struct.pack("<I", 2**31) + model + b"\x8c\x0a__author__Ns.")
+    assert read_weights(str(tmp_path / "a.pkl"))["model"] == {"a": 1}
 
 
 def test_lists_of_twice_a_list_are_read_in_no_time(tmp_path):

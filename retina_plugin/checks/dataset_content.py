@@ -14,7 +14,7 @@ from detectron2.structures import BoxMode
 
 from ..data.coco_json import REMEDY, class_names_in_order, read_coco_json
 from ..data.datasets import ALLOW_OUTSIDE
-from ..data.image_paths import refuse_outside
+from ..data.image_paths import refuse_line_breaks, refuse_outside
 from ..data.safe_json import is_number
 from ..errors import SetupError
 
@@ -146,6 +146,7 @@ def _add_coco_images(content: DatasetContent, images: list, faults: list[SetupEr
     metadata = MetadataCatalog.get(content.name)
     root = metadata.image_root
     content.file_names = [os.path.join(root, image["file_name"]) for image in images]
+    refuse_line_breaks(content.file_names, f"{content.name}: {content.source}")
     if root and "://" not in root and not metadata.get(ALLOW_OUTSIDE):
         refuse_outside(content.file_names, [root], f"{content.name}: {content.source}")
     content.image_ids = [image["id"] for image in images]

@@ -8,6 +8,7 @@ from typing import Any
 from detectron2.utils.file_io import PathManager
 
 from ..errors import SetupError
+from .image_paths import refuse_line_breaks
 from .safe_json import load_json
 
 __all__ = ["class_names_in_order", "read_coco_json"]
@@ -69,6 +70,7 @@ def _check_categories(name: str, path: str, categories: list) -> None:
         name_of = category.get("name") if isinstance(category, dict) else None
         if not isinstance(name_of, str) or not name_of or type(category.get("id")) is not int:
             raise SetupError(f"{name}: a category in {path} needs a whole number as id and a name, got {category!r}.")
+    refuse_line_breaks((category["name"] for category in categories), f"{name}: {path}")
     for key in ("id", "name"):
         values = [category[key] for category in categories]
         repeated = next((value for value in values if values.count(value) > 1), None)

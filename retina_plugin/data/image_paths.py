@@ -1,4 +1,4 @@
-"""Image paths of an annotation file stay in the folder of the images (docs/security.md)."""
+"""What an annotation file may call its images: paths in their folder, names of one line (docs/security.md)."""
 
 import os
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import SetupError
 
-__all__ = ["refuse_outside"]
+__all__ = ["refuse_line_breaks", "refuse_outside"]
 
 
 def refuse_outside(paths: Iterable[str | Path], roots: Iterable[str | Path], source: str) -> None:
@@ -28,3 +28,18 @@ def refuse_outside(paths: Iterable[str | Path], roots: Iterable[str | Path], sou
                 f"{source} names the image {path}, which is outside the image folder {' and '.join(folders)}. Give the "
                 "folder that holds all images, or DATASETS.ALLOW_OUTSIDE_PATHS True (--allow-outside) if it is meant."
             )
+
+
+def refuse_line_breaks(names: Iterable[str | Path], source: str) -> None:
+    """Refuse a name that would begin a line of its own wherever it is printed.
+
+    Args:
+        names: of images or classes.
+        source: of the annotations, for the message.
+
+    Raises:
+        SetupError: naming the first such name.
+    """
+    for name in map(str, names):
+        if "\n" in name:
+            raise SetupError(f"{source} has the name {name!r}, with a line break: give it a name of one line.")

@@ -54,8 +54,16 @@ def read_weights(file_name: str, shown_name: str = "", *, trust: bool = False) -
 
     Raises:
         SetupError: it asks for anything but tensors, arrays, numbers, text and containers.
+        ValueError: it holds no weights.
         Exception: whatever a damaged file raises.
     """
+    checkpoint = _read(file_name, shown_name, trust=trust)
+    if not isinstance(checkpoint["model"], dict) or not checkpoint["model"]:
+        raise ValueError("it holds no weights")
+    return checkpoint
+
+
+def _read(file_name: str, shown_name: str, *, trust: bool) -> dict[str, Any]:
     suffix = Path(file_name).suffix
     if suffix == ".safetensors":
         from safetensors.torch import load_file  # here: the other formats need it not

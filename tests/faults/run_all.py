@@ -21,8 +21,9 @@ RECORDS, PAGE = ROOT / "results/reliability", ROOT / "docs/reliability.md"
 COMMANDS = (
     "tests/faults/whole_runs.py --output results/reliability/whole_runs.json",
     "tests/faults/kills.py --kills 50 --workers 0 --output results/reliability/kill_9_workers_0.json",
-    "tests/faults/kills.py --kills 50 --workers 2 --output results/reliability/kill_9_workers_2.json",
+    "tests/faults/kills.py --kills 50 --workers 2 --seed 1 --output results/reliability/kill_9_workers_2.json",
     "tests/faults/power_cuts.py --output results/reliability/power_cuts.json",
+    "tests/faults/hostile.py --output results/reliability/hostile.json",
     "tests/faults/bit_flips.py --cases 2000 --output results/reliability/bit_flips.json",
     "tests/faults/fuzz.py --cases 100000 --output results/reliability",
 )
@@ -34,7 +35,7 @@ what files of others may do: [security.md](security.md).
 Made by `python tests/faults/run_all.py --report` from the records in `results/reliability/`, which the scripts wrote.
 Every row can be tried again by its command (`PYTHONPATH=. python COMMAND`), all of them by `tests/faults/run_all.py`.
 
-| fault | tried | lost | what the user saw | as it should be | command |
+| fault | tried | lost, or spent | what the user saw | as it should be | command |
 |---|--:|---|---|---|---|
 """
 TAIL = """

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from ...errors import SetupError
-from ..image_paths import refuse_outside
+from ..image_paths import refuse_line_breaks, refuse_outside
 from . import coco, csv_boxes, labelme, voc, yolo
 from .box_set import BoxSet
 from .files import list_files, read_yaml
@@ -53,7 +53,9 @@ def read_boxes(
         refuse_outside((image.path for image in found.images), roots, str(path))
     if classes:
         found.given_classes = list(classes)
-    return found.tidy()
+    found = found.tidy()
+    refuse_line_breaks([*(image.path for image in found.images), *found.class_names], str(path))
+    return found
 
 
 def detect_format(path: Path) -> str:

@@ -5,14 +5,13 @@ which a split can go by.
 """
 
 import csv
-import io
 from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import SetupError
 from ..image_header import read_sizes
 from .box_set import AnnotatedImage, Box, BoxSet
-from .files import SUBSET_NAMES, read_names, read_text
+from .files import SUBSET_NAMES, read_lines, read_names
 
 __all__ = ["read"]
 
@@ -26,8 +25,6 @@ _COLUMNS = {
     "class": ("class", "class_name", "label", "name"),
 }
 _CLASS_FILES = ("classes.csv", "class.csv", "class_map.csv", "mapping.csv")
-# One table for a whole set: 100,000 images of ten boxes have 60 MB.
-_MAX_BYTES = 2**31
 
 
 class _Row(NamedTuple):
@@ -82,7 +79,7 @@ def _find_file(folder: Path, subset: str) -> Path:
 
 
 def _read_rows(file: Path) -> list[_Row]:
-    reader = csv.reader(io.StringIO(read_text(file, _MAX_BYTES), newline=""), strict=True)
+    reader = csv.reader(read_lines(file), strict=True)
     rows, columns = [], None
     try:
         for fields in reader:

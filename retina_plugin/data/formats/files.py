@@ -1,8 +1,9 @@
 """Finding and reading the files of a data set: images of a folder, the image of an annotation, text, class names."""
 
+import contextlib
 import csv
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import yaml
@@ -14,6 +15,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "ImageIndex",
     "list_files",
+    "read_lines",
     "read_names",
     "read_text",
     "read_yaml",
@@ -24,6 +26,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".g
 IMAGES_REMEDY = "give their folder (DATASETS.TRAIN_IMAGES / VAL_IMAGES, --images)."
 # A guard: the largest annotation of one image that was seen has 60 kB; a file beyond this is something else.
 MAX_BYTES = 64 * 2**20
+MAX_LINE = 2**20  # characters; eight fields of the size that csv takes
 MAX_YAML_BYTES = 2**20  # a guard: PyYAML reads 50 kB a second
 # What data sets call their validation part.
 SUBSET_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation")}
@@ -55,10 +58,32 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
     Raises:
         SetupError: it is missing, too large, not text, or cannot be read.
     """
-    try:
+    with _told(path):
         if path.stat().st_size > max_bytes:
             raise SetupError(f"{path} has {path.stat().st_size} bytes, the limit is {max_bytes}: is it an annotation?")
         return path.read_text(encoding="utf-8-sig")
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """The lines of a UTF-8 file of any size, with their ends, as a CSV reader wants them.
+
+    Raises:
+        SetupError: it is missing, not text, cannot be read, or has a line of more than MAX_LINE characters.
+    """
+    with _told(path), path.open(encoding="utf-8-sig", newline="") as file:
+        number = 0
+        while line := file.readline(MAX_LINE):
+            number += 1
+            if len(line) == MAX_LINE:
+                raise SetupError(f"{path}:{number}: a line must have fewer than {MAX_LINE} characters: is it a table?")
+            yield line
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What may be wrong with a file, in a sentence."""
+    try:
+        yield
     except UnicodeDecodeError:
         raise SetupError(f"{path} is not UTF-8 text: save it as UTF-8.") from None
     except FileNotFoundError:
