@@ -25,11 +25,23 @@ def test_records_of_both_kinds_become_rows(run_all, tmp_path):
     row = {"fault": "a | b", "tried": 1, "lost": "nothing", "seen": "error: x", "good": True, "command": "c"}
     (tmp_path / "a.json").write_text(json.dumps({"rows": {"one": row, "two": {**row, "good": False}}}))
     (tmp_path / "kill_9_workers_2.json").write_text(json.dumps({"fault": "kill", "kills": 1050, "faults": []}))
+    (tmp_path / "fuzz_anchors.json").write_text(json.dumps({"fault": "fuzzing", "cases": 5, "faults": []}))
     (tmp_path / "z.json").write_text(json.dumps({"cases": 10, "faults": ["x", "y"]}))
     lines = [line for path in sorted(tmp_path.glob("*.json")) for line in run_all.rows_of(path)]
     assert lines == [
         "| a \\| b | 1 | nothing | error: x | yes | `c` |\n",
         "| a \\| b | 1 | nothing | error: x | NO | `c` |\n",
-        f"| kill | 1,050 | nothing |  | yes | `{run_all.COMMANDS[2]}` |\n",
+        "| fuzzing | 5 | nothing |  | yes | `tests/faults/fuzz.py anchors --cases 100000` |\n",
+        "| kill | 1,050 | nothing |  | yes | `tests/faults/kills.py --workers 2 --seed 1 --kills 50 --output "
+        "results/reliability/kill_9_workers_2.json` |\n",
         "| z | 10 | 2 cases |  | NO | `` |\n",
     ]
+
+
+def test_every_script_has_a_quick_command_without_a_record(run_all):
+    scripts = {f"tests/faults/{path.name}" for path in (ROOT / "tests/faults").glob("*.py")}
+    helpers = {f"tests/faults/{name}.py" for name in ("bench", "many_processes", "run_all")}
+    for quick in (False, True):
+        commands = run_all.commands(quick=quick)
+        assert {command.split()[0] for command in commands} == scripts - helpers
+        assert all(("results/reliability" in command) != quick for command in commands)
