@@ -20,7 +20,9 @@ LONGER = ("SOLVER.MAX_ITER", str(4 * ITERATIONS))
 def start(bench: Bench, name: str, *words: str) -> tuple[subprocess.Popen, Path]:
     """A Python program with one thread a process, and its log, to which it appends."""
     log = bench.folder / f"{name}.log"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    # Without the last, agents of PyTorch 2.14 that meet for the second time wait for each other (docs/scale.md).
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT),
+                   "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # fmt: skip
     with log.open("a") as file:
         process = subprocess.Popen(
             [sys.executable, *words], stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, env=environment
@@ -76,35 +78,58 @@ def lost_process_of_torchrun(bench: Bench, name: str) -> dict:
                    seen="torchrun's report of the killed process; the training went on to its end")  # fmt: skip
 
 
-def lost_machine(bench: Bench, name: str) -> dict:
-    """One of two agents of torchrun, killed with its process; the other goes on alone."""
-    folder = bench.folder / name
+def agent_words(bench: Bench, name: str) -> tuple[str, ...]:
+    """An agent of torchrun that goes on with one process or two, and meets the other at a free port."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    words = (
+    return (
         "-m", "torch.distributed.run", "--nnodes", "1:2", "--nproc-per-node", "1", "--max-restarts", "3",
         "--rdzv-backend", "c10d", "--rdzv-id", name, "--rdzv-endpoint", f"localhost:{port}", "--local-addr",
-        "localhost", "train_net.py", *arguments(bench.sample, folder, *LONGER),
+        "localhost", "train_net.py", *arguments(bench.sample, bench.folder / name, *LONGER),
     )  # fmt: skip
+
+
+def lost_machine(bench: Bench, name: str) -> dict:
+    """One of two agents of torchrun, killed with its process; the other goes on alone."""
+    words = agent_words(bench, name)
     stays, log = start(bench, name, *words)
     time.sleep(3)  # the first agent is the one that all meet at
     goes, _ = start(bench, f"{name}_lost", *words)
-    wait_for_checkpoint(folder)
+    wait_for_checkpoint(bench.folder / name)
     for pid in (goes.pid, *children(goes.pid)):
         os.kill(pid, signal.SIGKILL)
-    killed = time.monotonic()
-    while "World size: 1" not in log.read_text() and time.monotonic() < killed + MAX_WAIT:
-        time.sleep(0.1)
-    seconds = time.monotonic() - killed
-    while not is_finished(folder) and stays.poll() is None:
-        time.sleep(0.1)
-    stays.terminate()  # at its end it waits five minutes for the agent that is gone
     goes.wait()
-    stays.wait(MAX_WAIT)
-    said = [line for line in log.read_text().splitlines() if "with 1 processes" in line]
-    return outcome(bench, log, status=0, good=is_finished(folder) and bool(said),
-                   lost=f"{PERIOD} iterations at most, done again by one process, which began {seconds:.0f} s later",
+    return other_number(
+        bench, name, stays, log, processes=1, lost=f"{PERIOD} iterations at most, done again by one process"
+    )
+
+
+def joining_machine(bench: Bench, name: str) -> dict:
+    """An agent of torchrun that joins one which trains alone: that stops with a checkpoint, and both go on from it."""
+    words = agent_words(bench, name)
+    stays, log = start(bench, name, *words)
+    wait_for_checkpoint(bench.folder / name)
+    joins, _ = start(bench, f"{name}_joining", *words)
+    result = other_number(bench, name, stays, log, processes=2, lost="nothing; gone on by two processes")
+    joins.wait(MAX_WAIT)
+    return result
+
+
+def other_number(bench: Bench, name: str, agent: subprocess.Popen, log: Path, *, processes: int, lost: str) -> dict:
+    """Wait until the training of an agent goes on with another number of processes, and for its end."""
+    begun = time.monotonic()
+    while f"World size: {processes}" not in log.read_text() and time.monotonic() < begun + MAX_WAIT:
+        time.sleep(0.1)
+    seconds = time.monotonic() - begun
+    while not is_finished(bench.folder / name) and agent.poll() is None:
+        time.sleep(0.1)
+    if processes == 1:
+        agent.terminate()  # at its end it waits five minutes for the agent that is gone
+    agent.wait(MAX_WAIT)
+    said = [line for line in log.read_text().splitlines() if f"with {processes} processes" in line]
+    return outcome(bench, log, status=0, good=is_finished(bench.folder / name) and bool(said),
+                   lost=f"{lost}, which began {seconds:.0f} s later",
                    seen=said[-1].split("]: ")[-1] if said else "")  # fmt: skip
 
 

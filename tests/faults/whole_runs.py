@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from bench import FAULT, MAX_WAIT, Bench
 from detectron2.engine.hooks import PeriodicWriter
-from many_processes import lost_machine, lost_process, lost_process_of_torchrun
+from many_processes import joining_machine, lost_machine, lost_process, lost_process_of_torchrun
 
 from retina_plugin.engine import cli, replay
 from retina_plugin.engine.run_record import git_state
@@ -179,6 +179,7 @@ def cases(bench: Bench) -> dict[str, tuple[str, Callable[[str], dict]]]:
                      lambda n: lost_process_of_torchrun(bench, n)),
         "machine": ("one of two machines lost (two torchrun agents, --nnodes 1:2, one killed with its process)",
                     lambda n: lost_machine(bench, n)),
+        "joins": ("a machine joins (a second torchrun agent)", lambda n: joining_machine(bench, n)),
     }  # fmt: skip
 
 
@@ -188,16 +189,17 @@ def main() -> int:
     parser.add_argument("--output", type=Path, help="JSON file of the rows; cases that were not run are kept in it")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rows = {}
+    rows, versions = {}, {"torch": torch.__version__, "git": git_state()}
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
         for name, (fault, run) in cases(bench).items():
             if not args.cases or name in args.cases:
-                rows[name] = {"fault": fault, "tried": 1, **run(name), "command": f"tests/faults/whole_runs.py {name}"}
+                command = f"tests/faults/whole_runs.py {name}"
+                rows[name] = {"fault": fault, "tried": 1, **run(name), "command": command, **versions}
                 print(json.dumps({name: rows[name]}, indent=1), flush=True)
     if args.output:
         former = json.loads(args.output.read_text())["rows"] if args.output.exists() else {}
-        record = {"rows": {**former, **rows}, "torch": torch.__version__, "git": git_state()}
+        record = {"rows": {**former, **rows}}
         args.output.parent.mkdir(parents=True, exist_ok=True)
         write_whole(args.output, json.dumps(record, indent=1) + "\n")
     return 0 if all(row["good"] for row in rows.values()) else 1
