@@ -9,6 +9,7 @@ import pytest
 import torch
 from detectron2.engine import SimpleTrainer, TrainerBase
 from detectron2.utils.events import EventStorage, EventWriter
+from torch.multiprocessing import reductions
 
 from retina_plugin import __main__ as program
 from retina_plugin.engine import bad_steps
@@ -280,6 +281,22 @@ def test_killed_data_loader_worker_is_told(cfg, batches):
         "iteration 1: DataLoader worker (pid 7) is killed by signal: Killed. A process that"
     )
     assert "DATALOADER.NUM_WORKERS (now 4)" in str(stop.value) and "--resume" in str(stop.value)
+
+
+class Gone:
+    """In place of what a worker hands over, once it has ended."""
+
+    def detach(self):
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+
+def test_worker_killed_while_it_hands_over_an_image_is_told(cfg, batches):
+    with pytest.raises(ConnectionResetError) as error:
+        reductions.rebuild_storage_fd(torch.UntypedStorage, Gone(), 4)
+    with pytest.raises(RunFault, match="iteration 1: a DataLoader worker ended while it handed over an image .*reset"):
+        Training(cfg, batches, {1: error.value}).train(0, 2)
+    with pytest.raises(ConnectionResetError, match="own"):
+        Training(cfg, batches, {1: ConnectionResetError("own")}).train(0, 2)
 
 
 class Failing(EventWriter):

@@ -110,8 +110,8 @@ class StepGuard(HookBase):
         if is_out_of_memory(error):
             traceback.clear_frames(trace)  # which hold the activations
             return self._end_out_of_memory(error)
-        if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
-            raise RunFault(self._describe_lost_worker(error)) from None
+        if lost := _describe_loss_of_worker(error, trace):
+            raise RunFault(self._describe_lost_worker(lost)) from None
         return False
 
     def _restore(self) -> None:
@@ -226,12 +226,11 @@ class StepGuard(HookBase):
             f"split to take such a batch in parts, skip to leave it out. {self._last_checkpoint()}"
         ) from None
 
-    def _describe_lost_worker(self, error: RuntimeError) -> str:
-        said = _first_line(str(error)).rstrip(".")
+    def _describe_lost_worker(self, said: str) -> str:
         return (
-            f"iteration {self.trainer.iter}: {said}. A process that reads images was ended, as the system does when "
-            f"memory runs out; fewer DATALOADER.NUM_WORKERS (now {self._cfg.DATALOADER.NUM_WORKERS}) need less. "
-            f"{self._last_checkpoint()} Go on with --resume."
+            f"iteration {self.trainer.iter}: {_first_line(said).rstrip('.')}. A process that reads images was ended, as "
+            "the system does when memory runs out; fewer DATALOADER.NUM_WORKERS (now "
+            f"{self._cfg.DATALOADER.NUM_WORKERS}) need less. {self._last_checkpoint()} Go on with --resume."
         )
 
     def _skip(self, text: str, error: type[Exception]) -> bool:
@@ -250,6 +249,20 @@ class StepGuard(HookBase):
         checkpointer = self.trainer.checkpointer
         last = checkpointer.get_checkpoint_file() if checkpointer.has_checkpoint() else ""
         return f"The last checkpoint is {last}." if last else "No checkpoint was written yet."
+
+
+def _describe_loss_of_worker(error: BaseException, trace: TracebackType | None) -> str:
+    """What an error of a step says of a data loader's worker that was ended; "" for another error.
+
+    PyTorch has a sentence of its own, but where the worker ends while it hands over a tensor.
+    """
+    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+        return str(error)
+    if isinstance(error, (OSError, EOFError)) and any(
+        frame.f_globals.get("__name__") == "torch.multiprocessing.reductions" for frame, _ in traceback.walk_tb(trace)
+    ):
+        return f"a DataLoader worker ended while it handed over an image ({error!r})"
+    return ""
 
 
 def _named(batch: list[dict]) -> str:
