@@ -228,8 +228,8 @@ class StepGuard(HookBase):
 
     def _describe_lost_worker(self, said: str) -> str:
         return (
-            f"iteration {self.trainer.iter}: {_first_line(said).rstrip('.')}. A process that reads images was ended, as "
-            "the system does when memory runs out; fewer DATALOADER.NUM_WORKERS (now "
+            f"iteration {self.trainer.iter}: {_first_line(said).rstrip('.')}. A process that reads images was ended, "
+            "as the system does when memory runs out; fewer DATALOADER.NUM_WORKERS (now "
             f"{self._cfg.DATALOADER.NUM_WORKERS}) need less. {self._last_checkpoint()} Go on with --resume."
         )
 
