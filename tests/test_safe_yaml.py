@@ -69,7 +69,7 @@ def test_arithmetic_of_a_tag_equals_python(write, text):
 
 
 @pytest.mark.parametrize("text", [
-    "x", "len([1])", "[x for x in [1] if x]", "[y for x in [1] for y in [2]]", "[1] * 9", "9 ** 9 ** 9", "1 / 0", "'a'",
+    "x", "len([1])", "[x for x in [1] if x]", "[x for x in [1] for y in [2]]", "[1] * 9", "9 ** 9 ** 9", "1 / 0", "'a'",
     "(1).real", "[[y for y in [1]] for x in [1]]", "-(" * 400, "1" * 5000, "[1] " + "#" * 1000, "lambda: 1", "1 +", "",
     "[" + "1," * 400 + "]" + "*2", "f'{1}'", "True", "[x for x.real in [1]]", "(0 - 8) ** 0.5", "2 * [1]",
     "[x for x in 5]", "[1, 2)", "int('1')", "1 if 1 else 2", "[*[1]]", "10.0 ** 999",
