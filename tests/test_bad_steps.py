@@ -191,6 +191,7 @@ OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.
         (OUT_OF_MEMORY, True),
         (MemoryError(), True),
         (RuntimeError("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory: you ..."), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."), True),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
         (OSError("can't allocate memory"), False),
     ],
