@@ -11,7 +11,7 @@ from retina_plugin import SetupError
 from retina_plugin.engine import safe_yaml
 from retina_plugin.engine.config_file import load_config
 from retina_plugin.engine.safe_loading import load_yaml
-from retina_plugin.engine.safe_yaml import compose_config
+from retina_plugin.engine.safe_yaml import compose_config, without_tags
 from retina_plugin.engine.yaml_source import MAX_FILES, find_line
 
 TAGS = {
@@ -122,8 +122,10 @@ def test_files_that_inherit_twice_each_are_bounded(write):
 def test_text_without_tags_is_loaded_as_it_stands(write):
     text = 'A: "0x10"\nB: 1e3\nC: (1, 2)\nD: !!str 5\nE: {<<: {x: 1}, y: 2}\nF: no\n'
     assert load_yaml(write(text)) == yaml.safe_load(text)
-    tagged = text + "G: !!python/object/apply:eval ['1+1']\n"
-    assert load_yaml(write(tagged)) == {**yaml.safe_load(text), "G": 2}
+    assert without_tags(text, "x") == text
+    tag = "!!python/object/apply:eval ['1+1']"
+    tagged = text + f"G: {tag}\nH: [{tag}, {{x: {tag}}}]\n"
+    assert load_yaml(write(tagged)) == {**yaml.safe_load(text), "G": 2, "H": [2, {"x": 2}]}
 
 
 def test_remote_base_is_checked_too(write, monkeypatch):

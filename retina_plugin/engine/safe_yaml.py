@@ -107,7 +107,7 @@ def _evaluate(node: ast.expr, names: dict[str, Any]) -> Any:
     if isinstance(node, ast.ListComp) and len(node.generators) == 1 and not names:
         loop = node.generators[0]
         items = _evaluate(loop.iter, names)
-        if isinstance(loop.target, ast.Name) and not loop.ifs and isinstance(items, list):
+        if isinstance(loop.target, ast.Name) and not loop.ifs:
             return [_evaluate(node.elt, {loop.target.id: item}) for item in items]
     raise ValueError(f"{type(node).__name__} is no arithmetic")
 
