@@ -16,9 +16,12 @@ class _Escape(logging.Filter):
         escaped = "".join(part if _COLOUR.fullmatch(part) else printable(part) for part in _COLOUR.split(text))
         if escaped != text:
             record.msg, record.args = escaped, None
+        if record.exc_info and not record.exc_text:  # which every formatter takes as it is
+            record.exc_text = printable(_PLAIN.formatException(record.exc_info))
         return True
 
 
+_PLAIN = logging.Formatter()
 _ESCAPE = _Escape()
 
 
