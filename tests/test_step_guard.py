@@ -88,15 +88,20 @@ def test_step_without_memory_leaves_nothing_of_itself(guard, monkeypatch):
         activation = torch.ones(3)
         held.append(weakref.ref(activation))
         sum(model(images(5)).values()).backward()
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
         raise OUT_OF_MEMORY
 
+    def empty_cache():
+        held.append([parameter.grad for parameter in model.parameters()])
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", empty_cache)
     restore = guard._restore
     monkeypatch.setattr(guard, "_restore", lambda: (held.append(held[0]()), restore()))
     with guard:
         run()
-    assert held[1] is None, "activations are freed before the memory is given back"
+    assert held[1:] == [None, [None, None]], "activations and gradients are freed before the memory is given back"
     assert model.norm.running_mean.item() == 0 and model.norm.num_batches_tracked.item() == 0
-    assert [parameter.grad for parameter in model.parameters()] == [None, None] and guard.num_skipped == 1
+    assert guard.num_skipped == 1
 
 
 def test_skipped_step_leaves_no_gradients(guard):
@@ -165,6 +170,7 @@ def test_processes_dump_their_own_step_of_the_model_itself(guard, monkeypatch, t
     guard.before_train()
     said_of(guard, images(1))
     assert dumps == [] and said[0][0] == []  # the other's loss is the bad one
+    assert model.norm.num_batches_tracked.item() == 0
     said_of(guard, images("inf"))
     ((path, parts, facts),) = dumps
     assert path == tmp_path / "bad_steps" / "iteration_0000002_process_1.pth"
