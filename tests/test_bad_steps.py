@@ -274,6 +274,14 @@ def test_writer_that_fails_is_not_called_again(caplog):
     assert failing.calls == 1 and caplog.text.count("Failing cannot write ([Errno 28] No space left on device)") == 1
 
 
+def test_writer_is_closed():
+    closed = []
+    writer = Failing()
+    writer.close = lambda: closed.append(True)
+    TolerantWriter(writer).close()
+    assert closed == [True]
+
+
 def test_other_errors_of_a_writer_are_not_hidden():
     failing = Failing()
     failing.write = lambda: 1 / 0
