@@ -82,6 +82,16 @@ def test_file_system_without_locks_is_said(tmp_path, monkeypatch, caplog):
     assert (tmp_path / ".model_0000001.pth.1.part").exists()
 
 
+def test_folder_that_is_held_is_not_opened_again(tmp_path, monkeypatch):
+    # To close a second descriptor of the file would give the lock back, for a moment.
+    calls = []
+    monkeypatch.setattr(folder_lock.fcntl, "lockf", lambda *of: calls.append(of))
+    with FolderLock() as lock:
+        lock.hold(tmp_path)
+        lock.hold(tmp_path)
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.EACCES])
 def test_either_error_of_a_held_lock_is_a_refusal(tmp_path, monkeypatch, number):
     def refuse(*_):
