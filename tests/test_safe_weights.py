@@ -135,6 +135,10 @@ def test_numpy_in_a_torch_file_comes_out_too(tmp_path):
     assert torch.equal(found["model"]["a"], torch.ones(2))
 
 
+def test_state_dict_alone_is_a_model(tmp_path):
+    assert read_weights(write_torch(tmp_path / "a.pth", {"a": 1.5})) == {"model": {"a": 1.5}}
+
+
 def test_python_2_arrays_come_out():
     # What Python 2 wrote for numpy.array([1.0, 2.0]): its bytes are text.
     data = struct.pack("<2d", 1.0, 2.0).decode("latin1").encode("unicode_escape").replace(b"'", b"\\'")
