@@ -93,8 +93,9 @@ def test_dump_keeps_the_batch_the_average_and_the_precision(dumped):
         assert torch.equal(found["instances"].gt_classes, record["instances"].gt_classes)
 
 
-def test_image_without_boxes_or_a_name_comes_back():
-    record = {"image": torch.zeros(3, 4, 4), "image_id": 3}
+@pytest.mark.parametrize("facts", [{"image_id": 3}, {"file_name": "a.jpg"}])
+def test_image_without_boxes_comes_back(facts):
+    record = {"image": torch.zeros(3, 4, 4), **facts}
     (found,) = batch_of({"batch": [step_dump._plain(record)]})
     assert found.keys() == record.keys() and not_finite_inputs(found) == []
 
@@ -125,8 +126,9 @@ def test_dump_is_read_without_running_what_is_in_it(dumped, tmp_path):
     assert not (tmp_path / "made").exists()
 
 
-def test_dump_of_another_content_is_refused(tmp_path):
-    torch.save([1], tmp_path / "a.pth")
+@pytest.mark.parametrize("content", [5, sorted(step_dump.KEYS)], ids=["number", "list of keys"])
+def test_dump_of_another_content_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "a.pth")
     with pytest.raises(SetupError, match="is no dump of a training step"):
         read_dump(tmp_path / "a.pth")
 
