@@ -193,6 +193,7 @@ OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.
         (OUT_OF_MEMORY, True),
         (MemoryError(), True),
         (RuntimeError("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory: you ..."), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."), True),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
         (OSError("can't allocate memory"), False),
     ],
@@ -316,6 +317,14 @@ def test_writer_that_fails_is_not_called_again(caplog):
         writer.write()
     writer.close()
     assert failing.calls == 1 and caplog.text.count("Failing cannot write ([Errno 28] No space left on device)") == 1
+
+
+def test_writer_is_closed():
+    closed = []
+    writer = Failing()
+    writer.close = lambda: closed.append(True)
+    TolerantWriter(writer).close()
+    assert closed == [True]
 
 
 def test_other_errors_of_a_writer_are_not_hidden():

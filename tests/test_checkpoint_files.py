@@ -2,8 +2,8 @@
 
 import errno
 import logging
+import os
 import zipfile
-from argparse import Namespace
 
 import pytest
 import torch
@@ -64,17 +64,38 @@ def test_flipped_bit_of_a_weight_is_seen_where_torch_sees_none(run):
     assert not torch.equal(changed, content(5)["model"]["weight"]), "torch.load gives the wrong weights without a word"
 
 
-def test_changed_header_that_torch_cannot_read_is_seen(run):
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    # Of an entry of the central directory: its CRC-32; the number of its disk, which zipfile does not look at.
+    [(16 + 3, "the checksum of its part"), (34, "it cannot be read (PytorchStreamReader")],
+)
+def test_changed_header_is_seen(run, place, reason):
     path = run / "model_0000005.pth"
-    raw = path.read_bytes()
-    entry = raw.index(b"PK\x01\x02")  # of the central directory
-    flip(path, entry + 16 + 3)  # the CRC-32 that it has of the part
-    assert damage(path)
+    flip(path, path.read_bytes().index(b"PK\x01\x02") + place)
+    assert damage(path).startswith(reason)
 
 
-def test_more_than_tensors_is_for_the_loader_to_judge(tmp_path):
-    torch.save({"model": {}, "args": Namespace(a=1)}, tmp_path / "a.pth")
-    assert damage(tmp_path / "a.pth") == ""
+def test_changed_first_byte_does_not_pass_for_a_format_without_checksums(run):
+    path = run / "model_0000005.pth"
+    flip(path, 0)
+    assert damage(path).startswith("the checksum of its part")
+
+
+class Touch:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_more_than_tensors_is_for_the_loader_to_judge_and_is_not_run(run):
+    write_checkpoint(run / "model_0000005.pth", {"model": {}, "train_order": {"seed": Touch(run / "made")}})
+    assert damage(run / "model_0000005.pth") == ""
+    assert seed_of(run) == -1
+    assert not (run / "made").exists()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
@@ -93,9 +114,17 @@ def test_what_is_no_checkpoint_at_all(tmp_path, data, reason):
     assert reason in damage(tmp_path / "a.pth")
 
 
-def test_format_without_checksums_passes(tmp_path):
-    torch.save(content(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    assert damage(tmp_path / "old.pth") == ""
+def test_format_without_checksums_passes(run):
+    torch.save(content(), run / "model_0000005.pth", _use_new_zipfile_serialization=False)
+    assert damage(run / "model_0000005.pth") == ""
+    assert seed_of(run) == -1  # torch cannot read it by parts
+
+
+def test_folder_in_place_of_a_checkpoint_is_passed_over(run):
+    (run / "model_0000005.pth").unlink()
+    (run / "model_0000005.pth").mkdir()
+    assert damage(run / "model_0000005.pth").startswith("it cannot be read (")
+    assert newest_whole(run).name == "model_0000003.pth"
 
 
 def test_damaged_checkpoints_are_passed_over_with_a_word(run, caplog):
@@ -113,11 +142,16 @@ def test_damaged_checkpoints_are_passed_over_with_a_word(run, caplog):
 def test_older_checkpoint_that_the_user_names_is_taken(run):
     name_last(run, "model_0000003.pth")
     assert names(resume_candidates(run)) == ["model_0000003.pth", "model_0000001.pth"]
+    name_last(run, "mine.pth")
+    numbered = ["model_0000005.pth", "model_0000003.pth", "model_0000001.pth"]
+    assert names(resume_candidates(run)) == ["mine.pth", *numbered]
 
 
-@pytest.mark.parametrize("text", ["", "\0\0\0\0", "../model_0000001.pth"], ids=["empty", "zeros", "outside"])
-def test_name_that_is_none_leaves_the_numbered_ones(run, text):
-    (run / "last_checkpoint").write_text(text)
+@pytest.mark.parametrize(
+    "name", [b"", b"\0\0\0\0", b"\xff\xfe", b"../model_0000001.pth"], ids=["empty", "zeros", "no text", "outside"]
+)
+def test_name_that_is_none_leaves_the_numbered_ones(run, name):
+    (run / "last_checkpoint").write_bytes(name)
     assert last_named(run) is None
     assert names(resume_candidates(run)) == ["model_0000005.pth", "model_0000003.pth", "model_0000001.pth"]
 
@@ -131,6 +165,13 @@ def test_final_checkpoint_comes_before_the_numbered_ones(run):
     assert names(resume_candidates(run))[0] == "model_0000005.pth"
 
 
+def test_age_goes_by_the_number_and_not_by_its_spelling(run):
+    (run / "last_checkpoint").unlink()
+    for iteration in (9_999_999, 10_000_000):
+        write_checkpoint(run / f"model_{iteration:07d}.pth", content())
+    assert names(resume_candidates(run))[:2] == ["model_10000000.pth", "model_9999999.pth"]
+
+
 @pytest.mark.parametrize(("keep", "left"), [(0, [1, 3, 5, 9]), (1, [5, 9]), (2, [3, 5, 9]), (7, [1, 3, 5, 9])])
 def test_prune_keeps_the_newest_and_what_a_later_run_left(run, keep, left):
     write_checkpoint(run / "model_0000009.pth", content())  # of a run that was taken back to iteration 5
@@ -138,12 +179,19 @@ def test_prune_keeps_the_newest_and_what_a_later_run_left(run, keep, left):
     prune(run, keep, run / "model_0000005.pth")
     assert names(sorted(run.glob("model_0*.pth"))) == [f"model_{i:07d}.pth" for i in left]
     assert (run / "model_best.pth").is_file()
+    prune(run, 1, run / "model_final.pth")  # which is none of those with a number
+    assert len(list(run.glob("model_0*.pth"))) == len(left)
 
 
 def test_seed_of_a_run(run):
     assert seed_of(run) == -1
+    write_checkpoint(run / "model_0000005.pth", {**content(), "train_order": None})
+    assert seed_of(run) == -1
     write_checkpoint(run / "model_0000005.pth", {**content(), "train_order": {"seed": 41}})
     assert seed_of(run) == 41
+    write_checkpoint(run / "model_0000003.pth", {**content(), "train_order": {"seed": 40}})
+    flip(run / "model_0000005.pth", 700)
+    assert seed_of(run) == 40, "of the checkpoint that the run goes on from"
     assert seed_of(run / "nowhere") == -1
 
 
@@ -162,6 +210,22 @@ def test_full_disk_leaves_what_was_there(run, monkeypatch):
         write_checkpoint(run / "model_0000005.pth", content(9))
     assert (run / "model_0000005.pth").read_bytes() == before
     assert not list(run.glob(".*"))
+
+
+@pytest.mark.parametrize(("number", "remedy"), [
+    (errno.EDQUOT, "Free space, or set SOLVER.KEEP_CHECKPOINTS"), (errno.EFBIG, "Free space, or set SOLVER"),
+    (errno.EACCES, "Mend that, and go on with --resume"),
+])  # fmt: skip
+def test_remedy_fits_what_refused_the_write(tmp_path, monkeypatch, number, remedy):
+    def refuse(data, file):
+        try:
+            raise OSError(number, os.strerror(number))
+        except OSError as error:
+            raise RuntimeError("of torch") from error
+
+    monkeypatch.setattr(torch, "save", refuse)
+    with pytest.raises(SetupError, match=rf"could not be written: {os.strerror(number)}\. No checkpoint .*{remedy}"):
+        write_checkpoint(tmp_path / "a.pth", content())
 
 
 def test_failed_write_into_a_file_leaves_the_former_one(tmp_path):

@@ -2,11 +2,13 @@
 
 import json
 import logging
+import os
 import resource
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,9 +17,10 @@ from detectron2.engine import HookBase
 from detectron2.utils.logger import setup_logger
 
 from retina_plugin.data.sample import make_sample_dataset
-from retina_plugin.engine import cli
+from retina_plugin.engine import cli, determinism
 from retina_plugin.engine.best_checkpoint import MetricHistory, MissedEvaluation
-from retina_plugin.engine.determinism import IterationSeed, choose_seed
+from retina_plugin.engine.checkpoint_files import write_checkpoint
+from retina_plugin.engine.determinism import IterationSeed, ProcessStates, choose_seed
 from retina_plugin.engine.folder_lock import FolderLock
 
 ITERATIONS = 4
@@ -217,15 +220,46 @@ def test_best_is_saved_before_it_is_noted(tmp_path):
     assert json.loads(path.read_text())["values"] == [[1, 0.5], [3, 0.4]]
 
 
-def test_iteration_seed_is_the_iterations_own():
-    hook, trainer = IterationSeed(7), Trainer()
-    hook.trainer = trainer
-    draws = {}
-    for iteration in (2, 3, 2):
-        trainer.iter = iteration
+def test_draws_of_an_iteration_are_those_of_its_seed_number_and_process(monkeypatch):
+    def draw(seed: int, iteration: int, rank: int) -> float:
+        hook = IterationSeed(seed)
+        hook.trainer = SimpleNamespace(iter=iteration)
+        monkeypatch.setattr(determinism.comm, "get_rank", lambda: rank)
         hook.before_step()
-        draws.setdefault(iteration, []).append(torch.rand(3))
-    assert torch.equal(*draws[2]) and not torch.equal(draws[2][0], draws[3][0])
+        return torch.rand(()).item()
+
+    places = [(7, 2, 0), (7, 3, 0), (8, 2, 0), (7, 2, 1), (2, 7, 0), (0, 7, 2)]
+    draws = [draw(*place) for place in places]
+    assert draws == [draw(*place) for place in places] and len(set(draws)) == len(places)
+
+
+def test_states_of_the_processes_are_collected_when_a_checkpoint_is_written():
+    calls = []
+    state = SimpleNamespace(forget=lambda: calls.append("forget"), gather=lambda: calls.append("gather"))
+    hook = ProcessStates(state, 2)
+    for iteration in range(5):
+        hook.trainer = SimpleNamespace(iter=iteration, max_iter=5)
+        hook.before_step()
+        hook.after_step()
+    assert calls == ["forget", "forget", "gather", "forget", "forget", "gather", "forget", "gather"]
+
+
+def test_seed_0_is_a_seed_and_a_new_one_is_that_of_all_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr(determinism.comm, "shared_random_seed", lambda: 41)
+    assert choose_seed(None) == choose_seed(tmp_path) == 41
+    write_checkpoint(tmp_path / "model_0000001.pth", {"train_order": {"seed": 0}})
+    assert choose_seed(tmp_path) == 0
+
+
+def test_deterministic_algorithms_warn_where_there_are_none(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda mode, **options: asked.append((mode, options)))
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    for environment, expected in (({}, ":4096:8"), ({"CUBLAS_WORKSPACE_CONFIG": ":16:8"}, ":16:8")):
+        monkeypatch.setattr(os, "environ", environment)
+        determinism.use_deterministic_algorithms()
+        assert environment == {"CUBLAS_WORKSPACE_CONFIG": expected}
+    assert asked == [(True, {"warn_only": True})] * 2 and not torch.backends.cudnn.benchmark
 
 
 def test_deterministic_algorithms_are_asked_for(run, tmp_path):

@@ -1,5 +1,7 @@
 """One training at a time in a folder: another process is refused, a dead one holds nothing."""
 
+import errno
+import json
 import os
 import signal
 
@@ -31,23 +33,27 @@ def holder(tmp_path):
 
 
 def test_second_process_is_refused_by_name(tmp_path, holder):
-    with FolderLock() as lock, pytest.raises(SetupError, match=rf"{tmp_path} is in use by process {holder} on \w"):
-        lock.hold(tmp_path)
+    with FolderLock() as lock:
+        for _ in range(2):
+            with pytest.raises(SetupError, match=rf"{tmp_path} is in use by process {holder} on \w"):
+                lock.hold(tmp_path)
 
 
 def test_killed_process_holds_nothing_although_its_child_lives(tmp_path, holder):
     os.kill(holder, signal.SIGKILL)
     os.waitpid(holder, 0)
-    (tmp_path / ".model_0000001.pth.1.part").touch()
+    for name in (".model_0000001.pth.1.part", ".eval_record.json.2.part"):  # the second is no training's
+        (tmp_path / name).touch()
     with FolderLock() as lock:
         lock.hold(tmp_path)
         lock.hold(tmp_path)  # once more is nothing
-        assert f'"pid": {os.getpid()}' in (tmp_path / ".lock").read_text()
-    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".eval_record.json.2.part", ".lock"]
 
 
-def test_lock_without_a_signature_names_nobody(tmp_path, holder):
-    (tmp_path / ".lock").write_text("")
+@pytest.mark.parametrize("text", ["", "{}", "[]"])
+def test_lock_without_a_signature_names_nobody(tmp_path, holder, text):
+    (tmp_path / ".lock").write_text(text)
     with FolderLock() as lock, pytest.raises(SetupError, match="in use by another process"):
         lock.hold(tmp_path)
 
@@ -68,10 +74,32 @@ def test_file_system_without_locks_is_said(tmp_path, monkeypatch, caplog):
     def refuse(*_):
         raise OSError(37, "No locks available")
 
+    (tmp_path / ".model_0000001.pth.1.part").touch()  # perhaps of a training that lives
     monkeypatch.setattr(folder_lock.fcntl, "lockf", refuse)
     with FolderLock() as lock:
         lock.hold(tmp_path)
     assert "cannot be locked (No locks available): start no second training in it" in caplog.text
+    assert (tmp_path / ".model_0000001.pth.1.part").exists()
+
+
+def test_folder_that_is_held_is_not_opened_again(tmp_path, monkeypatch):
+    # To close a second descriptor of the file would give the lock back, for a moment.
+    calls = []
+    monkeypatch.setattr(folder_lock.fcntl, "lockf", lambda *of: calls.append(of))
+    with FolderLock() as lock:
+        lock.hold(tmp_path)
+        lock.hold(tmp_path)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EACCES])
+def test_either_error_of_a_held_lock_is_a_refusal(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(folder_lock.fcntl, "lockf", refuse)
+    with FolderLock() as lock, pytest.raises(SetupError, match="is in use by another process"):
+        lock.hold(tmp_path)
 
 
 def test_folder_that_cannot_be_made(tmp_path):

@@ -1,8 +1,6 @@
 """Data from others: paths that leave their folder, files that cost time or memory, names that are no names."""
 
-import io
 import json
-import logging
 import os
 import pickle
 import struct
@@ -24,7 +22,6 @@ from retina_plugin.data.image_header import read_sizes
 from retina_plugin.data.safe_json import load_json, parse_json
 from retina_plugin.errors import SetupError, printable
 from retina_plugin.judgement.boxes import read_truth
-from retina_plugin.log_text import escape_control_characters
 
 pytest_plugins = ("tiny_sets",)
 
@@ -320,19 +317,3 @@ def test_image_name_of_two_lines_behind_detectron2_is_refused(tmp_path, clean_ca
     register_config_datasets(cfg)
     with pytest.raises(SetupError, match=r"custom_train: .*boxes.json has the name '.*do\\ng.png', with a line break"):
         load_content("custom_train", for_training=True, for_test=False)
-
-
-@pytest.mark.parametrize(("text", "written"), [
-    (HOSTILE_NAME, r"<img src=x onerror=alert(1)>&\x1b[2J\x07\u202egnp.png"),
-    ("\x1b[32m[11/24]\x1b[0m done", "\x1b[32m[11/24]\x1b[0m done"),  # Detectron2's colours
-    ("a\rb\tc", r"a\rb" + "\tc"),
-    ("a\n[11/24 10:00:00 d2]: done", "a\n  [11/24 10:00:00 d2]: done"),
-])  # fmt: skip
-def test_log_lines_carry_no_control_characters_but_colours(text, written):
-    stream = io.StringIO()
-    logger, child = logging.getLogger("hostile"), logging.getLogger("hostile.child")
-    logger.handlers[:] = [logging.StreamHandler(io.StringIO()), logging.StreamHandler(stream)]
-    for _ in range(2):
-        escape_control_characters("hostile")
-    child.warning("%s", text)
-    assert stream.getvalue() == f"{written}\n"

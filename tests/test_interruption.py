@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -55,9 +56,26 @@ def test_first_signal_finishes_the_iteration_and_saves(hook, number, status, cap
 
 def test_second_signal_stops_at_once(hook):
     os.kill(os.getpid(), signal.SIGINT)
-    with pytest.raises(Interrupted, match="stopped at once"):
+    with pytest.raises(Interrupted, match="stopped at once") as stop:
         os.kill(os.getpid(), signal.SIGTERM)
+    assert (stop.value.status, stop.value.num_done) == (143, 3)
     assert hook.trainer.checkpointer.saved == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # while the stop is on its way
+
+
+def test_thread_beside_the_main_one_sets_no_handler():
+    before, failed = signal.getsignal(signal.SIGTERM), []
+
+    def begin():
+        try:
+            InterruptionHook().before_train()
+        except ValueError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    thread.join()
+    assert failed == [] and signal.getsignal(signal.SIGTERM) is before
 
 
 def test_without_a_signal_nothing_happens(hook):

@@ -1,7 +1,6 @@
 """Several processes: the gradients and the evaluation are those of one; torchrun; what cannot be started."""
 
 import json
-import signal
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -121,6 +120,7 @@ TORCHRUN = {
     [
         (["--num-gpus", "2"], {}, 0, "leave out --num-gpus"),
         (["--num-processes", "2"], {}, 0, "leave out --num-gpus"),
+        (["--num-machines", "2"], {}, 0, "leave out --num-gpus"),
         ([], {"WORLD_SIZE": "3"}, 0, "torchrun started 3 processes, 2 of them on this machine"),
         ([], {}, 1, "torchrun --nproc-per-node 2: this machine shows 1 GPUs"),
     ],
@@ -155,20 +155,55 @@ def test_torchrun_is_joined_and_a_restart_resumes(monkeypatch, gpus, backend, wo
     monkeypatch.setattr(processes.dist, "init_process_group", join)
     monkeypatch.setattr(processes.dist, "destroy_process_group", lambda: calls.append("destroyed"))
     monkeypatch.setattr(processes.comm, "create_local_process_group", lambda size: calls.append(("local", size)))
+    monkeypatch.setattr(processes.comm, "synchronize", lambda: calls.append("all are there"))
     args = argument_parser().parse_args(["--dist-timeout", "90", *words])
     processes.start(lambda args: calls.append(args.resume), args)
     named = [call for call in calls if call != ("device", 1)]
     assert named[0] == (backend, timedelta(seconds=90), 1, 2)
     assert store.check([f"restart_{restarts}/address"])  # not what processes before the restart have left
-    assert named[1:] == [("local", 2), resumes, "destroyed"]
+    assert named[1:] == [("local", 2), "all are there", resumes, "destroyed"]
     assert (("device", 1) in calls) == (gpus > 0)
 
+    def lose(_):
+        raise RuntimeError("Connection closed by peer")
 
-def test_processes_on_the_cpu_see_no_gpu(monkeypatch):
+    monkeypatch.setattr(processes.comm, "get_world_size", lambda: 2)
+    with pytest.raises(RunFault, match="lost another one"):
+        processes.start(lose, args)
+    assert calls[-1] == "destroyed"
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """What Detectron2's launcher is called with, by name."""
+    found = {}
+    names = ("main", "number")
+    monkeypatch.setattr(
+        processes, "launch", lambda *args, **named: found.update(zip(names, args, strict=True), **named)
+    )
+    return found
+
+
+def test_processes_on_the_cpu_see_no_gpu(monkeypatch, launched):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    monkeypatch.setattr(processes, "launch", lambda run, number, **_: number == 2 or pytest.fail(str(number)))
     processes.start(pytest.fail, argument_parser().parse_args(["--num-processes", "2"]))
+    assert launched["number"] == 2
     assert processes.os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "gpus", "number"), [([], 0, 1), (["--num-gpus", "0"], 0, 1), (["--num-gpus", "2"], 2, 2)]
+)
+def test_processes_are_launched_as_the_arguments_say(monkeypatch, launched, words, gpus, number):
+    monkeypatch.setenv("RANK", "0")  # other launchers set it: alone it is not torchrun's
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    more = ["--num-machines", "3", "--machine-rank", "2", "--dist-url", "tcp://a:1", "--dist-timeout", "90"]
+    args = argument_parser().parse_args([*words, *more])
+    processes.start(pytest.fail, args)
+    assert launched == {
+        "main": processes._run_watched, "number": number, "num_machines": 3, "machine_rank": 2,
+        "dist_url": "tcp://a:1", "args": (pytest.fail, args), "timeout": timedelta(seconds=90),
+    }  # fmt: skip
 
 
 # --- A process that is lost ---
@@ -178,7 +213,11 @@ def test_processes_on_the_cpu_see_no_gpu(monkeypatch):
     "error",
     [
         RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:4"),
-        dist.DistBackendError("NCCL communicator was aborted on rank 0."),
+        RuntimeError("NCCL communicator was aborted on rank 0."),
+        RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] Socket closed"),
+        RuntimeError("Connection reset by peer"),
+        RuntimeError("Broken pipe"),
+        dist.DistBackendError("communicator was aborted"),
         RuntimeError("Timed out waiting 90000ms for recv operation to complete"),
     ],
 )
@@ -190,23 +229,32 @@ def test_lost_process_is_told(monkeypatch, error):
     with pytest.raises(RunFault, match="process 0 of 2 lost another one.*at most 90 s.*--resume"):
         processes._run_watched(run, SimpleNamespace(dist_timeout=90.0))
     monkeypatch.undo()
-    with pytest.raises(type(error), match="peer|abort|Timed"):  # of one process it is another fault
+    with pytest.raises(type(error), match="peer|abort|Timed|Socket|Broken"):  # of one process it is another fault
         processes._run_watched(run, SimpleNamespace(dist_timeout=90.0))
 
 
-def test_own_error_of_a_process_is_left_alone(monkeypatch):
+@pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes"), RunFault("DataLoader worker: Timed out")])
+def test_own_error_of_a_process_is_left_alone(monkeypatch, error):
     def run(_):
-        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+        raise error
 
     monkeypatch.setattr(processes.comm, "get_world_size", lambda: 2)
-    with pytest.raises(RuntimeError, match="mat1"):
+    with pytest.raises(type(error), match="^(mat1|DataLoader)"):
         processes._run_watched(run, SimpleNamespace(dist_timeout=90.0))
 
 
-def test_killed_process_is_named():
-    error = ProcessExitedException(
-        "gone", error_index=1, error_pid=7, exit_code=-signal.SIGKILL, signal_name=signal.SIGKILL.name
-    )
+@pytest.mark.parametrize(("name", "code", "said"), [
+    ("SIGKILL", -9, "SIGKILL (the system does so when memory runs out), and"), ("SIGSEGV", -11, "SIGSEGV, and"),
+    (None, 3, "status 3, and"),
+])  # fmt: skip
+def test_ended_process_is_named(name, code, said):
+    error = ProcessExitedException("gone", error_index=1, error_pid=7, exit_code=code, signal_name=name)
     message = processes.describe_exit(error)
-    assert message.startswith("process 1 was ended by SIGKILL (the system does so when memory runs out)")
-    assert "--resume" in message
+    assert message.startswith(f"process 1 was ended by {said}") and "--resume" in message
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", {"device_ids": None}), ("meta", {})])
+def test_model_on_the_cpu_is_wrapped_without_the_number_of_a_gpu(monkeypatch, device, expected):
+    assert processes.defaults.create_ddp_model is processes.create_ddp_model
+    monkeypatch.setattr(processes, "_OF_DETECTRON2", lambda model, **options: options)
+    assert processes.defaults.create_ddp_model(torch.nn.Linear(1, 1, device=device)) == expected

@@ -11,11 +11,45 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
 
-from retina_plugin import SetupError
+from retina_plugin import SetupError, whole_files
 from retina_plugin.engine.evaluation import build_evaluator, scoring_package
 from retina_plugin.engine.hooks import WallTimeHook
 from retina_plugin.engine.predictions import read_coco_results
 from retina_plugin.engine.run_record import RunRecord, check_output_dir, keep_previous
+from retina_plugin.whole_files import remove_parts, write_durably, write_whole
+
+
+def test_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
+    write_whole(tmp_path / "a.json", "first, 猫")
+    monkeypatch.setattr(whole_files.os, "replace", lambda *_: 1 / 0)
+    for write in (write_whole, lambda path, text: write_durably(path, lambda file: file.write(text.encode()))):
+        with pytest.raises(ZeroDivisionError):
+            write(tmp_path / "a.json", "second")
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == "first, 猫"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_two_processes_write_a_file_one_after_the_other(tmp_path, monkeypatch):
+    found = []
+
+    def write(file):
+        file.write(b"first")
+        found.extend(path.name for path in tmp_path.iterdir())
+        monkeypatch.setattr(whole_files.os, "getpid", lambda: -7)
+        write_durably(tmp_path / "a.pth", lambda other: other.write(b"second"))
+        assert (tmp_path / "a.pth").read_bytes() == b"second"
+        monkeypatch.undo()
+
+    write_durably(tmp_path / "a.pth", write)
+    assert (tmp_path / "a.pth").read_bytes() == b"first"
+    (tmp_path / found[0]).touch()  # as a kill leaves it
+    assert [path.name for path in remove_parts(tmp_path, ".pth")] == found
+
+
+def test_only_parts_are_removed(tmp_path):
+    for name in ("model.pth.1.part", ".model.pth.1.bak", ".model.pth2.1.part", "notes.pth", ".model.json.1.part"):
+        (tmp_path / name).touch()
+    assert remove_parts(tmp_path, ".pth") == [] and len(list(tmp_path.iterdir())) == 5
 
 
 def test_keep_previous_counts_up(tmp_path):

@@ -1,5 +1,6 @@
 """Files of weights: what may be in them, and that nothing else in them is run."""
 
+import codecs
 import hashlib
 import os
 import pickle
@@ -122,6 +123,8 @@ def test_arrays_come_out_as_numpy_wrote_them(tmp_path, name, protocol):
     for value in (found[0], found[1][0]):
         np.testing.assert_array_equal(value, ARRAYS[name])
         assert value.dtype == ARRAYS[name].dtype and value.shape == ARRAYS[name].shape
+        assert np.ndim(value) == 0 or value.flags.writeable
+        assert value.flags.f_contiguous == ARRAYS[name].flags.f_contiguous
     assert found[1][1] == {1}
 
 
@@ -130,6 +133,10 @@ def test_numpy_in_a_torch_file_comes_out_too(tmp_path):
     found = read_weights(write_torch(tmp_path / "a.pth", content))
     assert found["best"] == 2.5 and found["counts"].tolist() == [0, 1, 2]
     assert torch.equal(found["model"]["a"], torch.ones(2))
+
+
+def test_state_dict_alone_is_a_model(tmp_path):
+    assert read_weights(write_torch(tmp_path / "a.pth", {"a": 1.5})) == {"model": {"a": 1.5}}
 
 
 def test_python_2_arrays_come_out():
@@ -150,23 +157,51 @@ def _load(data: bytes, suffix: str = ".pkl") -> dict:
         return read_weights(str(path))
 
 
-def _dtype_with_false_flags(array: np.ndarray) -> bytes:
-    """A pickle that calls an array of objects one of plain bytes: NumPy would take its bytes for pointers."""
+DOUBLE = np.dtype("f8")
 
-    class Dtype:
-        def __reduce__(self):
-            return np.dtype, ("O", False, True), (3, "|", None, None, None, 8, 8, 0)
 
-    class Array:
-        def __reduce__(self):
-            build = array.__reduce__()[0]
-            return build, (np.ndarray, (0,), b"b"), (1, (2,), Dtype(), False, b"\x41" * 16)
+class Call:
+    """What a pickle asks for: a call, and a state for its result."""
 
-    return pickle.dumps({"a": Array()})
+    def __init__(self, called, *args, state=None):
+        self.reduced = (called, args, state)
+
+    def __reduce__(self):
+        return self.reduced
+
+
+def array_of(*, kind=np.ndarray, shape=(2,), dtype=DOUBLE, data=b"\x41" * 16) -> Call:
+    return Call(np.zeros(1).__reduce__()[0], kind, (0,), b"b", state=(1, shape, dtype, False, data))
+
+
+def dtype_of(text, order="<") -> Call:
+    return Call(np.dtype, text, False, True, state=(3, order, None, None, None, -1, -1, 0))
+
+
+@pytest.mark.parametrize(("value", "match"), [
+    # NumPy would take the bytes for pointers: an array of objects that calls itself one of plain bytes.
+    (array_of(dtype=Call(np.dtype, "O", False, True, state=(3, "|", None, None, None, 8, 8, 0))), "an array of object"),
+    (array_of(dtype=dtype_of("f4,f4")), "an array of .*f4"), (array_of(dtype=dtype_of("(2,)f4")), "an array of .*2,"),
+    (array_of(dtype=dtype_of("V8")), "an array of .V8"), (array_of(dtype=dtype_of("M8[s]")), "an array of datetime64"),
+    (array_of(dtype=dtype_of(None)), "a dtype that is no name"), (array_of(dtype=dtype_of("f8", "S")), "is no name"),
+    (array_of(dtype="f8"), "an array without a dtype"), (array_of(kind=set), "an array of another class"),
+    (array_of(data=2**40), "an array without its bytes"), (array_of(data=[1, 2]), "an array without its bytes"),
+    (array_of(shape=(2**40,)), "cannot reshape"), (Call(bytes, 2**40), "positional argument"),
+])  # fmt: skip
+@pytest.mark.parametrize("write", [write_pickle, write_torch])
+def test_what_is_called_like_numpy_and_is_no_array_is_refused(tmp_path, write, value, match):
+    path = write(tmp_path / f"a.{'pkl' if write is write_pickle else 'pth'}", {"model": {"a": value}})
+    with pytest.raises((ValueError, TypeError), match=match):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("arguments", [("a", "utf-8"), (b"a",)])
+def test_text_is_encoded_as_a_pickle_of_bytes_has_it_alone(arguments):
+    with pytest.raises(ValueError, match="an encoding other than latin1"):
+        _load(pickle.dumps({"a": Call(codecs.encode, *arguments)}))
 
 
 @pytest.mark.parametrize("data", [
-    _dtype_with_false_flags(np.zeros(1)),
     pickle.dumps({"a": np.array([{1}, "x"], dtype=object)}),
     pickle.dumps({"a": np.zeros(2, dtype=[("x", "f4"), ("y", "O")])}),
     pickle.dumps([1, 2]),
@@ -175,7 +210,7 @@ def _dtype_with_false_flags(array: np.ndarray) -> bytes:
     b"\x80\x04\x8e" + struct.pack("<Q", 2**50) + b"a.",  # found by fuzzing
     b"\x80\x05\x96" + struct.pack("<Q", 2**36) + b"a.",
 ], ids=[
-    "dtype with false flags", "objects", "records", "a list", "cut off", "a million lists", "2^50 bytes", "2^36 bytes",
+    "objects", "records", "a list", "cut off", "a million lists", "2^50 bytes", "2^36 bytes",
 ])  # fmt: skip
 def test_other_pickles_are_refused_without_a_crash(tiny_cfg, tmp_path, data):
     (tmp_path / "a.pkl").write_bytes(data)
@@ -228,15 +263,33 @@ def test_caffe2_and_pycls_names_are_matched(tmp_path):
     assert list(found["model"]) == ["s1.weight"] and found["matching_heuristics"]
 
 
-@pytest.mark.parametrize(("name", "fits"), [
-    ("https://host/resnet-{good}.pth", True), ("https://host/resnet-deadbeef.pth", False),
-    ("https://host/model_final_bfca0b.pkl", True), ("resnet-deadbeef.pth", True),
-], ids=["right", "wrong", "no known hash", "a file of one's own"])  # fmt: skip
-def test_download_is_compared_with_the_hash_in_its_name(tmp_path, name, fits):
-    (tmp_path / "a").write_bytes(b"weights")
-    address = name.format(good=hashlib.sha256(b"weights").hexdigest()[:8])
-    if fits:
-        check_download(address, str(tmp_path / "a"))
-    else:
-        with pytest.raises(SetupError, match="whose SHA-256 begins with .*, not with the deadbeef of its name"):
-            check_download(address, str(tmp_path / "a"))
+@pytest.mark.parametrize("content", [{"model": 1}, {"__author__": 1}], ids=["model", "author"])
+def test_pickle_of_the_zoo_has_a_model_and_an_author(content):
+    assert _load(pickle.dumps(content)) == {"model": content, "__author__": "Caffe2", "matching_heuristics": True}
+
+
+def test_file_that_torch_cannot_read_is_not_proposed_to_be_run(tmp_path):
+    with pytest.raises(pickle.UnpicklingError) as caught:
+        read_weights(write_pickle(tmp_path / "a.pth", {"a": 1}))
+    assert str(caught.value) and "weights_only" not in str(caught.value)
+
+
+WEIGHTS = b"weights" * 300_000  # more than is read at once
+DIGITS = hashlib.sha256(WEIGHTS).hexdigest()
+
+
+@pytest.mark.parametrize("address", [
+    f"https://host/resnet-{DIGITS[:8]}.pth", f"https://host/resnet-{DIGITS}.safetensors",
+    "https://host/model_final_bfca0b.pkl", "https://host/last-decade.pth", "resnet-deadbeef.pth",
+], ids=["right", "all digits", "Detectron2's", "a word of hexadecimal digits", "a file of one's own"])  # fmt: skip
+def test_download_that_fits_its_name_or_has_no_hash_in_it_passes(tmp_path, address):
+    (tmp_path / "a").write_bytes(WEIGHTS)
+    check_download(address, str(tmp_path / "a"))
+
+
+@pytest.mark.parametrize("suffix", ["pth", "pt", "pkl", "safetensors"])
+@pytest.mark.parametrize("digits", ["deadbeef", DIGITS[8:16]], ids=["of no part", "not the first"])
+def test_download_that_differs_from_the_hash_in_its_name_is_refused(tmp_path, digits, suffix):
+    (tmp_path / "a").write_bytes(WEIGHTS)
+    with pytest.raises(SetupError, match=f"whose SHA-256 begins with {DIGITS[:8]}, not with the {digits} of its name"):
+        check_download(f"https://host/resnet-{digits}.{suffix}", str(tmp_path / "a"))

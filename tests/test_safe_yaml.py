@@ -11,7 +11,7 @@ from retina_plugin import SetupError
 from retina_plugin.engine import safe_yaml
 from retina_plugin.engine.config_file import load_config
 from retina_plugin.engine.safe_loading import load_yaml
-from retina_plugin.engine.safe_yaml import compose_config
+from retina_plugin.engine.safe_yaml import compose_config, without_tags
 from retina_plugin.engine.yaml_source import MAX_FILES, find_line
 
 TAGS = {
@@ -24,6 +24,8 @@ TAGS = {
     "tuple": "!!python/tuple [1, 2]",
     "in a key": "{? !!python/object/apply:os.mkdir [MARKER] : 1}",
     "arguments by name": "!!python/object/apply:eval {args: ['1']}",
+    "arithmetic of another": "!!python/object/apply:os.abort ['1+1']",
+    "names besides": "!!python/object/apply:eval ['1', {'print': 1}]",
 }
 
 
@@ -67,9 +69,11 @@ def test_arithmetic_of_a_tag_equals_python(write, text):
 
 
 @pytest.mark.parametrize("text", [
-    "x", "len([1])", "[x for x in [1] if x]", "[y for x in [1] for y in [2]]", "[1] * 9", "9 ** 9 ** 9", "1 / 0", "'a'",
-    "(1).real", "[[y for y in [1]] for x in [1]]", "-(" * 400, "1" * 5000, "[x] " + "#" * 1000, "lambda: 1", "1 +", "",
-    "[" + "1," * 400 + "]" + "*2", "f'{1}'", "True", "[x for x.real in [1]]",
+    "x", "len([1])", "[x for x in [1] if x]", "[x for x in [1] for y in [2]]", "[1] * 9", "9 ** 9 ** 9", "1 / 0", "'a'",
+    "(1).real", "[[y for y in [1]] for x in [1]]", "-(" * 400, "1" * 5000, "[1] " + "#" * 1000, "lambda: 1", "1 +", "",
+    "[" + "1," * 400 + "]" + "*2", "f'{1}'", "True", "[x for x.real in [1]]", "(0 - 8) ** 0.5", "2 * [1]",
+    "[x for x in 5]", "[1, 2)", "int('1')", "1 if 1 else 2", "[*[1]]", "10.0 ** 999",
+    "[[" + "x," * 99 + "x] for x in [" + "1," * 99 + "1]]",  # 10,101 values of 400 characters
 ])  # fmt: skip
 def test_more_than_arithmetic_is_refused(write, text):
     path = write(f"A: !!python/object/apply:eval [{json.dumps(text)}]\n")
@@ -85,10 +89,26 @@ def test_more_than_arithmetic_is_refused(write, text):
         f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(9)
     ), "more than 100000 values"),
     ("A: 1 # " + "x" * safe_yaml.MAX_CHARACTERS, "is it a config"),
-], ids=["brackets", "braces", "loop", "aliases of aliases", "large"])  # fmt: skip
+    ("".join(f"A{i}: !!python/object/apply:eval ['[[{'x,' * 30}] for x in [{'1,' * 30}]]']\n" for i in range(110)),
+     "more than 100000 values"),
+], ids=["brackets", "braces", "loop", "aliases of aliases", "large", "tags"])  # fmt: skip
 def test_costly_file_is_refused(write, text, match):
-    with pytest.raises(SetupError, match=match):
-        load_config(write(text), [])
+    path = write(text)
+    for load in (lambda path: load_config(path, []), load_yaml):  # the check before, and the loader itself
+        with pytest.raises(SetupError, match=match):
+            load(path)
+
+
+def test_file_of_the_largest_size_is_read(write):
+    assert load_yaml(write("A: 1 #".ljust(safe_yaml.MAX_CHARACTERS, "x"))) == {"A": 1}
+
+
+def test_tag_that_is_spelled_otherwise_is_not_run_either(write, monkeypatch):
+    monkeypatch.setattr(yaml, "unsafe_load", lambda *_: pytest.fail("it was run"))
+    with pytest.raises(SetupError, match=r"cannot be loaded: .* the tag 'tag:yaml.org,2002:python/object/apply:eval'"):
+        load_config(write("A: !!p%79thon/object/apply:eval ['1+1']\n"), [])
+    with pytest.raises(SetupError, match="line 1 has the tag !!python/object/apply:os.mkdir"):
+        load_config(write("A: !!p%79thon/object/apply:os.mkdir [a]\n"), [])
 
 
 def test_files_that_inherit_twice_each_are_bounded(write):
@@ -102,8 +122,10 @@ def test_files_that_inherit_twice_each_are_bounded(write):
 def test_text_without_tags_is_loaded_as_it_stands(write):
     text = 'A: "0x10"\nB: 1e3\nC: (1, 2)\nD: !!str 5\nE: {<<: {x: 1}, y: 2}\nF: no\n'
     assert load_yaml(write(text)) == yaml.safe_load(text)
-    tagged = text + "G: !!python/object/apply:eval ['1+1']\n"
-    assert load_yaml(write(tagged)) == {**yaml.safe_load(text), "G": 2}
+    assert without_tags(text, "x") == text
+    tag = "!!python/object/apply:eval ['1+1']"
+    tagged = text + f"G: {tag}\nH: [{tag}, {{x: {tag}}}]\n"
+    assert load_yaml(write(tagged)) == {**yaml.safe_load(text), "G": 2, "H": [2, {"x": 2}]}
 
 
 def test_remote_base_is_checked_too(write, monkeypatch):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data.common import AspectRatioGroupedDataset
-from detectron2.data.samplers import TrainingSampler
+from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from PIL import Image
 
 from retina_plugin.config import get_retina_cfg
@@ -87,7 +87,9 @@ def test_several_processes_share_one_stream(monkeypatch):
     assert two == [one[i] + one[i + 1] for i in range(0, 12, 2)]
 
 
-@pytest.mark.parametrize("phases", [[(4, 2, 2), (6, 4, 1), (5, 1, 4)], [(5, 4, 1), (3, 3, 1), (5, 1, 3)]])
+@pytest.mark.parametrize(
+    "phases", [[(4, 2, 2), (6, 4, 1), (5, 1, 4)], [(5, 4, 1), (3, 3, 1), (5, 1, 3)], [(3, 4, 2), (4, 3, 2), (5, 1, 2)]]
+)
 def test_another_number_of_processes_takes_each_place_once(monkeypatch, phases):
     codes = [code for iteration in run_of(monkeypatch, phases) for code in iteration]
     positions = sorted(code // NUM_IMAGES for code in codes)
@@ -112,7 +114,61 @@ def test_resume_says_what_differs(monkeypatch):
     assert [note.split(":")[0] for note in notes] == [
         "2 processes, 1 before", "4 images an iteration, 2 before", "9 training images, 7 before", "SEED 5, -1 before"
     ]  # fmt: skip
-    assert other.state_dict()["phases"] == [(0, BATCH_SIZE, 1), (4, BATCH_SIZE, 2)]
+    assert other.state_dict() == {
+        "phases": [(0, BATCH_SIZE, 1), (4, BATCH_SIZE, 2)], "num_images": 9, "seed": 5
+    }  # fmt: skip
+
+
+@pytest.fixture
+def build(monkeypatch):
+    """Function from a cfg to the records, the order and the loader, of SHAPES."""
+    records = [{**record, "annotations": [{"category_id": int(record["image_id"] > 4)}]} for record in RECORDS]
+    asked = []
+
+    def find(names, **options):
+        asked.append(options)
+        return records
+
+    monkeypatch.setattr(train_order, "get_detection_dataset_dicts", find)
+
+    def build_for(cfg, world_size=1):
+        monkeypatch.setattr(train_order.comm, "get_world_size", lambda: world_size)
+        loader, made = train_order.build_ordered_loader(cfg, lambda record: {"mapped": record["image_id"]})
+        assert asked.pop() == {"filter_empty": cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, "proposal_files": None}
+        return records, made, loader
+
+    return build_for
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+@pytest.mark.parametrize("root", [None, True, False], ids=["every image", "rare classes", "rare classes, no root"])
+def test_order_of_a_config_is_detectron2s_for_its_seed(build, seed, root):
+    cfg = get_retina_cfg()
+    cfg.SEED, cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS = seed, BATCH_SIZE, 0
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = bool(root)
+    if root is not None:
+        cfg.DATALOADER.SAMPLER_TRAIN = "RepeatFactorTrainingSampler"
+        cfg.DATALOADER.REPEAT_THRESHOLD, cfg.DATALOADER.REPEAT_SQRT = 0.9, root
+    records, made, loader = build(cfg)
+    sampler = TrainingSampler(NUM_IMAGES, seed=seed)
+    if root is not None:
+        frequencies = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency
+        sampler = RepeatFactorTrainingSampler(frequencies(records, 0.9, sqrt=root), seed=seed)
+    expected = AspectRatioGroupedDataset((records[i] for i in sampler), BATCH_SIZE)
+    for batch, theirs in islice(zip(loader, expected, strict=False), 20):
+        assert [one["mapped"] for one in batch] == [one["image_id"] for one in theirs]
+    assert made.state_dict()["seed"] == seed
+
+
+@pytest.mark.parametrize("sampler", train_order.ORDERED_SAMPLERS)
+def test_processes_share_the_images_of_an_iteration(build, sampler):
+    cfg = get_retina_cfg()
+    cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS, cfg.SEED = 4, 1, 1
+    cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.REPEAT_THRESHOLD = sampler, 0.9
+    _, made, loader = build(cfg, world_size=2)
+    assert (loader.batch_size, loader.num_workers) == (2, 1)
+    assert made.state_dict()["phases"] == [(0, 2, 2)]
+    assert (made._indices._rank, made._indices._world_size) == (0, 1)  # all images: they are dealt out afterwards
 
 
 def test_sampler_gives_the_stream_of_all_processes(monkeypatch):

@@ -173,7 +173,7 @@ class StepGuard(HookBase):
 
     def _dump(self) -> str:
         """Write the step where this process's loss is not finite; a clause on how to replay it."""
-        if not self._bad_losses() or self._num_dumps >= MAX_DUMPS or self._random_state is None:
+        if not self._bad_losses() or self._num_dumps >= MAX_DUMPS:
             return ""
         self._num_dumps += 1
         rank = comm.get_rank() if comm.get_world_size() > 1 else None

@@ -59,7 +59,7 @@ class ProcessStates(HookBase):
 def choose_seed(resumed: Path | None) -> int:
     """The seed of the run in a folder, or a new one: Detectron2 would draw it and nobody could repeat the run."""
     seed = seed_of(resumed) if resumed else -1
-    return seed if seed >= 0 else comm.shared_random_seed() % 2**31
+    return seed if seed >= 0 else comm.shared_random_seed()
 
 
 def use_deterministic_algorithms() -> None:

@@ -52,6 +52,7 @@ class FolderLock:
         except (BlockingIOError, PermissionError) as error:  # POSIX allows both
             holder = self._holder()
             self._file.close()
+            self._file = None  # it holds nothing
             raise SetupError(
                 f"OUTPUT_DIR {folder} is in use by {holder}. Wait for it, stop it, or give another OUTPUT_DIR."
             ) from error

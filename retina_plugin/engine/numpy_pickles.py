@@ -11,7 +11,7 @@ import numpy as np
 
 __all__ = ["PICKLE_GLOBALS", "PICKLE_TYPES", "resolve"]
 
-_KINDS = "biufcSU?"  # of dtypes without objects: numbers, truth values, text of fixed length
+_KINDS = "biufcSU"  # of dtypes: numbers, truth values, text of fixed length; not O (objects), not V (records)
 _ARRAY_CLASS = "ndarray"  # stands for numpy.ndarray, which is only ever handed on to _reconstruct
 
 
@@ -31,7 +31,7 @@ class _Dtype:
             raise ValueError("a dtype that is no name")
         text = self.text.decode("ascii") if isinstance(self.text, bytes) else self.text
         dtype = np.dtype(text)
-        if dtype.hasobject or dtype.names or dtype.subdtype or dtype.kind not in _KINDS:
+        if dtype.kind not in _KINDS:
             raise ValueError(f"an array of {dtype}")
         return dtype.newbyteorder(self.order) if self.order != "|" else dtype
 
@@ -50,7 +50,9 @@ class _Array:
 
     def resolve(self) -> np.ndarray:
         # Python 2 wrote the bytes as text, which the "latin1" of the unpickler keeps one to one.
-        data = self.data.encode("latin1") if isinstance(self.data, str) else bytes(self.data)
+        data = self.data.encode("latin1") if isinstance(self.data, str) else self.data
+        if not isinstance(data, (bytes, bytearray)):  # bytes(n) would take n bytes of memory
+            raise ValueError("an array without its bytes")
         dtype = _as_dtype(self.dtype)
         return np.frombuffer(data, dtype).reshape(self.shape, order=self.order).copy(self.order)
 

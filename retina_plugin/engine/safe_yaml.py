@@ -6,6 +6,7 @@ anchor sizes of ``Base-RetinaNet.yaml``, is read as the arithmetic that it is.
 
 import ast
 import itertools
+import math
 import operator
 from typing import Any
 
@@ -20,11 +21,12 @@ _EVAL = f"{_PYTHON}object/apply:eval"
 # Guards: Detectron2's largest config has 6 kB; PyYAML reads 50 kB a second. 10^5 values stand for aliases of aliases.
 MAX_CHARACTERS = 2**18
 MAX_VALUES = 10**5
-# Characters of one tag, and items that it loops over: Base-RetinaNet.yaml's has 76 and 5.
+# Characters of one tag, and values that it stands for: Base-RetinaNet.yaml's has 76 and 21. A list in a loop over a
+# list makes 6 * 10^4 values of 10^3 characters, which PyYAML took half a minute to write.
 _MAX_EXPRESSION = 1000
 _OPERATORS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-    ast.Pow: lambda base, exponent: float(base) ** exponent,  # of floats: 9 ** 9 ** 9 overflows at once
+    ast.Pow: math.pow,  # of floats: 9 ** 9 ** 9 overflows at once; a root of a negative number is none
 }  # fmt: skip
 
 
@@ -53,14 +55,13 @@ def _check_node(node: yaml.Node, config_file: str, counts: dict[int, int]) -> in
             raise SetupError(f"Config file {config_file} has a value that contains itself ({_line(node)}).")
         return counts[id(node)]
     counts[id(node)] = 0  # of a node that is being counted
-    if node.tag.startswith(_PYTHON):
-        _evaluate_tag(node, config_file)
+    own = _number_of_values(_evaluate_tag(node, config_file)) if node.tag.startswith(_PYTHON) else 1
     parts: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
         parts = list(itertools.chain.from_iterable(node.value))
     elif isinstance(node, yaml.SequenceNode):
         parts = node.value
-    counts[id(node)] = 1 + sum(_check_node(part, config_file, counts) for part in parts)
+    counts[id(node)] = own + sum(_check_node(part, config_file, counts) for part in parts)
     if counts[id(node)] > MAX_VALUES:
         raise SetupError(
             f"Config file {config_file} has more than {MAX_VALUES} values ({_line(node)}): is it a config?"
@@ -78,7 +79,9 @@ def _evaluate_tag(node: yaml.Node, config_file: str) -> Any:
     text = parts[0].value if len(parts) == 1 and isinstance(parts[0], yaml.ScalarNode) else ""
     if node.tag == _EVAL and 0 < len(text) < _MAX_EXPRESSION:
         try:
-            return _evaluate(ast.parse(text, mode="eval").body, {})
+            value = _evaluate(ast.parse(text, mode="eval").body, {})
+            if _number_of_values(value) <= _MAX_EXPRESSION:
+                return value
         except (ArithmeticError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError):
             pass
     raise SetupError(
@@ -104,14 +107,14 @@ def _evaluate(node: ast.expr, names: dict[str, Any]) -> Any:
     if isinstance(node, ast.ListComp) and len(node.generators) == 1 and not names:
         loop = node.generators[0]
         items = _evaluate(loop.iter, names)
-        if (
-            isinstance(loop.target, ast.Name)
-            and not loop.ifs
-            and isinstance(items, list)
-            and len(items) < _MAX_EXPRESSION
-        ):
+        if isinstance(loop.target, ast.Name) and not loop.ifs:
             return [_evaluate(node.elt, {loop.target.id: item}) for item in items]
     raise ValueError(f"{type(node).__name__} is no arithmetic")
+
+
+def _number_of_values(value: Any) -> int:
+    """Of numbers in lists, the lists too."""
+    return 1 + sum(map(_number_of_values, value)) if isinstance(value, list) else 1
 
 
 def without_tags(text: str, config_file: str) -> str:
@@ -127,7 +130,7 @@ def without_tags(text: str, config_file: str) -> str:
 def _replace_tags(node: yaml.Node) -> yaml.Node:
     """``node`` with the values that its tags stand for."""
     if node.tag.startswith(_PYTHON):
-        return yaml.compose(yaml.safe_dump(_evaluate_tag(node, "")))
+        return yaml.representer.SafeRepresenter().represent_data(_evaluate_tag(node, ""))
     if isinstance(node, yaml.MappingNode):
         node.value = [(key, _replace_tags(value)) for key, value in node.value]
     elif isinstance(node, yaml.SequenceNode):

@@ -1,0 +1,84 @@
+"""What an error and a log line say: characters that are escaped, the user's words, the exit status."""
+
+import io
+import logging
+
+import pytest
+
+from retina_plugin.errors import RunFault, SetupError, exit_status, printable, user_message
+from retina_plugin.log_text import escape_control_characters
+
+# First and last of each range.
+ESCAPED = "\x00\x08\x0b\x1f\x7f\x9f\u061c\u200e\u200f\u2028\u2029\u202a\u202e\u2066\u2069\ud800\udfff"
+# What is beside them, and what joins the letters of a script or the parts of a picture.
+KEPT = "\t\n ~\xa0\u061b\u200b\u200c\u200d\u2027\u202f\u2065\u206a\ud7ff\ue000"
+
+HOSTILE_NAME = "<img src=x onerror=alert(1)>&\x1b[2J\x07\u202egnp.png"
+
+
+@pytest.mark.parametrize("character", ESCAPED, ids=ascii)
+def test_character_that_steers_is_escaped(character):
+    escaped = printable(f"a{character}b")
+    assert escaped == f"a{ascii(character)[1:-1]}b" and escaped.isascii()
+
+
+@pytest.mark.parametrize("character", KEPT, ids=ascii)
+def test_character_beside_them_stays(character):
+    assert printable(f"a{character}b") == f"a{character}b"
+
+
+@pytest.mark.parametrize(("error", "said"), [
+    (SetupError("KEY is \x1b[2J"), r"KEY is \x1b[2J"), (KeyError(), "KeyError"), (RuntimeError(" \n"), "RuntimeError"),
+    (RuntimeError("Traceback\nretina_plugin.errors.SetupError: a is gone\n"), "a is gone"),
+    (RuntimeError("retina_plugin.errors.RunFault: one\nretina_plugin.errors.RunFault: two"), "two"),
+    (RuntimeError("Traceback\nFloatingPointError: not finite"), "not finite"),
+])  # fmt: skip
+def test_user_is_told_the_words_of_the_error(error, said):
+    assert user_message(error) == said
+
+
+def test_exit_status_tells_what_ended_the_work(capsys):
+    def raising(error):
+        def work():
+            raise error
+
+        return work
+
+    assert exit_status(lambda: 5) == 0
+    assert exit_status(raising(KeyboardInterrupt())) == 130 and capsys.readouterr().err == ""
+    assert exit_status(raising(SetupError("KEY is wrong"))) == 2
+    assert capsys.readouterr().err == "error: KEY is wrong\n"
+    with pytest.raises(RunFault):
+        exit_status(raising(RunFault("lost")))
+
+
+@pytest.mark.parametrize(("text", "written"), [
+    (HOSTILE_NAME, r"<img src=x onerror=alert(1)>&\x1b[2J\x07\u202egnp.png"),
+    ("\x1b[32m[11/24]\x1b[0m done", "\x1b[32m[11/24]\x1b[0m done"),  # Detectron2's colours
+    ("\x1b[2J\x1b[1;31mred", r"\x1b[2J" + "\x1b[1;31mred"), ("100 % \x1b", r"100 % \x1b"),
+    ("a\rb\tc", r"a\rb" + "\tc"),
+    ("a\n[11/24 10:00:00 d2]: done", "a\n  [11/24 10:00:00 d2]: done"),
+])  # fmt: skip
+def test_log_lines_carry_no_control_characters_but_colours(text, written):
+    stream = io.StringIO()
+    logger, child = logging.getLogger("hostile"), logging.getLogger("hostile.child")
+    logger.handlers[:] = [logging.StreamHandler(io.StringIO()), logging.StreamHandler(stream)]
+    for _ in range(2):
+        escape_control_characters("hostile")
+    assert len(logger.handlers[0].filters) == 1
+    child.warning("%s", text)
+    assert stream.getvalue() == f"{written}\n"
+
+
+def test_traceback_in_a_log_carries_no_control_characters():
+    stream = io.StringIO()
+    logger = logging.getLogger("hostile")
+    logger.handlers[:] = [logging.StreamHandler(stream)]
+    escape_control_characters("hostile")
+    try:
+        raise RuntimeError(f"{HOSTILE_NAME}\n[11/24 10:00:00 d2]: done")
+    except RuntimeError:
+        logger.exception("stopped")
+    said = stream.getvalue()
+    assert said.startswith("stopped\n  Traceback") and "\n  [11/24" in said and r"\x1b[2J\x07\u202egnp.png" in said
+    assert "\x1b" not in said and "\u202e" not in said
