@@ -120,6 +120,11 @@ _CONFIG = {
         "Test images are resized to a scale that training never shows.",
         "Set INPUT.MIN_SIZE_TEST within INPUT.MIN_SIZE_TRAIN, and the MAX_SIZE keys alike.",
     ),
+    "test-size-outside": Check(
+        NOTE,
+        "Test images are resized to a side just outside those of training.",
+        "Set INPUT.MIN_SIZE_TEST within INPUT.MIN_SIZE_TRAIN, unless the test-time size was chosen by AP.",
+    ),
     "images-enlarged": Check(
         NOTE,
         "Most images are enlarged to over twice their size, which costs memory and time and adds no detail.",
