@@ -47,6 +47,7 @@ def run_model(config_file: str, weights: str, output: Path, opts: Sequence[str])
         opts=changes,
         resume=False,
         eval_only=True,
+        verbose=True,
         command=shlex.join(["python", *sys.orig_argv[1:]]),
     )
     cfg, facts = prepare(args)
