@@ -138,7 +138,9 @@ _CONFIG = {
 }
 
 _WEIGHTS = {
-    "weights-unusable": Check(ERROR, "MODEL.WEIGHTS is missing, unreadable or of another shape.", ""),
+    "weights-unusable": Check(
+        ERROR, "MODEL.WEIGHTS is missing, unreadable, of another shape or, by its manifest, for something else.", ""
+    ),
     "weights-remote": Check(
         NOTE,
         "MODEL.WEIGHTS is an address; what is behind it was not looked at.",
@@ -154,7 +156,7 @@ _WEIGHTS = {
     ),
     "weights-other-config": Check(
         WARNING,
-        "The config beside the checkpoint has other anchors or pixel statistics, which shapes do not show.",
+        "A checkpoint without a manifest lies beside a config with other anchors, pixels or box weights.",
         "Take over its values, or train long enough to unlearn them.",
     ),
 }
