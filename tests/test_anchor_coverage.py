@@ -10,6 +10,7 @@ import torch
 from detectron2.structures import Boxes, pairwise_iou
 
 from retina_plugin.analysis import anchor_coverage
+from retina_plugin.analysis.anchor_fit import split_images
 from retina_plugin.analysis.anchor_layout import build_detector
 from retina_plugin.analysis.ground_truth import load_data_config
 from retina_plugin.engine.config_file import load_config
@@ -101,6 +102,24 @@ def test_fitted_anchors_load_and_reach_the_gain_that_is_stated(make_set, anchors
     assert again["groups"] == numbers["configs"]["fitted"]["groups"]
     for name in ("coverage.png", "coverage.svg", "coverage.csv", "anchors_on_images.png"):
         assert (out / name).stat().st_size > 500
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+def test_a_fit_that_reaches_fewer_boxes_says_so_or_is_not_proposed(
+    no_pictures, make_set, anchors_config, lost, tmp_path
+):
+    boxes = square_boxes(20, images=12, per_image=40)  # 26 px after the resize
+    judged_on = np.flatnonzero(~split_images(np.arange(12), seed=0))
+    for image in judged_on[:lost]:
+        # 96 x 24 px after the resize: IoU 0.54 with the anchor of 76 x 38, at most 0.32 with a square.
+        boxes[image][0] = [10, 10, 75, 18.75]
+    opts = ["--images", 0, "--max-anchors", 1, *make_set(boxes)]
+    run_command("--config-file", anchors_config, "--output", tmp_path, *opts)
+    decision = json.loads((tmp_path / "coverage.json").read_text())["proposal"]["decision"]
+    shares = {1: "but 0.42% of the boxes not reached instead of", 3: "but 1.25% of the boxes not reached instead of"}
+    assert shares[lost] in decision
+    said = "fitted anchors, a better fit that reaches fewer boxes: " if lost == 1 else "keep the anchors of small"
+    assert decision.startswith(said)
 
 
 def test_default_is_kept_where_it_fits(no_pictures, make_set, anchors_config, tmp_path, capsys):

@@ -358,8 +358,9 @@ ALL_OPTIONS = [
 @pytest.mark.parametrize("words", [[], ALL_OPTIONS], ids=["defaults", "all"])
 def test_arguments_are_those_of_detectron2(words):
     ours, theirs = argument_parser(), default_argument_parser()
-    added = {"num_processes": 0, "dist_timeout": DEFAULT_TIMEOUT.total_seconds()}
+    added = {"num_processes": 0, "dist_timeout": DEFAULT_TIMEOUT.total_seconds(), "verbose": False}
     assert vars(ours.parse_args(words)) == {**vars(theirs.parse_args(words)), **added}
     options = [[action.option_strings for action in parser._actions] for parser in (ours, theirs)]
-    assert [option for option in options[0] if option not in (["--num-processes"], ["--dist-timeout"])] == options[1]
+    own = (["--num-processes"], ["--dist-timeout"], ["--verbose"])
+    assert [option for option in options[0] if option not in own] == options[1]
     assert len(options[1]) == 9  # with --help

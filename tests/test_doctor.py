@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
@@ -16,10 +17,14 @@ import retina_plugin
 from retina_plugin.analysis.anchor_layout import build_detector
 from retina_plugin.benchmark.memory import peak_bytes
 from retina_plugin.checks.catalog import CATALOG, catalog_table
+from retina_plugin.data.datasets import register_config_datasets
 from retina_plugin.doctor.environment import Devices, Packages, find_device_faults, find_package_faults
 from retina_plugin.doctor.memory import estimate_memory, largest_input
+from retina_plugin.engine.checkpoint import build_checkpointer
 from retina_plugin.engine.config_file import load_config
+from retina_plugin.engine.manifest import build_manifest
 from retina_plugin.engine.trainer import RetinaTrainer
+from retina_plugin.errors import SetupError
 
 pytest_plugins = ("tiny_sets", "doctor_sets")
 
@@ -92,7 +97,7 @@ def test_data_provoke_a_finding(good_set, examine, check, status, change, text):
 
 NO_TEST = ["DATASETS.VAL_JSON", "", "DATASETS.VAL_IMAGES", "", "DATASETS.TEST", "()"]
 CONFIG = [
-    ("config-value", 1, ["SOLVER.BASE_LR", "-1"], "SOLVER.BASE_LR must be in [0, inf), got -1.0"),
+    ("config-value", 1, ["SOLVER.BASE_LR", "-1"], "SOLVER.BASE_LR must be in (0, inf), got -1.0"),
     ("lr-high", 0, ["SOLVER.BASE_LR", "0.1"], "Set SOLVER.BASE_LR 0.00125"),
     ("lr-low", 0, ["SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "1e-6"], "is low for IMS_PER_BATCH 2"),
     ("warmup-beyond-end", 0, ["SOLVER.WARMUP_ITERS", "21"], "BASE_LR is never reached"),
@@ -183,11 +188,39 @@ def test_weights_are_set_against_the_detector(good_set, examine, tmp_path):
     assert examine(config, "MODEL.WEIGHTS", tmp_path / "whole.pth")[:2] == (0, [])
     other = ["MODEL.ANCHOR_GENERATOR.BASE_SIZE", "2.5"]
     status, (found,), _, _ = examine(config, *other, "MODEL.WEIGHTS", tmp_path / "whole.pth")
-    assert (status, found["check"]) == (0, "weights-other-config") and "BASE_SIZE 2.5 (there 2.0)" in found["what"]
+    assert (status, found["check"]) == (0, "weights-other-config")
+    assert "anchor sizes of level 1 are 16, 20.159, 25.398 in the checkpoint and 20, 25.198, 31.748" in found["what"]
+    assert examine(config, *other, "MODEL.IGNORE_MANIFEST", "True", "MODEL.WEIGHTS", tmp_path / "whole.pth")[1] == []
 
     more = ["MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE", "4", "MODEL.WEIGHTS", tmp_path / "whole.pth"]
     status, found, _, _ = examine(config, *more)
     assert status == 1 and "head.cls_score.weight has shape" in found[0]["what"]
+
+
+def test_a_manifest_is_read_as_a_training_reads_it(good_set, examine, tmp_path):
+    config = good_set()
+    cfg = load_config(config, [])
+    model = RetinaTrainer.build_model(cfg)
+    manifest = build_manifest(cfg, model) | {"classes": ["dog", "cat"]}
+    torch.save({"model": model.state_dict(), "manifest": manifest}, tmp_path / "other.pth")
+    # Beside weights with a manifest of their own it says nothing.
+    (tmp_path / "config.yaml").write_text(cfg.dump().replace("BASE_SIZE: 2.0", "BASE_SIZE: 3.0"))
+    weights = ["MODEL.WEIGHTS", str(tmp_path / "other.pth")]
+    for opts, text in (
+        (["MODEL.ANCHOR_GENERATOR.BASE_SIZE", "2.5"], "was trained for something else: MODEL.ANCHOR_GENERATOR: anchor"),
+        (["INPUT.FORMAT", "RGB"], "INPUT.FORMAT is BGR in the checkpoint and RGB in the config"),
+        ([], "class 0 is 'dog' in the checkpoint and 'cat' in the data"),
+    ):
+        status, (found,), _, _ = examine(config, *opts, *weights)
+        assert (status, found["check"]) == (1, "weights-unusable") and text in found["what"]
+        cfg = load_config(config, [*opts, *weights])
+        register_config_datasets(cfg)
+        DatasetCatalog.get("custom_train")  # reads the names of its classes
+        with pytest.raises(SetupError) as caught:
+            build_checkpointer(cfg, RetinaTrainer.build_model(cfg)).load(weights[1])
+        assert str(caught.value).rstrip(".") == found["what"]
+    for key in ("MAP_CLASSES", "IGNORE_MANIFEST"):
+        assert examine(config, f"MODEL.{key}", "True", *weights)[:2] == (0, [])
 
 
 def test_better_anchors_come_ready_to_paste(good_set, examine):

@@ -62,13 +62,14 @@ def test_options_of_evaluate(files, capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([], "give either --weights (with --config-file) or --predictions with --ground-truth."),
-        (["--weights", "a.pth", "--predictions", "found.json"], "give either --weights"),
+        ([], "give either WEIGHTS, a checkpoint, or --predictions with --ground-truth."),
+        (["a.pth", "--predictions", "found.json"], "give either WEIGHTS"),
         (["--predictions", "found.json"], "--predictions found.json needs --ground-truth"),
         ([*PLAIN, "SEED", "1"], "config keys (SEED) say nothing"),
-        (["--weights", "a.pth", "--images", "images"], "--ground-truth and --images go with --predictions"),
-        (["--weights", "a.pth"], "--weights a.pth does not exist"),
-        (["--weights", "truth.json"], "There is no config.yaml beside the weights: give the config"),
+        (["a.pth", "--images", "images"], "--ground-truth and --images go with --predictions"),
+        (["a.pth"], "a.pth does not exist"),
+        (["--output", "out", "a.pth", "SEED", "1"], "a.pth does not exist"),
+        (["truth.json"], "There is no config.yaml beside the weights: give the config"),
         ([*PLAIN, "--images", "x"], "--images x is no folder"),
         (["--predictions", "truth.json", "--ground-truth", "found.json"], "must hold one object with images"),
         ([*PLAIN, "--score-threshold", "2"], "in [0, 1], got 2.0"),
@@ -161,7 +162,7 @@ def test_a_checkpoint_is_run_and_judged(files, tiny_cfg, clean_catalog, capsys):
     (files / "run").mkdir()
     (files / "run" / "config.yaml").write_text(cfg.dump())
     torch.save({"model": build_model(cfg).state_dict()}, files / "run" / "model_final.pth")
-    assert cli.main(["--weights", "run/model_final.pth", "--output", "judged"]) == 0
+    assert cli.main(["run/model_final.pth", "--output", "judged"]) == 0
     page = (files / "judged" / "index.html").read_text()
     assert "model_final.pth on custom_val" in page
     content = json.loads((files / "judged" / "evaluation.json").read_text())
@@ -169,6 +170,10 @@ def test_a_checkpoint_is_run_and_judged(files, tiny_cfg, clean_catalog, capsys):
     assert content["num_detections"] > 0
     ap = {row["metric"]: row["percent"] for row in content["ap"]}
     assert ap["AP"] == pytest.approx(record["results"]["bbox"]["AP"], abs=1e-6)
+    # Without WEIGHTS the config's, whether keys follow or not.
+    keys = ["MODEL.WEIGHTS", "run/model_final.pth", "TEST.DETECTIONS_PER_IMAGE", "1"]
+    assert cli.main(["--config-file", "run/config.yaml", *keys, "--output", "by_key"]) == 0
+    assert json.loads((files / "by_key" / "evaluation.json").read_text())["num_detections"] <= 2
     # The run's folder stays as it was, and two checkpoints compare.
     assert sorted(path.name for path in (files / "run").iterdir()) == ["config.yaml", "model_final.pth"]
     assert compare_cli.main(["run", "run/model_final.pth", "--samples", "3"]) == 0

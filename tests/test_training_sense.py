@@ -52,6 +52,8 @@ def test_find_doubtful_finds_nothing_in_a_sensible_config(sensible, register):
         ("TEST.DETECTIONS_PER_IMAGE", 19, "detections-few", WARNING, r"1 of 2 images have more boxes \(up to 20\)"),
         ("INPUT.MIN_SIZE_TRAIN", (61,), "images-enlarged", NOTE, "enlarges half of the training images 2.0 times"),
         ("INPUT.MIN_SIZE_TEST", 57, "test-size-apart", WARNING, "scales test images by 1.90, but .* 1.00 to 1.32"),
+        ("INPUT.MIN_SIZE_TEST", 41, "test-size-outside", NOTE, "41 is above the largest side of training, 40 of"),
+        ("INPUT.MIN_SIZE_TEST", 29, "test-size-outside", NOTE, "29 is below the smallest side of training, 30 of"),
         ("INPUT.MIN_SIZE_TRAIN", (14,), "box-tiny", WARNING, r"39 of 39 boxes \(100.0 %\) have a side under 4 px"),
     ],
 )

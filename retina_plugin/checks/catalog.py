@@ -120,6 +120,11 @@ _CONFIG = {
         "Test images are resized to a scale that training never shows.",
         "Set INPUT.MIN_SIZE_TEST within INPUT.MIN_SIZE_TRAIN, and the MAX_SIZE keys alike.",
     ),
+    "test-size-outside": Check(
+        NOTE,
+        "Test images are resized to a side just outside those of training.",
+        "Set INPUT.MIN_SIZE_TEST within INPUT.MIN_SIZE_TRAIN, unless the test-time size was chosen by AP.",
+    ),
     "images-enlarged": Check(
         NOTE,
         "Most images are enlarged to over twice their size, which costs memory and time and adds no detail.",
@@ -133,7 +138,9 @@ _CONFIG = {
 }
 
 _WEIGHTS = {
-    "weights-unusable": Check(ERROR, "MODEL.WEIGHTS is missing, unreadable or of another shape.", ""),
+    "weights-unusable": Check(
+        ERROR, "MODEL.WEIGHTS is missing, unreadable, of another shape or, by its manifest, for something else.", ""
+    ),
     "weights-remote": Check(
         NOTE,
         "MODEL.WEIGHTS is an address; what is behind it was not looked at.",
@@ -149,7 +156,7 @@ _WEIGHTS = {
     ),
     "weights-other-config": Check(
         WARNING,
-        "The config beside the checkpoint has other anchors or pixel statistics, which shapes do not show.",
+        "A checkpoint without a manifest lies beside a config with other anchors, pixels or box weights.",
         "Take over its values, or train long enough to unlearn them.",
     ),
 }

@@ -124,6 +124,9 @@ def _check_schedule(cfg: CfgNode) -> Iterator[Finding]:
                 "SOLVER.STEPS",
                 f"SOLVER.STEPS {tuple(beyond)} are beyond SOLVER.MAX_ITER {last}: these decays never happen",
             )
+    end = solver.get("BASE_LR_END", 0.0)
+    if solver.LR_SCHEDULER_NAME == "WarmupCosineLR" and not 0 <= end <= solver.BASE_LR:
+        raise SetupError(f"SOLVER.BASE_LR_END must be in [0, BASE_LR {solver.BASE_LR:g}], got {end:g}: 0 is usual.")
     if solver.WARMUP_ITERS > last:
         yield doubt(
             "warmup-beyond-end",

@@ -171,7 +171,8 @@ COMMON_RULES = (
     interval(
         "SOLVER.CHECKPOINT_PERIOD", "[1, inf)", "the last iteration is saved anyway; one above MAX_ITER saves no other"
     ),
-    interval("SOLVER.BASE_LR", "[0, inf)"),
+    # At 0 the cosine schedule, which divides by it, fails; another would train nothing.
+    interval("SOLVER.BASE_LR", "(0, inf)", "the linear rule gives 0.01 for 16 images"),
     one_of("SOLVER.OPTIMIZER", "SGD", "AdamW"),
     interval("SOLVER.MOMENTUM", "[0, 1)"),
     interval("SOLVER.WEIGHT_DECAY", "[0, inf)"),

@@ -112,6 +112,20 @@ def _scales(cfg: CfgNode, train: list[DatasetContent], test: list[DatasetContent
             f"INPUT.MIN_SIZE_TRAIN {tuple(cfg.INPUT.MIN_SIZE_TRAIN)} training images by {low:.2f} to {high:.2f} "
             "(medians)",
         )
+    elif train and test and not low <= scale <= high:  # the same scale where MAX_SIZE binds both
+        yield from _side_outside(cfg)
+
+
+def _side_outside(cfg: CfgNode) -> Iterator[Finding]:
+    side, sides = cfg.INPUT.MIN_SIZE_TEST, tuple(cfg.INPUT.MIN_SIZE_TRAIN)
+    if 0 in (side, *sides) or min(sides) <= side <= max(sides):  # 0 keeps an image's own size
+        return
+    bound, words = (min(sides), "below the smallest") if side < min(sides) else (max(sides), "above the largest")
+    yield doubt(
+        "test-size-outside",
+        "INPUT.MIN_SIZE_TEST",
+        f"INPUT.MIN_SIZE_TEST {side} is {words} side of training, {bound} of INPUT.MIN_SIZE_TRAIN {sides}",
+    )
 
 
 def _classes(content: DatasetContent) -> Iterator[Finding]:

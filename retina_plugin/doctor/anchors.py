@@ -48,6 +48,8 @@ def examine_anchors(
         if proposal.fit:
             keys = [line.strip() for line in proposal.yaml.splitlines() if line.startswith("    ")]
             remedy = "Paste under MODEL.ANCHOR_GENERATOR: " + "; ".join(keys)
+            if proposal.is_trade_off:
+                remedy = f"Keep yours, or where the better fit is worth the boxes lost: {remedy[0].lower()}{remedy[1:]}"
             found.append(doubt("anchors-better", "MODEL.ANCHOR_GENERATOR", proposal.decision, remedy))
     return found, numbers
 

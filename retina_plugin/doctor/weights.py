@@ -1,4 +1,4 @@
-"""MODEL.WEIGHTS: whether the file is there, fits the detector, and was trained with the same anchors and pixels."""
+"""MODEL.WEIGHTS: whether a training would take the file, and what of it; its config where it has no manifest."""
 
 import logging
 import warnings
@@ -9,39 +9,31 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.modeling.meta_arch.retinanet import RetinaNet
 
+from ..analysis.anchor_layout import build_detector
 from ..checks.findings import Finding, doubt, refusal
-from ..engine.checkpoint import RetinaCheckpointer, check_weights
-from ..engine.config_file import config_difference, load_config
+from ..engine.checkpoint import build_checkpointer, check_weights
+from ..engine.config_file import load_config
+from ..engine.manifest import build_manifest, disagreements
 from ..errors import SetupError
 
 __all__ = ["find_weight_faults"]
 
-# What the shapes of a checkpoint do not show.
-_UNSEEN = ("MODEL.ANCHOR_GENERATOR.", "MODEL.PIXEL_", "MODEL.RETINANET.IN_FEATURES", "INPUT.FORMAT")
-# Keys of the other anchor generator say nothing.
-_UNREAD = {
-    "OctaveAnchorGenerator": ("MODEL.ANCHOR_GENERATOR.SIZES", "MODEL.ANCHOR_GENERATOR.ANGLES"),
-    "DefaultAnchorGenerator": (
-        "MODEL.ANCHOR_GENERATOR.BASE_SIZE",
-        "MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE",
-        "MODEL.ANCHOR_GENERATOR.ANGLES",
-    ),
-}
-
 
 def find_weight_faults(cfg: CfgNode, model: RetinaNet) -> Iterator[Finding]:
-    """Load MODEL.WEIGHTS into ``model``, which may be on the "meta" device: only names and shapes count."""
+    """Load MODEL.WEIGHTS as a training does into ``model``: of ``build_detector``, names, shapes and manifest count."""
     key, path = "MODEL.WEIGHTS", cfg.MODEL.WEIGHTS
     if not path:
         return
     if "://" in path:
         yield doubt("weights-remote", key, f"MODEL.WEIGHTS {path} is an address, which was not fetched")
         return
-    checkpointer = RetinaCheckpointer(model, skip_mismatched=cfg.MODEL.SKIP_MISMATCHED_WEIGHTS)
+    if cfg.MODEL.MAP_CLASSES:  # computes with its values, which "meta" has not
+        model.head.cls_score.to_empty(device="cpu")
+    checkpointer = build_checkpointer(cfg, model)
     try:
         check_weights(cfg, resume=False)
         with _hushed():
-            checkpointer.load(path)
+            loaded = checkpointer.load(path)
     except SetupError as error:
         yield refusal("weights-unusable", key, error)
         return
@@ -52,30 +44,22 @@ def find_weight_faults(cfg: CfgNode, model: RetinaNet) -> Iterator[Finding]:
     elif missing:
         places = [{"file": path, "value": name} for name in missing]
         yield doubt("weights-in-part", key, str(checkpointer.report), places=places)
-    yield from _other_config(cfg, Path(path).with_name("config.yaml"))
+    if not loaded.get("manifest") and not cfg.MODEL.IGNORE_MANIFEST:
+        yield from _other_config(checkpointer.manifest, Path(path).with_name("config.yaml"))
 
 
-def _other_config(cfg: CfgNode, beside: Path) -> Iterator[Finding]:
+def _other_config(ours: dict, beside: Path) -> Iterator[Finding]:
+    """The comparison of a training with a manifest that is made of the config beside the weights."""
     if not beside.is_file():
         return
     try:
         trained = load_config(str(beside), [])
-    except SetupError:  # of another program
+        detector, _ = build_detector(trained, str(beside))  # its anchor generator is not on "meta"
+    except (SetupError, KeyError):  # of another program, or of a detector that is not registered here
         return
-    unread = _UNREAD.get(cfg.MODEL.ANCHOR_GENERATOR.NAME, ())
-    changed = {
-        name: values
-        for name, values in config_difference(cfg, trained).items()
-        if name.startswith(_UNSEEN) and not name.startswith(unread) and _plain(values[0]) != _plain(values[1])
-    }
-    if changed:
-        listed = "; ".join(f"{name} {ours} (there {theirs})" for name, (theirs, ours) in changed.items())
-        yield doubt("weights-other-config", "MODEL.WEIGHTS", f"{beside} has other values: {listed}")
-
-
-def _plain(value: object) -> object:
-    """Tuples as lists: a config that was written to YAML has lists."""
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+    if clauses := disagreements(build_manifest(trained, detector), ours):
+        what = f"By {beside} the weights were trained for something else: {'; '.join(clauses)}"
+        yield doubt("weights-other-config", "MODEL.WEIGHTS", what)
 
 
 @contextmanager

@@ -29,7 +29,10 @@ DIST_TIMEOUT = 1800  # Detectron2's half an hour
 
 
 def argument_parser(program: str = "train_net.py") -> argparse.ArgumentParser:
-    """Detectron2's ``default_argument_parser``, with two options more for processes; the help names ``program``."""
+    """Detectron2's ``default_argument_parser``, with two options for processes and ``--verbose``.
+
+    The help names ``program``.
+    """
     user = os.getuid() if hasattr(os, "getuid") else 1
     address = f"tcp://127.0.0.1:{FIRST_PORT + user % NUM_PORTS}"
     examples = EXAMPLES.replace("train_net.py", program)
@@ -39,6 +42,7 @@ def argument_parser(program: str = "train_net.py") -> argparse.ArgumentParser:
     parser.add_argument("--config-file", default="", metavar="FILE", help="YAML, such as configs/retina_R50_FPN.yaml")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of OUTPUT_DIR")
     parser.add_argument("--eval-only", action="store_true", help="score MODEL.WEIGHTS, train nothing")
+    parser.add_argument("--verbose", action="store_true", help="all of log.txt on the terminal too")
     parser.add_argument("--num-gpus", type=int, default=1, help="of each machine (%(default)s)")
     parser.add_argument("--num-machines", type=int, default=1, help="(%(default)s)")
     parser.add_argument("--machine-rank", type=int, default=0, help="of this machine, from 0 (%(default)s)")

@@ -38,6 +38,7 @@ from .folder_lock import FolderLock
 from .interruption import Interrupted
 from .processes import describe_exit, start
 from .run_record import RunRecord, check_output_dir, keep_previous
+from .terminal import describe_training, terminal_essentials
 from .trainer import RetinaTrainer
 
 __all__ = ["main", "prepare", "run"]
@@ -151,11 +152,16 @@ def prepare(args: argparse.Namespace, lock: FolderLock | None = None) -> tuple[C
         lock.hold(output_dir)
     if comm.is_main_process():
         write_config_difference(changed, output_dir, fresh=not args.resume and not args.eval_only)
-    default_setup(cfg, args)
+    with terminal_essentials(verbose=args.verbose):
+        default_setup(cfg, args)
     logger.handlers[:] = logging.getLogger("detectron2").handlers  # from here on into its log file too
     escape_control_characters("detectron2", "fvcore", "retina_plugin")
     for warning in warnings:
         logger.warning("%s", warning)
+    if data and not args.eval_only:
+        logger.info("%s", describe_training(cfg, data))
+    if not args.verbose:
+        logger.info("%s has the environment, config and model too; --verbose shows them here", output_dir / "log.txt")
     facts = {
         "command": args.command,
         "config_file": args.config_file,

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +12,13 @@ from ..errors import SetupError, exit_status
 __all__ = ["main"]
 
 COCO_LIMIT = 100  # detections of an image
+CONFIG_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
 
 EXAMPLES = """
 Examples:
-  a checkpoint on its test set         evaluate --config-file my.yaml --weights output/mine/model_final.pth
-  the same, config.yaml beside it      evaluate --weights output/mine/model_final.pth --output output/judged
-  another test set                     evaluate --weights model_final.pth DATASETS.VAL_JSON val.json \\
+  a checkpoint on its test set         evaluate output/mine/model_final.pth --output output/judged
+  without config.yaml beside it        evaluate model_final.pth --config-file my.yaml
+  another test set                     evaluate model_final.pth DATASETS.VAL_JSON val.json \\
                                            DATASETS.VAL_IMAGES images
   predictions of any detector          evaluate --predictions coco_instances_results.json \\
                                            --ground-truth val.json --images images
@@ -25,8 +27,9 @@ Examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate; the return value is the exit status: 0, 2 (a mistake to mend) or 130 (Ctrl-C)."""
-    parser = _parser()
-    args = parser.parse_args(argv)
+    args = _parser().parse_intermixed_args(argv)
+    if CONFIG_KEY.fullmatch(args.weights) and not Path(args.weights).exists():  # MODEL.WEIGHTS of --config-file
+        args.weights, args.opts = "", [args.weights, *args.opts]
     logging.basicConfig(format="%(levelname)s: %(message)s")
     return exit_status(lambda: evaluate(args))
 
@@ -53,7 +56,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     if bool(args.predictions) == bool(args.weights or args.config_file):
-        raise SetupError("give either --weights (with --config-file) or --predictions with --ground-truth.")
+        raise SetupError("give either WEIGHTS, a checkpoint, or --predictions with --ground-truth.")
     if args.predictions and not args.ground_truth:
         raise SetupError(f"--predictions {args.predictions} needs --ground-truth: the COCO JSON file of the boxes.")
     if args.predictions and args.opts:
@@ -106,8 +109,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config-file", default="", metavar="FILE", help="YAML (config.yaml beside the weights)")
-    parser.add_argument("--weights", default="", metavar="FILE", help="checkpoint to evaluate on DATASETS.TEST")
+    parser.add_argument(
+        "weights", nargs="?", default="", metavar="WEIGHTS",
+        help="checkpoint to evaluate on DATASETS.TEST (MODEL.WEIGHTS of --config-file)",
+    )  # fmt: skip
+    parser.add_argument("--config-file", default="", metavar="FILE", help="YAML (config.yaml beside WEIGHTS)")
     parser.add_argument("--predictions", type=Path, metavar="FILE", help="COCO results JSON, instead of a model")
     parser.add_argument("--ground-truth", type=Path, metavar="FILE", help="COCO JSON that the predictions are for")
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images, for pictures")
@@ -122,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         "--max-detections", type=int, metavar="N", help="of an image (COCO's 100; a model's TEST.DETECTIONS_PER_IMAGE)"
     )
     parser.add_argument("--pictures", type=int, default=12, metavar="N", help="of the worst images (%(default)s)")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, last of all")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys")
     return parser
 
 

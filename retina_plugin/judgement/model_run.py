@@ -40,13 +40,14 @@ def run_model(config_file: str, weights: str, output: Path, opts: Sequence[str])
         SetupError: in the config, the data or the weights; no test set, or one that COCO's metrics are not for.
     """
     if weights and not os.path.exists(weights) and "://" not in weights:
-        raise SetupError(f"--weights {weights} does not exist: give a checkpoint, such as output/mine/model_final.pth.")
+        raise SetupError(f"{weights} does not exist: give a checkpoint, such as output/mine/model_final.pth.")
     changes = [*opts, "OUTPUT_DIR", str(output), *(["MODEL.WEIGHTS", weights] if weights else [])]
     args = argparse.Namespace(
         config_file=config_file or str(config_beside(weights)),
         opts=changes,
         resume=False,
         eval_only=True,
+        verbose=True,
         command=shlex.join(["python", *sys.orig_argv[1:]]),
     )
     cfg, facts = prepare(args)
