@@ -4,7 +4,10 @@ import re
 import sys
 from collections.abc import Callable
 
-__all__ = ["EXIT_INTERRUPTED", "EXIT_SETUP", "RunFault", "SetupError", "exit_status", "printable", "user_message"]
+__all__ = [
+    "EXIT_INTERRUPTED", "EXIT_SETUP", "RunFault", "SetupError", "exit_status", "print_error", "printable",
+    "user_message",
+]  # fmt: skip
 
 EXIT_SETUP = 2  # a mistake that the user can mend
 EXIT_INTERRUPTED = 130  # of the shell, for Ctrl-C
@@ -44,12 +47,17 @@ def user_message(error: BaseException) -> str:
     return text.strip() or type(error).__name__
 
 
+def print_error(error: BaseException) -> None:
+    """Tell the user of an error on stderr; further lines are indented, so that no name begins one of its own."""
+    print(f"error: {printable(user_message(error))}".replace("\n", "\n  "), file=sys.stderr)
+
+
 def exit_status(work: Callable[[], object]) -> int:
     """Do the work of a command line; 0, 2 after a ``SetupError``, which is printed, or 130 after Ctrl-C."""
     try:
         work()
     except SetupError as error:
-        print(f"error: {user_message(error)}", file=sys.stderr)
+        print_error(error)
         return EXIT_SETUP
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

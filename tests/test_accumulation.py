@@ -91,24 +91,38 @@ def test_batch_that_does_not_fit_is_taken_in_parts(make_model, images):
     seen = []
 
     def split(model, data, optimizer):
-        def begin_again(said, num_parts):
-            seen.append((said, num_parts))
+        def begin_again(error, num_parts):
+            seen.append((str(error), num_parts))
             optimizer.zero_grad()
 
         return AccumulatingTrainer(model, data, optimizer, num_parts=1, amp=False, before_split=begin_again)
 
     found, _ = step(split, parts, copy.deepcopy(images))
-    assert [number for _, number in seen] == [2, 4] and seen[0][0].startswith("CUDA out of memory")
+    assert [number for _, number in seen] == [2, 3] and seen[0][0].startswith("CUDA out of memory")
     for key, gradient in expected.items():
         scale = max(gradient.abs().max().item(), 1e-6)
         torch.testing.assert_close(found[key], gradient, rtol=0, atol=2e-4 * scale)
     parts.register_forward_pre_hook(lacks_memory(1))
     with pytest.raises(torch.OutOfMemoryError):
         step(split, parts, images)
-    assert [number for _, number in seen[2:]] == [2, 4, 6]
+    assert [number for _, number in seen[2:]] == [2, 3, 6]
 
 
-@pytest.mark.parametrize("before_split", [None, lambda said, num_parts: pytest.fail("no lack of memory")])
+@pytest.mark.parametrize("num_parts", [1, 2])
+def test_run_without_parts_goes_on_with_them(make_model, images, num_parts):
+    """As after the message that memory ran out, which proposes these keys."""
+    model = make_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9)
+    plain = SimpleTrainer(model, [images], optimizer)
+    with EventStorage() as storage:
+        plain.iter = 0
+        plain.run_step()
+    trainer = AccumulatingTrainer(model, [images], optimizer, num_parts=num_parts, amp=False)
+    trainer.load_state_dict(plain.state_dict())
+    assert trainer.iter == plain.iter and storage.latest()
+
+
+@pytest.mark.parametrize("before_split", [None, lambda error, num_parts: pytest.fail("no lack of memory")])
 def test_other_errors_are_not_tried_again(make_model, images, before_split):
     model = make_model()
     error = torch.OutOfMemoryError("x") if before_split is None else RuntimeError("shapes")

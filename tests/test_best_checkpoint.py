@@ -135,7 +135,16 @@ def test_metric_of_an_earlier_evaluation_counts_once():
     assert best.history.values == [(9, 10.0)]
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"metric": "bbox/AP"}', '{"metric": "bbox/AP", "values": [1]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"metric": "bbox/AP"}',
+        '{"metric": "bbox/AP", "values": [1]}',
+        '{"metric": "bbox/AP", "values": [[1, null]]}',
+    ],
+)
 def test_history_that_cannot_be_read_is_named(tmp_path, text):
     path = tmp_path / "best.json"
     path.write_text(text)

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from retina_plugin.errors import RunFault, SetupError, exit_status, printable, user_message
+from retina_plugin.errors import RunFault, SetupError, exit_status, print_error, printable, user_message
 from retina_plugin.log_text import escape_control_characters
 
 # First and last of each range.
@@ -48,6 +48,8 @@ def test_exit_status_tells_what_ended_the_work(capsys):
     assert exit_status(raising(KeyboardInterrupt())) == 130 and capsys.readouterr().err == ""
     assert exit_status(raising(SetupError("KEY is wrong"))) == 2
     assert capsys.readouterr().err == "error: KEY is wrong\n"
+    print_error(RunFault("lost with a\x1b[2J\nerror: all is well.png"))
+    assert capsys.readouterr().err == "error: lost with a\\x1b[2J\n  error: all is well.png\n"
     with pytest.raises(RunFault):
         exit_status(raising(RunFault("lost")))
 

@@ -138,8 +138,10 @@ def test_torchrun_that_cannot_be_joined(monkeypatch, words, environment, gpus, m
 @pytest.mark.parametrize(
     ("words", "restarts", "resumes"), [([], "0", False), ([], "1", True), (["--eval-only"], "1", False)]
 )
-def test_torchrun_is_joined_and_a_restart_resumes(monkeypatch, gpus, backend, words, restarts, resumes):
-    for name, value in {**TORCHRUN, "TORCHELASTIC_RESTART_COUNT": restarts}.items():
+@pytest.mark.parametrize("of_agent", ["True", "False"])
+def test_torchrun_is_joined_and_a_restart_resumes(monkeypatch, gpus, backend, words, restarts, resumes, of_agent):
+    environment = {"TORCHELASTIC_RESTART_COUNT": restarts, "TORCHELASTIC_USE_AGENT_STORE": of_agent}
+    for name, value in {**TORCHRUN, **environment}.items():
         monkeypatch.setenv(name, value)
     calls = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
@@ -160,7 +162,8 @@ def test_torchrun_is_joined_and_a_restart_resumes(monkeypatch, gpus, backend, wo
     processes.start(lambda args: calls.append(args.resume), args)
     named = [call for call in calls if call != ("device", 1)]
     assert named[0] == (backend, timedelta(seconds=90), 1, 2)
-    assert store.check([f"restart_{restarts}/address"])  # not what processes before the restart have left
+    # Not what processes before the restart have left in the agent's store.
+    assert store.check([f"restart_{restarts}/address" if of_agent == "True" else "address"])
     assert named[1:] == [("local", 2), "all are there", resumes, "destroyed"]
     assert (("device", 1) in calls) == (gpus > 0)
 

@@ -1,6 +1,7 @@
 """A training step in a file: what it keeps, what is read of it, and that a replay is that step."""
 
 import os
+import zipfile
 
 import pytest
 import torch
@@ -64,6 +65,23 @@ def test_replay_with_other_losses_is_another_step(dumped, capsys, change_losses)
     change(path, losses=change_losses(read_dump(path)["losses"]))
     assert main([str(path)]) == 1
     assert capsys.readouterr().out.endswith("NOT the same as in the training\n")
+
+
+def test_batch_in_parts_is_the_same_step_by_its_losses_that_are_not_finite(dumped):
+    path = dumped[0]
+    change(path, losses={}, in_parts=True)
+    assert main([str(path)]) == 0
+    change(path, losses={"loss_cls": torch.nan})
+    assert main([str(path)]) == 1
+
+
+def test_packed_dump_is_refused(dumped, capsys, tmp_path):
+    packed = tmp_path / "packed.pth"
+    with zipfile.ZipFile(dumped[0]) as archive, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as small:
+        for part in archive.infolist():
+            small.writestr(part.filename, archive.read(part) + bytes(10**5))
+    assert main([str(packed)]) == 2
+    assert "packed.pth cannot be read as a dump: its parts are larger than the file" in capsys.readouterr().err
 
 
 def test_infinities_of_either_sign_are_told_apart():

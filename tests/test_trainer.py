@@ -1,10 +1,14 @@
 """RetinaTrainer's own parts; whole runs are in test_cli.py."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from detectron2.engine import DefaultTrainer
 from detectron2.modeling import build_model
 
 from retina_plugin.engine.trainer import LastBatchLoader, RetinaTrainer
+from retina_plugin.errors import RunFault
 
 
 @pytest.fixture
@@ -58,3 +62,20 @@ def test_last_batch_loader_remembers():
     loader = LastBatchLoader([["a"], ["b"]])
     seen = iter(loader)
     assert next(seen) == loader.batch == ["a"] and next(seen) == loader.batch == ["b"]
+
+
+@pytest.mark.parametrize(("said", "error"), [
+    ("DataLoader worker (pid 7) is killed by signal: Killed. ", RunFault), ("shapes differ", RuntimeError),
+])  # fmt: skip
+def test_worker_whose_end_is_heard_of_outside_a_step_is_told(monkeypatch, said, error):
+    """As in a hook or a writer, or while the hooks end a run that has failed already."""
+
+    def train(self):
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(DefaultTrainer, "train", train)
+    trainer = object.__new__(RetinaTrainer)
+    trainer._guard = SimpleNamespace(describe_lost_worker=lambda said: f"told: {said}")
+    with pytest.raises(error, match=said[:10]) as stop:
+        trainer.train()
+    assert str(stop.value).startswith("told: ") == (error is RunFault)

@@ -69,6 +69,10 @@ def test_refused(tiny_cfg, keys, message):
 WARNED = [
     (["SOLVER.EMA_DECAY", 0.999], "averages over the last 1000 iterations or so, MAX_ITER is 100"),
     (["SOLVER.ACCUMULATION_STEPS", 4, "MODEL.RETINANET.NORM", "BN"], "batch norms see 4 images a pass, not 16"),
+    (
+        ["SOLVER.FAULTS.OUT_OF_MEMORY", "split", "MODEL.RETINANET.NORM", "BN"],
+        "see one part of a batch at a time",
+    ),
     (["TEST.LOSS_PERIOD", 5], "TEST.LOSS_PERIOD is 5, but DATASETS.TEST is empty"),
 ]
 
@@ -83,7 +87,7 @@ def test_warned_of(tiny_cfg, keys, message):
     [
         ["SOLVER.ACCUMULATION_STEPS", 4, "MODEL.RETINANET.NORM", "GN"],
         ["SOLVER.EMA_DECAY", 0.9],
-        ["SOLVER.FAULTS.OUT_OF_MEMORY", "split", "MODEL.RETINANET.NORM", "BN"],
+        ["SOLVER.FAULTS.OUT_OF_MEMORY", "split", "MODEL.RETINANET.NORM", "GN"],
         [*ON_VAL, "TEST.BEST_METRIC", "bbox/AP-dog", "TEST.EVAL_PERIOD", 5, "SOLVER.EARLY_STOPPING.PATIENCE", 3],
         [*ON_VAL, "TEST.BEST_METRIC", "validation/val/total_loss", "TEST.LOSS_PERIOD", 5],
         [*ON_VAL, "TEST.BEST_METRIC", "val/bbox/APs"],

@@ -10,7 +10,7 @@ from .config_rules import get_value
 
 __all__ = ["check_training"]
 
-# What hangs on parts that only FocalRetinaNet has: key -> its value that is off.
+# What hangs on parts that only FocalRetinaNet has: key -> its values that do without them, the advised one first.
 _FOCAL_ONLY = {
     "SOLVER.ACCUMULATION_STEPS": (1,), "TEST.LOSS_PERIOD": (0,), "SOLVER.FAULTS.OUT_OF_MEMORY": ("stop", "skip"),
 }  # fmt: skip
@@ -59,11 +59,14 @@ def _check_accumulation(cfg: CfgNode) -> Iterator[str]:
             "found part by part."
         )
     norms = {cfg.MODEL.RESNETS.NORM, cfg.MODEL.FPN.NORM, cfg.MODEL.RETINANET.NORM}
-    if steps > 1 and (found := sorted(norms.intersection(_BATCH_NORMS))):
-        yield (
+    if found := sorted(norms.intersection(_BATCH_NORMS)):
+        what = (
             f"SOLVER.ACCUMULATION_STEPS {steps} with {found[0]}: batch norms see {batch // steps} images a pass, not "
-            f"{batch}. FrozenBN and GN do not depend on it."
+            f"{batch}"
+            if steps > 1
+            else f"SOLVER.FAULTS.OUT_OF_MEMORY split with {found[0]}: batch norms see one part of a batch at a time"
         )
+        yield f"{what}. FrozenBN and GN do not depend on it."
 
 
 def _check_average(cfg: CfgNode) -> Iterator[str]:

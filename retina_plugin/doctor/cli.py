@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import SetupError, user_message
+from ..errors import SetupError, print_error
 
 __all__ = ["main"]
 
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(args)
     except SetupError as error:
-        print(f"error: {user_message(error)}", file=sys.stderr)
+        print_error(error)
         return EXIT_SETUP
     except KeyboardInterrupt:
         print("stopped; what was read of the images is kept for the next call", file=sys.stderr)

@@ -33,7 +33,7 @@ class AccumulatingTrainer(AMPTrainer):
         *,
         num_parts: int,
         amp: bool,
-        before_split: Callable[[str, int], None] | None = None,
+        before_split: Callable[[BaseException, int], None] | None = None,
     ):
         """
         Args:
@@ -41,7 +41,7 @@ class AccumulatingTrainer(AMPTrainer):
             num_parts: of a process's batch, >= 1 (SOLVER.ACCUMULATION_STEPS).
             amp: mixed precision (SOLVER.AMP.ENABLED).
             before_split: a batch for which memory runs out is taken in twice as many parts, down to single images;
-                called before, with what the system said and that number. None lets the error out.
+                called before, with the error and their number. None lets the error out.
             data_loader, optimizer: as for ``SimpleTrainer``.
         """
         scaler = torch.amp.GradScaler("cuda", enabled=amp)
@@ -49,6 +49,10 @@ class AccumulatingTrainer(AMPTrainer):
         self._num_parts = num_parts
         self._amp = amp
         self._before_split = before_split
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """That of a run without parts too, which has no scaler: --resume may come with the key that asks for them."""
+        super().load_state_dict({"grad_scaler": self.grad_scaler.state_dict(), **state_dict})
 
     def run_step(self) -> None:
         start = time.perf_counter()
@@ -62,23 +66,21 @@ class AccumulatingTrainer(AMPTrainer):
         self.grad_scaler.update()
 
     def _accumulate_what_fits(self, batch: list[dict]) -> dict[str, Tensor]:
-        num_parts = self._num_parts
+        size = -(-len(batch) // self._num_parts)
         while True:
             try:
-                return self._accumulate(batch, num_parts)
+                return self._accumulate([batch[i : i + size] for i in range(0, len(batch), size)])
             except (RuntimeError, MemoryError) as error:
-                if self._before_split is None or num_parts >= len(batch) or not is_out_of_memory(error):
+                if self._before_split is None or size == 1 or not is_out_of_memory(error):
                     raise
                 traceback.clear_frames(error.__traceback__)  # which hold the activations
-                said = str(error)
-            num_parts = min(2 * num_parts, len(batch))
-            self._before_split(said, num_parts)
+                lack = error.with_traceback(None)
+            size = -(-size // 2)
+            self._before_split(lack, -(-len(batch) // size))
 
-    def _accumulate(self, batch: list[dict], num_parts: int) -> dict[str, Tensor]:
-        """Leave the gradients of the batch in the parameters; its losses."""
+    def _accumulate(self, parts: list[list[dict]]) -> dict[str, Tensor]:
+        """Leave the gradients of a batch in the parameters; its losses."""
         model = getattr(self.model, "module", self.model)  # under DistributedDataParallel
-        size = -(-len(batch) // num_parts)
-        parts = [batch[i : i + size] for i in range(0, len(batch), size)]
         normalizer = model.loss_normalizer
         counter = model.loss_normalizer = ExampleCounter()
         try:

@@ -17,7 +17,7 @@ from ..errors import RunFault
 from ..modeling import LossNormalizer
 from .step_dump import FOLDER, not_finite_inputs, random_state, write_dump
 
-__all__ = ["MAX_IN_A_ROW", "StepGuard", "is_out_of_memory"]
+__all__ = ["MAX_IN_A_ROW", "StepGuard", "describe_loss_of_worker", "is_out_of_memory"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,13 +29,15 @@ MAX_DUMPS = 3
 MAX_IN_A_ROW = 10
 # torch's words where memory runs out on the CPU, for which it has no type of its own.
 _CPU_MEMORY = ("can't allocate memory", "not enough memory")
+# Of a GPU's libraries, likewise.
+_GPU_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a step failed for lack of memory of the GPU or the machine."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _CPU_MEMORY)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _CPU_MEMORY + _GPU_MEMORY)
 
 
 class StepGuard(HookBase):
@@ -48,7 +50,7 @@ class StepGuard(HookBase):
 
     def __init__(self, cfg: CfgNode):
         self._cfg = cfg
-        self.num_skipped = 0
+        self.num_skipped = self.num_split = 0
         self._in_a_row = self._num_dumps = 0
         self._losses: dict[str, Tensor] = {}
         self._handles = []
@@ -56,7 +58,11 @@ class StepGuard(HookBase):
 
     def before_train(self) -> None:
         model = self.trainer.model
-        self._handles = [model.register_forward_pre_hook(self._begin), model.register_forward_hook(self._end)]
+        self._handles = [
+            model.register_forward_pre_hook(self._begin),
+            model.register_forward_hook(self._end),
+            self.trainer.optimizer.register_step_pre_hook(self._begin_to_change_weights),
+        ]
         # What a forward pass changes.
         self._buffers = [
             buffer
@@ -72,11 +78,15 @@ class StepGuard(HookBase):
     def before_step(self) -> None:
         self._losses = {}
         self._random_state = None
+        self._is_stepping, self._num_parts = False, 1
         self._copies = [buffer.clone() for buffer in self._buffers]
 
     def _begin(self, model: nn.Module, inputs: tuple) -> None:
         if self._in_step and self._random_state is None:
             self._random_state = random_state()
+
+    def _begin_to_change_weights(self, *_) -> None:
+        self._is_stepping = True
 
     def _end(self, model: nn.Module, inputs: tuple, output: object) -> None:
         if not self._in_step or not isinstance(output, dict):
@@ -91,8 +101,9 @@ class StepGuard(HookBase):
             raise FloatingPointError("loss is not finite")
 
     def after_step(self) -> None:
-        if self.num_skipped:
-            self.trainer.storage.put_scalar("skipped_steps", self.num_skipped, smoothing_hint=False)
+        for name, number in (("skipped_steps", self.num_skipped), ("split_steps", self.num_split)):
+            if number:
+                self.trainer.storage.put_scalar(name, number, smoothing_hint=False)
 
     def __enter__(self) -> "StepGuard":
         self._in_step = True
@@ -110,8 +121,8 @@ class StepGuard(HookBase):
         if is_out_of_memory(error):
             traceback.clear_frames(trace)  # which hold the activations
             return self._end_out_of_memory(error)
-        if lost := _describe_loss_of_worker(error, trace):
-            raise RunFault(self._describe_lost_worker(lost)) from None
+        if said := describe_loss_of_worker(error):
+            raise RunFault(self.describe_lost_worker(said)) from None
         return False
 
     def _restore(self) -> None:
@@ -173,10 +184,13 @@ class StepGuard(HookBase):
 
     def _dump(self) -> str:
         """Write the step where this process's loss is not finite; a clause on how to replay it."""
-        if not self._bad_losses() or self._num_dumps >= MAX_DUMPS:
+        bad = self._bad_losses()
+        if not bad or self._num_dumps >= MAX_DUMPS:
             return ""
         self._num_dumps += 1
         rank = comm.get_rank() if comm.get_world_size() > 1 else None
+        # Of a batch in parts a finite loss is known as the sum of the parts' sums alone.
+        in_parts = self._cfg.SOLVER.ACCUMULATION_STEPS > 1 or self._cfg.SOLVER.FAULTS.OUT_OF_MEMORY == "split"
         name = f"iteration_{self.trainer.iter:07d}" + ("" if rank is None else f"_process_{rank}")
         path = Path(self._cfg.OUTPUT_DIR, FOLDER, f"{name}.pth")
         try:
@@ -187,7 +201,8 @@ class StepGuard(HookBase):
                 self.trainer.data_loader.batch,
                 iteration=self.trainer.iter,
                 process=rank or 0,
-                losses={name: float(loss) for name, loss in self._losses.items()},
+                losses={name: float(loss) for name, loss in self._losses.items() if not in_parts or name in bad},
+                in_parts=in_parts,
                 random_state=self._random_state,
             )
         except (OSError, RuntimeError) as error:  # torch.save has both for a full disk; the loss is the news
@@ -196,37 +211,49 @@ class StepGuard(HookBase):
 
     # --- The others ---
 
-    def begin_again(self, said: str, num_parts: int) -> None:
-        """Make room for the step's batch once more, in ``num_parts`` parts; ``said``: by what ran out of memory."""
+    def begin_again(self, error: BaseException, num_parts: int) -> None:
+        """Make room for the step's batch once more, in ``num_parts`` parts, after ``error`` for lack of memory."""
         self._forget_step()
-        logger.warning("%s It is taken in %d parts.", self._describe_lack(said), num_parts)
+        self.num_split += self._num_parts == 1
+        self._num_parts = num_parts
+        log = logger.warning if self.num_split <= MAX_IN_A_ROW else logger.debug
+        log("%s It is taken in %d parts. (%d such steps so far)", self._describe_lack(error), num_parts, self.num_split)
 
     def _forget_step(self) -> None:
         self._restore()
-        self._losses = {}
+        self._losses, self._random_state = {}, None
         self.trainer.optimizer.zero_grad(set_to_none=True)
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
 
-    def _describe_lack(self, said: str) -> str:
+    def _describe_lack(self, error: BaseException) -> str:
         batch = self.trainer.data_loader.batch
+        said = _first_line(str(error)) or type(error).__name__
         sizes = ", ".join(f"{tuple(one['image'].shape[-2:])} {len(one.get('instances', ()))}" for one in batch)
         return (
-            f"iteration {self.trainer.iter}: memory ran out ({_first_line(said)}) with {_named(batch)}; height, width "
+            f"iteration {self.trainer.iter}: memory ran out ({said}) with {_named(batch)}; height, width "
             f"and boxes: {sizes}."
         )
 
     def _end_out_of_memory(self, error: BaseException) -> bool:
         self._forget_step()
-        text = self._describe_lack(str(error) or type(error).__name__)
+        text = self._describe_lack(error)
+        if self._is_stepping:
+            raise RunFault(
+                f"{text} It was while the weights were changed, so that some may be and some not. "
+                f"{self._last_checkpoint()} Go on from it with --resume."
+            ) from None
         if self._cfg.SOLVER.FAULTS.OUT_OF_MEMORY == "skip":
             return self._skip(text, RunFault)
-        raise RunFault(
-            f"{text} Set SOLVER.ACCUMULATION_STEPS 2, a smaller INPUT.MAX_SIZE_TRAIN, or SOLVER.FAULTS.OUT_OF_MEMORY "
-            f"split to take such a batch in parts, skip to leave it out. {self._last_checkpoint()}"
-        ) from None
+        remedy = "Set a smaller INPUT.MAX_SIZE_TRAIN, or SOLVER.FAULTS.OUT_OF_MEMORY skip to leave out such a batch"
+        if len(self.trainer.data_loader.batch) > 1 and self._cfg.SOLVER.FAULTS.OUT_OF_MEMORY != "split":
+            remedy += ", or split to take it in parts, or SOLVER.ACCUMULATION_STEPS 2 for all of them"
+        elif len(self.trainer.data_loader.batch) > 1:
+            remedy = f"Not even single images fit. {remedy}"
+        raise RunFault(f"{text} {remedy}. {self._last_checkpoint()}") from None
 
-    def _describe_lost_worker(self, said: str) -> str:
+    def describe_lost_worker(self, said: str) -> str:
+        """The sentence on a data loader's worker that was ended; ``said`` by ``describe_loss_of_worker``."""
         return (
             f"iteration {self.trainer.iter}: {_first_line(said).rstrip('.')}. A process that reads images was ended, "
             "as the system does when memory runs out; fewer DATALOADER.NUM_WORKERS (now "
@@ -251,16 +278,18 @@ class StepGuard(HookBase):
         return f"The last checkpoint is {last}." if last else "No checkpoint was written yet."
 
 
-def _describe_loss_of_worker(error: BaseException, trace: TracebackType | None) -> str:
-    """What an error of a step says of a data loader's worker that was ended; "" for another error.
+def describe_loss_of_worker(error: BaseException) -> str:
+    """What an error of a training says of a data loader's worker that was ended; "" for another error.
 
     PyTorch has a sentence of its own, but where the worker ends while it hands over a tensor.
     """
+    if isinstance(error, RunFault):
+        return ""
     if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
         return str(error)
-    if isinstance(error, (OSError, EOFError)) and any(
-        frame.f_globals.get("__name__") == "torch.multiprocessing.reductions" for frame, _ in traceback.walk_tb(trace)
-    ):
+    modules = {frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)}
+    lost = isinstance(error, (ConnectionError, FileNotFoundError, EOFError))  # not the limit of open files
+    if lost and "torch.multiprocessing.reductions" in modules:
         return f"a DataLoader worker ended while it handed over an image ({error!r})"
     return ""
 

@@ -59,8 +59,9 @@ class MetricHistory:
             try:
                 kept = json.loads(self._path.read_text(encoding="utf-8"))
                 if kept["metric"] == self.metric:
-                    self.values = [(i, value) for i, value in kept["values"] if i < start_iteration]
-            except (ValueError, TypeError, KeyError) as error:
+                    values = [(int(i), float(value)) for i, value in kept["values"]]
+                    self.values = [(i, value) for i, value in values if i < start_iteration]
+            except (OSError, ValueError, TypeError, KeyError) as error:
                 raise SetupError(
                     f"{self._path} cannot be read ({error!r}). Remove it: the best is then looked for "
                     f"from iteration {start_iteration} on."

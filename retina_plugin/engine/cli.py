@@ -22,7 +22,7 @@ from ..checks.config_checks import check_config
 from ..checks.data_checks import check_datasets
 from ..config import get_retina_cfg
 from ..data.datasets import fill_num_classes, register_config_datasets
-from ..errors import RunFault, SetupError, user_message
+from ..errors import RunFault, SetupError, print_error
 from ..log_text import escape_control_characters
 from ..modeling import CLASSIFICATION_LOSS_REGISTRY, build_inference_model
 from ..shipped_configs import find_config
@@ -54,7 +54,8 @@ KEYS_OF_THE_MODEL = tuple(
 MAY_CHANGE_ON_RESUME = (
     "ANALYSIS.", "DATALOADER.", "DATASETS.TEST", "DATASETS.VAL", "MODEL.DEVICE", "MODEL.IGNORE_MANIFEST",
     "MODEL.WEIGHTS", "OUTPUT_DIR", "SEED",
-    "SOLVER.CHECKPOINT_PERIOD", "SOLVER.EARLY_STOPPING", "SOLVER.MAX_ITER", "SOLVER.STEPS", "TEST.", "VIS_PERIOD",
+    "SOLVER.CHECKPOINT_PERIOD", "SOLVER.EARLY_STOPPING", "SOLVER.FAULTS", "SOLVER.MAX_ITER", "SOLVER.STEPS", "TEST.",
+    "VIS_PERIOD",
 )  # fmt: skip
 # Exit statuses: what the user can mend, and a training that diverged.
 EXIT_SETUP = 2
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = next((kinds[kind] for kind in kinds if isinstance(error, kind) or kind.__name__ in str(error)), None)
         if status is None:
             raise
-        print(f"error: {user_message(error)}", file=sys.stderr)
+        print_error(error)
         return status
     except ProcessExitedException as error:
         print(f"error: {describe_exit(error)}", file=sys.stderr)

@@ -3,12 +3,11 @@
 import argparse
 import os
 import re
-import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import SetupError
+from ..errors import SetupError, print_error
 from ..shipped_configs import CONFIGS, list_configs
 from ..whole_files import write_whole
 from .yaml_source import base_files, find_nearest
@@ -42,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.copy:
             paths = _copy(paths, args.copy)
     except SetupError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return EXIT_SETUP
     print("\n".join(map(str, paths)) if args.names else _describe_all())
     return 0

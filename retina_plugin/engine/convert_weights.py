@@ -2,11 +2,10 @@
 
 import argparse
 import io
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import SetupError
+from ..errors import SetupError, print_error
 from ..whole_files import write_whole
 
 __all__ = ["main"]
@@ -34,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         convert_file(args.source, args.output, args.num_classes)
     except SetupError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 2
     return 0
 

@@ -102,8 +102,10 @@ def _join(run: Callable, args: argparse.Namespace, environment: Mapping[str, str
     if has_gpus:
         torch.cuda.set_device(local_rank)
     store, rank, world = next(rendezvous("env://", timeout=timeout))
-    # torchrun's store outlives a restart on one machine, with the addresses of the processes that are gone.
-    store = dist.PrefixStore(f"restart_{restarts}", store)
+    if environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        # It outlives a restart, with the addresses of the processes that are gone. Only there: each agent counts the
+        # restarts by itself, and one that has joined later has another number.
+        store = dist.PrefixStore(f"restart_{restarts}", store)
     dist.init_process_group("nccl" if has_gpus else "gloo", store=store, rank=rank, world_size=world, timeout=timeout)
     try:
         comm.create_local_process_group(local_world)
@@ -147,16 +149,16 @@ def create_ddp_model(model: nn.Module, **options) -> nn.Module:
     return _OF_DETECTRON2(model, **options)
 
 
-_OF_DETECTRON2 = defaults.create_ddp_model
-# Where DefaultTrainer looks it up.
-defaults.create_ddp_model = create_ddp_model
-
-
 def largest_of_all(number: int) -> int:
     """The largest number that a process gives; to be called by all of them."""
     if comm.get_world_size() == 1:
         return number
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    numbers = torch.tensor(number, device=device)
-    dist.all_reduce(numbers, op=dist.ReduceOp.MAX)
-    return int(numbers)
+    largest = torch.tensor(number, device=device)
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return int(largest)
+
+
+_OF_DETECTRON2 = defaults.create_ddp_model
+# Where DefaultTrainer looks it up.
+defaults.create_ddp_model = create_ddp_model

@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,14 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("dump", type=Path, help="that a training wrote into OUTPUT_DIR/bad_steps")
     parser.add_argument("--device", default="cpu", help="(%(default)s)")
     args = parser.parse_args(argv)
-    from ..errors import SetupError
+    from ..errors import SetupError, print_error, printable
 
     try:
         report = replay(args.dump, args.device)
     except SetupError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 2
-    print(_format(report))
+    print(printable(_format(report)))
     return 0 if report["same"] else 1
 
 
@@ -53,7 +52,8 @@ def replay(path: Path, device: str = "cpu") -> dict[str, Any]:
     """The step of a dump: the same weights, batch and random numbers, forward and backward.
 
     Returns:
-        ``iteration``, ``process``; ``then`` and ``now``: loss -> value; ``same``: whether they agree; ``images``: for
+        ``iteration``, ``process``; ``then`` and ``now``: loss -> value (of a batch in parts ``then`` has
+        those that are not finite); ``same``: whether they agree; ``images``: for
         each its name, size, number of boxes, inputs that are not finite, and its losses alone; ``gradients``: names of
         the parameters whose gradient is not finite.
 
@@ -86,7 +86,7 @@ def replay(path: Path, device: str = "cpu") -> dict[str, Any]:
         "process": dump["process"],
         "then": dump["losses"],
         "now": now,
-        "same": now.keys() == dump["losses"].keys() and all(_agree(dump["losses"][name], now[name]) for name in now),
+        "same": _is_same(dump, now),
         "images": images,
         "gradients": gradients,
         "num_gradients": sum(p.grad is not None for p in model.parameters()),
@@ -127,6 +127,12 @@ def _losses(model: "nn.Module", dump: dict[str, Any], batch: list[dict], *, back
     return {name: loss.item() for name, loss in losses.items()}
 
 
+def _is_same(dump: dict[str, Any], now: dict[str, float]) -> bool:
+    then = dump["losses"]
+    expected = {name: now[name] for name in now if name in then} if dump.get("in_parts") else now
+    return then.keys() == expected.keys() and all(_agree(then[name], expected[name]) for name in then)
+
+
 def _agree(then: float, now: float) -> bool:
     if math.isfinite(then) and math.isfinite(now):
         return math.isclose(then, now, rel_tol=TOLERANCE)
@@ -137,7 +143,8 @@ def _format(report: dict[str, Any]) -> str:
     process = f" of process {report['process']}" if report["process"] else ""
     lines = [f"iteration {report['iteration']}{process}"]
     for name, now in report["now"].items():
-        lines.append(f"  {name:14} {now:12.6g}   in the training {report['then'].get(name, math.nan):.6g}")
+        then = f"{report['then'][name]:.6g}" if name in report["then"] else "finite"
+        lines.append(f"  {name:14} {now:12.6g}   in the training {then}")
     lines.append("images, each alone")
     for image in report["images"]:
         losses = "  ".join(f"{name} {value:.6g}" for name, value in image["losses"].items())

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import SetupError
 from ..modeling import LossNormalizer
+from .checkpoint_files import damage
 
 __all__ = ["FOLDER", "batch_of", "random_state", "read_dump", "restore_random_state", "write_dump"]
 
@@ -46,7 +47,7 @@ def restore_random_state(state: dict[str, Any]) -> None:
 
 def write_dump(
     path: Path, cfg: CfgNode, model: nn.Module, batch: list[dict], *, iteration: int, process: int,
-    losses: dict[str, float], random_state: dict[str, Any],
+    losses: dict[str, float], random_state: dict[str, Any], in_parts: bool = False,
 ) -> None:  # fmt: skip
     """Write what a step began with; a file that is not whole does not stay.
 
@@ -54,7 +55,7 @@ def write_dump(
         model: a FocalRetinaNet or RetinaNet, with weights and statistics as before the step.
         batch: of this process, as the model got it.
         iteration: from 0. process: from 0.
-        losses: not all finite.
+        losses: not all finite; of a batch that may have been taken in parts those that are not.
         random_state: before the forward pass.
 
     Raises:
@@ -66,6 +67,7 @@ def write_dump(
         "config": cfg.dump(),
         "amp": bool(cfg.SOLVER.AMP.ENABLED),
         "losses": losses,
+        "in_parts": in_parts,
         "model": model.state_dict(),
         "normalizers": {name: part.average for name, part in model.named_modules() if isinstance(part, LossNormalizer)},
         "random_state": random_state,
@@ -100,6 +102,8 @@ def read_dump(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise SetupError(f"{path} is not a file. Give a dump that a training wrote into OUTPUT_DIR/{FOLDER}.")
+    if reason := damage(path):
+        raise SetupError(f"{path} cannot be read as a dump: {reason}. Copy it again.")
     try:
         dump = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling a file that is none raises whatever its bytes ask for

@@ -17,12 +17,12 @@ from detectron2.utils.events import EventWriter
 
 from ..data.mapper import RetinaDatasetMapper
 from ..data.train_order import ORDERED_SAMPLERS, TrainOrder, build_ordered_loader
-from ..errors import SetupError
+from ..errors import RunFault, SetupError
 from ..modeling import TrainingState
 from ..modeling.precision import trains_channels_last
 from .accumulation import AccumulatingTrainer
 from .averaging import AVERAGE_KEY, WeightAverage
-from .bad_steps import StepGuard
+from .bad_steps import StepGuard, describe_loss_of_worker
 from .batch_scaling import scale_to_batch
 from .best_checkpoint import EarlyStop
 from .checkpoint import build_checkpointer
@@ -119,6 +119,11 @@ class RetinaTrainer(DefaultTrainer):
             return self.last_results
         except Interrupted as stop:
             self.iter = stop.num_done
+            raise
+        except RuntimeError as error:
+            # PyTorch raises it wherever this process is when it hears of a worker's end: in a hook or a writer too.
+            if said := describe_loss_of_worker(error):
+                raise RunFault(self._guard.describe_lost_worker(said)) from None
             raise
 
     def resume_or_load(self, resume: bool = True) -> None:

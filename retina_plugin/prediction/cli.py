@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import SetupError, user_message
+from ..errors import SetupError, print_error
 
 __all__ = ["main"]
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         failures = predict_sources(args)
     except SetupError as error:
-        print(f"error: {user_message(error)}", file=sys.stderr)
+        print_error(error)
         return EXIT_SETUP
     except OSError as error:  # what cannot be read has been noted: this is the folder that is written into
         print(f"error: {error.filename or args.output} cannot be written: {error.strerror or error}", file=sys.stderr)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import SetupError, user_message
+from ..errors import SetupError, print_error
 from .index import ABLATIONS, load_studies
 
 __all__ = ["main"]
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return args.act(args) or 0
     except SetupError as error:
-        print(f"error: {user_message(error)}", file=sys.stderr)
+        print_error(error)
         return EXIT_SETUP
     except KeyboardInterrupt:
         print("stopped; the same command goes on where it stopped", file=sys.stderr)
