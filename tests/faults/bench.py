@@ -82,6 +82,13 @@ class Bench:
         )
         return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
+    def is_close(self, name: str) -> bool:
+        """Whether they are, up to rounding."""
+        first, second = (
+            torch.load(self.folder / run / "model_final.pth", weights_only=True)["model"] for run in ("straight", name)
+        )
+        return all(torch.allclose(first[key], second[key], rtol=1e-2, atol=1e-4) for key in first)
+
     def seen(self, text: str) -> str:
         """The message of a run, without this folder's name."""
         lines = [line for line in text.splitlines() if line.startswith("error: ")]

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from retina_plugin.engine.checkpoint_files import damage, write_checkpoint
+from retina_plugin.engine.run_record import git_state
 from retina_plugin.whole_files import write_whole
 
 
@@ -59,7 +60,8 @@ def main() -> int:
         name for counts in outcomes.values() for name in counts if name.startswith("not") and "as it was" not in name
     ]
     record = {"fault": "a damaged checkpoint", "cases": args.cases, "seed": args.seed, "torch": torch.__version__,
-              "outcomes": {kind: dict(counts) for kind, counts in outcomes.items()}, "faults": bad}  # fmt: skip
+              "git": git_state(), "outcomes": {kind: dict(counts) for kind, counts in outcomes.items()},
+              "faults": bad}  # fmt: skip
     text = json.dumps(record, indent=1)
     print(text)
     if args.output:

@@ -23,27 +23,29 @@ from retina_plugin.whole_files import write_whole  # noqa: E402
 CHUNK = 5_000  # Hypothesis keeps a tree of every case of a run in memory
 
 
-def fuzz(name: str, cases: int, seed: int, output: Path | None) -> str:
-    """Try a target; what broke its law, or nothing."""
+def fuzz(name: str, cases: int, seed: int, output: Path | None) -> dict:
+    """Try a target until its law is broken; the record, whose ``cases`` held."""
     record_file = output / f"fuzz_{name}.json" if output else None
     versions = {package: version(package) for package in ("hypothesis", "torch", "numpy", "PyYAML")}
     record = {"fault": f"fuzzing: {name}", "cases": 0, "seed": seed, "faults": [], "seconds": 0.0, "versions": versions,
               "git": git_state()}  # fmt: skip
     if record_file and record_file.exists():
         former = json.loads(record_file.read_text())
-        if {**former, "cases": 0, "seconds": 0.0} == record:
+        same = {"seed": seed, "versions": versions, "faults": []}.items() <= former.items()
+        if same and former["git"]["commit"] == record["git"]["commit"]:  # writing a record makes the tree dirty
             record = former
-    while record["cases"] < cases:
+    while record["cases"] < cases and not record["faults"]:
         start = time.perf_counter()
         try:
             tried = run(name, min(CHUNK, cases - record["cases"]), seed=seed * 1_000_000 + record["cases"])
-        except Exception:
-            return traceback.format_exc()
-        record["cases"] += tried
+            record["cases"] += tried
+        except Exception as error:
+            record["faults"].append(f"{error!r}"[:500])
+            print(traceback.format_exc(), file=sys.stderr)
         record["seconds"] = round(record["seconds"] + time.perf_counter() - start, 1)
         if record_file:
             write_whole(record_file, json.dumps(record, indent=1) + "\n")
-    return ""
+    return record
 
 
 def main() -> int:
@@ -57,13 +59,10 @@ def main() -> int:
         args.output.mkdir(parents=True, exist_ok=True)
     broken = 0
     for name in args.targets or TARGETS:
-        start = time.perf_counter()
-        found = fuzz(name, args.cases, args.seed, args.output)
-        if found:
-            broken += 1
-            print(found, file=sys.stderr)
-        state = "BROKEN" if found else "held"
-        print(f"{name}: {args.cases} cases, {time.perf_counter() - start:.0f} s, {state}", flush=True)
+        record = fuzz(name, args.cases, args.seed, args.output)
+        broken += len(record["faults"])
+        state = "BROKEN" if record["faults"] else "held"
+        print(f"{name}: {record['cases']} cases, {record['seconds']:.0f} s, {state}", flush=True)
     return 1 if broken else 0
 
 

@@ -23,6 +23,7 @@ import torch
 from retina_plugin.engine.best_checkpoint import HISTORY_FILE, MetricHistory
 from retina_plugin.engine.checkpoint import RetinaCheckpointer
 from retina_plugin.engine.checkpoint_files import damage, last_named, newest_whole
+from retina_plugin.engine.run_record import git_state
 from retina_plugin.errors import SetupError
 from retina_plugin.whole_files import write_whole
 
@@ -60,6 +61,7 @@ class Disk:
             self.operations.append(("rename", Path(target).name, safe))
 
         def on_unlink(path: Path, **options) -> None:
+            self._flushed.pop(Path(path).stat().st_ino if Path(path).exists() else None, None)
             unlink(path, **options)
             if not Path(path).name.startswith("."):  # else a part, whose name does no harm
                 self.operations.append(("remove", Path(path).name))
@@ -162,7 +164,8 @@ def main() -> int:
     results = [cut_everywhere(keep) for keep in (0, 1, 2)]
     faults = [fault for _, found in results for fault in found]
     record = {"fault": "power cut while checkpoints are written, in a model of the disk",
-              "cases": sum(tried for tried, _ in results), "faults": faults, "torch": torch.__version__}  # fmt: skip
+              "cases": sum(tried for tried, _ in results), "faults": faults,
+              "torch": torch.__version__, "git": git_state()}  # fmt: skip
     text = json.dumps(record, indent=1)
     print(text)
     if args.output:

@@ -47,13 +47,14 @@ status; 130 and 143 are Ctrl-C and SIGTERM. Keys:
 | key | values | what |
 |---|---|---|
 | `SOLVER.FAULTS.NONFINITE_LOSS` | `stop`, `skip` | a loss that is not finite ends the run, or its step is left out |
-| `SOLVER.FAULTS.OUT_OF_MEMORY` | `stop`, `skip`, `split` | the same when memory runs out; or in parts |
+| `SOLVER.FAULTS.OUT_OF_MEMORY` | `stop`, `skip`, `split` | lack of memory does so; or the batch is taken in parts |
 | `--dist-timeout` | seconds, 1800 | how long a process waits for one that fell silent |
 
-A step that is left out changes neither weights nor averages, and ten in a row end the run all the same. A batch taken
-in 2, 4, ... parts has the gradients of the whole, up to rounding. In several processes `OUT_OF_MEMORY` is `stop`. A
-step whose loss is not finite is kept in `OUTPUT_DIR/bad_steps` (weights, batch, random numbers; at most three a run),
-and
+A step that is left out changes neither weights nor averages, and ten in a row end the run all the same. A batch that
+lacks memory is taken in 2, 4, ... parts, with the gradients of the whole up to rounding (but for batch norms, which see
+one part); a single image that does not fit ends the run. In several processes `OUT_OF_MEMORY` is `stop`.
+
+A step whose loss is not finite is kept in `OUTPUT_DIR/bad_steps` (weights, batch, random numbers; at most three a run):
 
 ```
 retina replay output/mine/bad_steps/iteration_0000120.pth
@@ -94,13 +95,9 @@ def succeeds(command: str) -> bool:
 
 def page(folder: Path) -> str:
     """The page from the records of a folder."""
-    rows = [row for path in sorted(folder.glob("*.json")) for row in rows_of(path)]
-    replayed = [row for path in sorted(folder.glob("*.json")) for row in _rows(path) if "replay" in row]
-    return HEAD + "".join(rows) + TAIL + "".join(REPLAY.format(**row) for row in replayed)
-
-
-def rows_of(path: Path) -> list[str]:
-    return [_line(row, path) for row in _rows(path)]
+    rows = [(row, path) for path in sorted(folder.glob("*.json")) for row in _rows(path)]
+    replays = [REPLAY.format(**row) for row, _ in rows if "replay" in row]
+    return HEAD + "".join(_line(row, path) for row, path in rows) + TAIL + "".join(replays)
 
 
 def _rows(path: Path) -> list[dict]:

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from bench import FAULT, MAX_WAIT, Bench
 from detectron2.engine.hooks import PeriodicWriter
-from many_processes import joining_machine, lost_machine, lost_process, lost_process_of_torchrun
+from many_processes import lost_process, lost_process_of_torchrun, machines_that_come_and_go
 
 from retina_plugin.engine import cli, replay
 from retina_plugin.engine.run_record import git_state
@@ -30,6 +30,7 @@ from retina_plugin.engine.trainer import RetinaTrainer
 from retina_plugin.whole_files import write_whole
 
 NOBODY = 65534
+SURVIVED_WHOLE = {"lost": "nothing; final weights identical"}
 
 
 def at_iteration(act: Callable[[RetinaTrainer], None]) -> Callable[[], None]:
@@ -96,15 +97,26 @@ def stops(bench: Bench, name: str, act: Callable, *more: str, repair: Callable =
     again, end = bench.run(name, *more)
     good = status not in (0, 99) and again == 0 and bench.same(name) and "Traceback" not in bench.seen(text)
     lost = f"{FAULT - done} iteration(s), done again; final weights {'identical' if good else 'NOT identical'}"
-    return {"status": status, "lost": lost, "seen": bench.seen(text), "good": good, "log": "" if good else end[-2000:]}
+    return {
+        "status": status,
+        "lost": lost,
+        "seen": bench.seen(text),
+        "good": good,
+        "log": "" if good else text[-2000:] + end[-500:],
+    }
 
 
-def goes_on(bench: Bench, name: str, act: Callable, *more: str, equal: bool, says: str = "",
-            lost: str = "the step of this batch") -> dict:  # fmt: skip
-    """A fault that the run survives; its message has ``says``, and ``lost`` is what it costs if the weights differ."""
+def goes_on(
+    bench: Bench, name: str, act: Callable, *more: str, lost: str, judge: Callable[[str], bool], says: str = ""
+) -> dict:
+    """A fault that the run survives.
+
+    Args:
+        lost: what it costs, if ``judge`` finds the weights of the run as they should be.
+        says: part of its message.
+    """
     status, text = bench.run(name, *more, before=at_iteration(act))
-    good = status == 0 and bench.same(name) == equal and says in bench.seen(text)
-    lost = "nothing; final weights identical" if equal else lost
+    good = status == 0 and judge(name) and says in bench.seen(text)
     return {"status": status, "lost": lost if good else "more", "seen": bench.seen(text), "good": good,
             "log": "" if good else text[-2000:]}  # fmt: skip
 
@@ -144,7 +156,7 @@ def read_only(bench: Bench, name: str) -> dict:
 
 
 def clock(bench: Bench, name: str) -> dict:
-    result = goes_on(bench, name, set_clock_back, equal=True)
+    result = goes_on(bench, name, set_clock_back, **SURVIVED_WHOLE, judge=bench.same)
     record = json.loads((bench.folder / name / "run_record.json").read_text())
     return {**result, "seen": f"nothing; {record['wall_seconds']} s in the record", "good": result["good"]
             and 0 < record["wall_seconds"] < MAX_WAIT}  # fmt: skip
@@ -154,6 +166,7 @@ def cases(bench: Bench) -> dict[str, tuple[str, Callable[[str], dict]]]:
     workers = ("DATALOADER.NUM_WORKERS", "1")
     memory, nan = ("SOLVER.FAULTS.OUT_OF_MEMORY", "skip"), ("SOLVER.FAULTS.NONFINITE_LOSS", "skip")
     split = ("SOLVER.FAULTS.OUT_OF_MEMORY", "split")
+    without_step = {"lost": "the step of this batch", "judge": lambda name: not bench.same(name)}
     return {
         "worker": ("process that reads images killed", lambda n: stops(bench, n, kill_workers, *workers)),
         "deleted": ("images deleted while training",
@@ -163,23 +176,23 @@ def cases(bench: Bench) -> dict[str, tuple[str, Callable[[str], dict]]]:
         "disk": ("disk full at a checkpoint (RLIMIT_FSIZE)", lambda n: stops(bench, n, fill_disk)),
         "memory": ("memory runs out at one batch", lambda n: stops(bench, n, run_out_of_memory)),
         "memory_skip": ("the same, OUT_OF_MEMORY skip",
-                        lambda n: goes_on(bench, n, run_out_of_memory, *memory, equal=False)),
+                        lambda n: goes_on(bench, n, run_out_of_memory, *memory, **without_step)),
         "memory_split": ("the same, OUT_OF_MEMORY split",
-                         lambda n: goes_on(bench, n, run_out_of_memory, *split, equal=False,
-                                           lost="nothing: the same step, up to rounding",
+                         lambda n: goes_on(bench, n, run_out_of_memory, *split, judge=bench.is_close,
+                                           lost="nothing: final weights the same up to rounding",
                                            says="taken in 2 parts")),
         "nan": ("NaN in an image, loss not finite", lambda n: replayed(bench, n)),
-        "nan_skip": ("the same, NONFINITE_LOSS skip", lambda n: goes_on(bench, n, spoil_input, *nan, equal=False)),
+        "nan_skip": ("the same, NONFINITE_LOSS skip", lambda n: goes_on(bench, n, spoil_input, *nan, **without_step)),
         "clock": ("clock set back to 1970", lambda n: clock(bench, n)),
         "read_only": ("OUTPUT_DIR read-only", lambda n: read_only(bench, n)),
         "tensorboard": ("TensorBoard's file cannot be written",
-                        lambda n: goes_on(bench, n, block_tensorboard, equal=True, says="goes on without")),
+                        lambda n: goes_on(bench, n, block_tensorboard, **SURVIVED_WHOLE, judge=bench.same,
+                                          says="goes on without")),
         "two": ("one of two processes killed", lambda n: lost_process(bench, n)),
         "torchrun": ("one of two processes killed under torchrun --max-restarts 1",
                      lambda n: lost_process_of_torchrun(bench, n)),
-        "machine": ("one of two machines lost (two torchrun agents, --nnodes 1:2, one killed with its process)",
-                    lambda n: lost_machine(bench, n)),
-        "joins": ("a machine joins (a second torchrun agent)", lambda n: joining_machine(bench, n)),
+        "machines": ("a machine joins, is lost, and another joins (torchrun agents, --nnodes 1:2)",
+                     lambda n: machines_that_come_and_go(bench, n)),
     }  # fmt: skip
 
 
