@@ -1,7 +1,7 @@
 """Try every fault again, and write docs/reliability.md from what was found.
 
-    python tests/faults/run_all.py            # seven hours on two cores, of which fuzzing has five
-    python tests/faults/run_all.py --quick    # twenty minutes: every script with few cases, no record
+    python tests/faults/run_all.py            # six hours, of which fuzzing has five
+    python tests/faults/run_all.py --quick    # every script with few cases, and no record
     python tests/faults/run_all.py --report   # the page alone, from results/reliability/*.json
 
 A record is a JSON object. It has ``rows``, name -> {fault, tried, lost, seen, good, command}; or it is one row itself,
