@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from bench import FAULT, MAX_WAIT, Bench
+from bench import CLOSE, FAULT, MAX_WAIT, Bench
 from detectron2.engine.hooks import PeriodicWriter
 from many_processes import lost_process, lost_process_of_torchrun, machines_that_come_and_go
 
@@ -179,7 +179,7 @@ def cases(bench: Bench) -> dict[str, tuple[str, Callable[[str], dict]]]:
                         lambda n: goes_on(bench, n, run_out_of_memory, *memory, **without_step)),
         "memory_split": ("the same, OUT_OF_MEMORY split",
                          lambda n: goes_on(bench, n, run_out_of_memory, *split, judge=bench.is_close,
-                                           lost="nothing: final weights the same up to rounding",
+                                           lost=f"nothing; final weights within {CLOSE}",
                                            says="taken in 2 parts")),
         "nan": ("NaN in an image, loss not finite", lambda n: replayed(bench, n)),
         "nan_skip": ("the same, NONFINITE_LOSS skip", lambda n: goes_on(bench, n, spoil_input, *nan, **without_step)),
