@@ -15,8 +15,6 @@ from retina_plugin.engine import cli
 # Words of the warnings of a run that goes on.
 SURVIVED = (": skipped iteration", "It is taken in", "goes on without")
 MAX_WAIT = 600  # seconds for one run
-# Ten steps of AdamW at the rate of quickstart.yaml, of which each may turn round by the rounding of a gradient near 0.
-CLOSE = 0.01
 ITERATIONS, PERIOD, FAULT = 12, 2, 5  # the fault comes in the sixth iteration, one after a checkpoint
 
 
@@ -83,14 +81,6 @@ class Bench:
             torch.load(self.folder / run / "model_final.pth", weights_only=True)["model"] for run in ("straight", name)
         )
         return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
-
-    def is_close(self, name: str) -> bool:
-        """Whether no weight differs by more than CLOSE."""
-        first, second = (
-            torch.load(self.folder / run / "model_final.pth", weights_only=True)["model"] for run in ("straight", name)
-        )
-        weights = [key for key in first if first[key].is_floating_point()]  # not the batches that a norm has counted
-        return all((first[key] - second[key]).abs().max() <= CLOSE for key in weights)
 
     def seen(self, text: str) -> str:
         """The message of a run, without this folder's name."""
