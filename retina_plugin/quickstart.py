@@ -47,8 +47,10 @@ def _run(args: argparse.Namespace) -> int:
     root = make_sample_dataset(args.data)
     register_sample_datasets(root)
     made = time.monotonic()
+    # As it is called from here, for the record, which names no folder of the machine.
+    config = CONFIG.relative_to(Path.cwd()) if CONFIG.is_relative_to(Path.cwd()) else CONFIG
     # A second call goes on with, or only evaluates, what the first one left.
-    status = cli.main(["--config-file", str(CONFIG), "--resume", *opts])
+    status = cli.main(["--config-file", str(config), "--resume", *opts])
     if status:
         return status
     done = time.monotonic()
