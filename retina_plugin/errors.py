@@ -5,8 +5,8 @@ import sys
 from collections.abc import Callable
 
 __all__ = [
-    "EXIT_INTERRUPTED", "EXIT_SETUP", "RunFault", "SetupError", "exit_status", "print_error", "printable",
-    "user_message",
+    "EXIT_INTERRUPTED", "EXIT_SETUP", "RunFault", "SetupError", "exit_status", "first_line", "print_error",
+    "printable", "user_message",
 ]  # fmt: skip
 
 EXIT_SETUP = 2  # a mistake that the user can mend
@@ -45,6 +45,11 @@ def user_message(error: BaseException) -> str:
     mark = next((f"{kind}: " for kind in _CROSSING if f"{kind}: " in str(error)), None)
     text = str(error).rsplit(mark, 1)[1] if mark else str(error)
     return text.strip() or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; the name of its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
 
 
 def print_error(error: BaseException) -> None:

@@ -14,7 +14,7 @@ from .data.sample_catalog import default_sample_root, register_sample_datasets
 from .engine import cli
 from .engine.config_file import config_difference, load_base_config, load_config
 from .engine.predictions import read_coco_results
-from .errors import SetupError
+from .errors import SetupError, print_error
 from .shipped_configs import CONFIGS
 from .visualization import write_prediction_sheet
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(args)
     except SetupError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return cli.EXIT_SETUP
 
 

@@ -14,7 +14,8 @@ from torch.multiprocessing import reductions
 from retina_plugin import __main__ as program
 from retina_plugin.engine import bad_steps
 from retina_plugin.engine.accumulation import AccumulatingTrainer
-from retina_plugin.engine.bad_steps import MAX_DUMPS, MAX_IN_A_ROW, StepGuard, is_out_of_memory
+from retina_plugin.engine.bad_steps import MAX_DUMPS, MAX_IN_A_ROW, StepGuard
+from retina_plugin.engine.machine_faults import is_out_of_memory
 from retina_plugin.engine.replay import replay
 from retina_plugin.engine.step_dump import random_state, restore_random_state
 from retina_plugin.engine.tolerant_writer import TolerantWriter

@@ -162,8 +162,8 @@ def test_dump_that_cannot_be_replayed_here_is_refused(dumped, monkeypatch, capsy
 
 
 def test_dump_that_fails_leaves_no_file(tiny_cfg, tmp_path, monkeypatch):
-    def save(content, path):
-        path.write_bytes(b"some")
+    def save(content, file):
+        file.write(b"some")
         raise OSError("no space")
 
     monkeypatch.setattr(torch, "save", save)

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import SetupError, print_error
+from ..errors import EXIT_INTERRUPTED, EXIT_SETUP, SetupError, print_error
 
 __all__ = ["main"]
 
-EXIT_ERRORS, EXIT_SETUP, EXIT_INTERRUPTED = 1, 2, 130  # 130: of the shell, for Ctrl-C
+EXIT_ERRORS = 1
 
 EXAMPLES = """
 Examples:

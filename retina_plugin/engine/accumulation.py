@@ -10,7 +10,7 @@ from detectron2.engine import AMPTrainer
 from detectron2.utils.events import EventStorage, get_event_storage
 from torch import Tensor, nn
 
-from .bad_steps import is_out_of_memory
+from .machine_faults import is_out_of_memory
 from .validation import ExampleCounter
 
 __all__ = ["AccumulatingTrainer"]

@@ -13,11 +13,12 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from ..errors import RunFault
+from ..errors import RunFault, first_line
 from ..modeling import LossNormalizer
+from .machine_faults import describe_loss_of_worker, is_out_of_memory
 from .step_dump import FOLDER, not_finite_inputs, random_state, write_dump
 
-__all__ = ["MAX_IN_A_ROW", "StepGuard", "describe_loss_of_worker", "is_out_of_memory"]
+__all__ = ["MAX_IN_A_ROW", "StepGuard"]
 
 logger = logging.getLogger(__name__)
 
@@ -27,17 +28,6 @@ MAX_NAMED = 8
 MAX_DUMPS = 3
 # Steps skipped in a row that end the run: so many batches are not to blame, the weights or the machine are.
 MAX_IN_A_ROW = 10
-# torch's words where memory runs out on the CPU, for which it has no type of its own.
-_CPU_MEMORY = ("can't allocate memory", "not enough memory")
-# Of a GPU's libraries, likewise.
-_GPU_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a step failed for lack of memory of the GPU or the machine."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _CPU_MEMORY + _GPU_MEMORY)
 
 
 class StepGuard(HookBase):
@@ -228,10 +218,9 @@ class StepGuard(HookBase):
 
     def _describe_lack(self, error: BaseException) -> str:
         batch = self.trainer.data_loader.batch
-        said = _first_line(str(error)) or type(error).__name__
         sizes = ", ".join(f"{tuple(one['image'].shape[-2:])} {len(one.get('instances', ()))}" for one in batch)
         return (
-            f"iteration {self.trainer.iter}: memory ran out ({said}) with {_named(batch)}; height, width "
+            f"iteration {self.trainer.iter}: memory ran out ({first_line(error)}) with {_named(batch)}; height, width "
             f"and boxes: {sizes}."
         )
 
@@ -255,7 +244,7 @@ class StepGuard(HookBase):
     def describe_lost_worker(self, said: str) -> str:
         """The sentence on a data loader's worker that was ended; ``said`` by ``describe_loss_of_worker``."""
         return (
-            f"iteration {self.trainer.iter}: {_first_line(said).rstrip('.')}. A process that reads images was ended, "
+            f"iteration {self.trainer.iter}: {said.rstrip('.')}. A process that reads images was ended, "
             "as the system does when memory runs out; fewer DATALOADER.NUM_WORKERS (now "
             f"{self._cfg.DATALOADER.NUM_WORKERS}) need less. {self._last_checkpoint()} Go on with --resume."
         )
@@ -278,22 +267,6 @@ class StepGuard(HookBase):
         return f"The last checkpoint is {last}." if last else "No checkpoint was written yet."
 
 
-def describe_loss_of_worker(error: BaseException) -> str:
-    """What an error of a training says of a data loader's worker that was ended; "" for another error.
-
-    PyTorch has a sentence of its own, but where the worker ends while it hands over a tensor.
-    """
-    if isinstance(error, RunFault):
-        return ""
-    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
-        return str(error)
-    modules = {frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)}
-    lost = isinstance(error, (ConnectionError, FileNotFoundError, EOFError))  # not the limit of open files
-    if lost and "torch.multiprocessing.reductions" in modules:
-        return f"a DataLoader worker ended while it handed over an image ({error!r})"
-    return ""
-
-
 def _named(batch: list[dict]) -> str:
     names = [image.get("file_name", "an image without a name") for image in batch]
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
@@ -304,7 +277,3 @@ def _describe_inputs(batch: list[dict]) -> str:
     """Which images or boxes hold NaN or infinity; "" for none."""
     found = [f"the {' and '.join(bad)} of {_named([one])}" for one in batch if (bad := not_finite_inputs(one))]
     return f"NaN or infinity in {', '.join(found)}" if found else ""
-
-
-def _first_line(said: str) -> str:
-    return (said.strip().splitlines() or [""])[0].strip()

@@ -13,7 +13,7 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
-from ..errors import SetupError
+from ..errors import SetupError, first_line
 from .averaging import AVERAGE_KEY, averaged_state
 from .checkpoint_files import damage, name_last, newest_whole, prune, resume_candidates, write_checkpoint
 from .class_layer import CLASS_LAYER, ClassMap, map_class_layer
@@ -136,7 +136,7 @@ class RetinaCheckpointer(DetectionCheckpointer):
             raise
         except Exception as error:  # unpickling a file that is none raises whatever its bytes ask for
             raise SetupError(
-                f"{path} cannot be read as a checkpoint ({_first_line(error)}). "
+                f"{path} cannot be read as a checkpoint ({first_line(error)}). "
                 "Give a .pth, .pkl or .safetensors file of Detectron2 or of this plugin."
             ) from error
         finally:
@@ -267,7 +267,7 @@ def check_weights(cfg: CfgNode, *, resume: bool) -> None:
         local = PathManager.get_local_path(address)
     except Exception as error:  # iopath lets through whatever its handlers raise
         raise SetupError(
-            f"MODEL.WEIGHTS {path} could not be fetched ({_first_line(error)}).\n"
+            f"MODEL.WEIGHTS {path} could not be fetched ({first_line(error)}).\n"
             "Download it elsewhere and give its path, or train from scratch: this config's own keys on top of "
             "configs/Base-Retina-Scratch.yaml or configs/retina_R18_FPN_scratch.yaml."
         ) from error
@@ -275,10 +275,6 @@ def check_weights(cfg: CfgNode, *, resume: bool) -> None:
         raise SetupError(f"MODEL.WEIGHTS {path} is not a file. Give the path of a .pth or .pkl checkpoint.")
     if os.path.getsize(local) == 0:
         raise SetupError(f"MODEL.WEIGHTS {path} is empty. Copy or download it again.")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _named(keys: Iterable[str]) -> str:

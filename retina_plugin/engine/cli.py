@@ -22,7 +22,7 @@ from ..checks.config_checks import check_config
 from ..checks.data_checks import check_datasets
 from ..config import get_retina_cfg
 from ..data.datasets import fill_num_classes, register_config_datasets
-from ..errors import RunFault, SetupError, print_error
+from ..errors import EXIT_INTERRUPTED, EXIT_SETUP, RunFault, SetupError, print_error
 from ..log_text import escape_control_characters
 from ..modeling import CLASSIFICATION_LOSS_REGISTRY, build_inference_model
 from ..shipped_configs import find_config
@@ -57,11 +57,9 @@ MAY_CHANGE_ON_RESUME = (
     "SOLVER.CHECKPOINT_PERIOD", "SOLVER.EARLY_STOPPING", "SOLVER.FAULTS", "SOLVER.MAX_ITER", "SOLVER.STEPS", "TEST.",
     "VIS_PERIOD",
 )  # fmt: skip
-# Exit statuses: what the user can mend, and a training that diverged.
-EXIT_SETUP = 2
+# Exit statuses besides EXIT_SETUP and EXIT_INTERRUPTED.
 EXIT_DIVERGED = 3
 EXIT_FAULT = 4  # something from outside ended it: the same command with --resume goes on
-EXIT_INTERRUPTED = 130  # of the shell, for Ctrl-C
 
 
 def main(argv: Sequence[str] | None = None) -> int:

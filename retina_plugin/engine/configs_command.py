@@ -7,14 +7,13 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import SetupError, print_error
+from ..errors import SetupError, exit_status
 from ..shipped_configs import CONFIGS, list_configs
 from ..whole_files import write_whole
 from .yaml_source import base_files, find_nearest
 
 __all__ = ["main"]
 
-EXIT_SETUP = 2
 WIDTH = 118  # of a line of the list
 
 EXAMPLES = """
@@ -36,15 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("names", metavar="NAME", nargs="*", help="config, such as retina_R50_FPN (all are listed)")
     parser.add_argument("--copy", type=Path, metavar="DIR", help="copy NAME and what it inherits from into DIR")
     args = parser.parse_args(argv)
-    try:
-        paths = [_find(name) for name in args.names]
-        if args.copy:
-            paths = _copy(paths, args.copy)
-    except SetupError as error:
-        print_error(error)
-        return EXIT_SETUP
+    return exit_status(lambda: _tell(args))
+
+
+def _tell(args: argparse.Namespace) -> None:
+    paths = [_find(name) for name in args.names]
+    if args.copy:
+        paths = _copy(paths, args.copy)
     print("\n".join(map(str, paths)) if args.names else _describe_all())
-    return 0
 
 
 def _describe_all() -> str:

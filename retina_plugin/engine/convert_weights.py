@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import SetupError, print_error
+from ..errors import SetupError, exit_status, first_line
 from ..whole_files import write_whole
 
 __all__ = ["main"]
@@ -30,12 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("output", type=Path, help=".pth to write")
     parser.add_argument("--num-classes", type=int, help="keep so many; one more in the file is a background, left out")
     args = parser.parse_args(argv)
-    try:
-        convert_file(args.source, args.output, args.num_classes)
-    except SetupError as error:
-        print_error(error)
-        return 2
-    return 0
+    return exit_status(lambda: convert_file(args.source, args.output, args.num_classes))
 
 
 def convert_file(source: Path, output: Path, num_classes: int | None) -> None:
@@ -54,9 +49,8 @@ def convert_file(source: Path, output: Path, num_classes: int | None) -> None:
     except SetupError:
         raise
     except Exception as error:  # unpickling a file that is none raises whatever its bytes ask for
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise SetupError(
-            f"{source} cannot be read as weights ({lines[0]}). Give a .pth file of torchvision."
+            f"{source} cannot be read as weights ({first_line(error)}). Give a .pth file of torchvision."
         ) from error
     if not isinstance(state, dict) or not is_torchvision(state):
         raise SetupError(f"{source} has not the keys of torchvision's retinanet_resnet50_fpn. Give its state dict.")

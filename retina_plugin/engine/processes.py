@@ -15,7 +15,7 @@ from torch import nn
 from torch.distributed.rendezvous import rendezvous
 from torch.multiprocessing import ProcessExitedException
 
-from ..errors import RunFault, SetupError
+from ..errors import RunFault, SetupError, first_line
 
 __all__ = ["create_ddp_model", "describe_exit", "largest_of_all", "start"]
 
@@ -121,10 +121,9 @@ def _run_watched(run: Callable[[argparse.Namespace], object], args: argparse.Nam
     except RuntimeError as error:
         if comm.get_world_size() == 1 or isinstance(error, RunFault) or not _is_lost(error):
             raise
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RunFault(
             f"process {comm.get_rank()} of {comm.get_world_size()} lost another one, whose own message says why "
-            f"(waited at most {args.dist_timeout:g} s; {first}). Go on with the same command and --resume."
+            f"(waited at most {args.dist_timeout:g} s; {first_line(error)}). Go on with the same command and --resume."
         ) from error
 
 

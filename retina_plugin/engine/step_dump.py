@@ -1,6 +1,5 @@
 """A training step in one file: weights, batch, state of the random numbers, and what came out. ``retina replay``."""
 
-import os
 import random
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import SetupError
 from ..modeling import LossNormalizer
+from ..whole_files import write_durably
 from .checkpoint_files import damage
 
 __all__ = ["FOLDER", "batch_of", "random_state", "read_dump", "restore_random_state", "write_dump"]
@@ -74,12 +74,7 @@ def write_dump(
         "batch": [_plain(record) for record in batch],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        torch.save(content, part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_durably(path, lambda file: torch.save(content, file))
 
 
 def _plain(record: dict) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from ..modeling import TrainingState
 from ..modeling.precision import trains_channels_last
 from .accumulation import AccumulatingTrainer
 from .averaging import AVERAGE_KEY, WeightAverage
-from .bad_steps import StepGuard, describe_loss_of_worker
+from .bad_steps import StepGuard
 from .batch_scaling import scale_to_batch
 from .best_checkpoint import EarlyStop
 from .checkpoint import build_checkpointer
@@ -31,6 +31,7 @@ from .determinism import use_deterministic_algorithms
 from .evaluation import build_evaluator, scoring_package
 from .hooks import WallTimeHook
 from .interruption import Interrupted, InterruptionHook
+from .machine_faults import describe_loss_of_worker
 from .tolerant_writer import TolerantWriter
 from .training_hooks import assemble_hooks
 from .validation import PREFIX

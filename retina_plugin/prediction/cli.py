@@ -5,11 +5,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import SetupError, print_error
+from ..errors import EXIT_INTERRUPTED, EXIT_SETUP, SetupError, print_error
 
 __all__ = ["main"]
 
-EXIT_NOT_ALL, EXIT_SETUP, EXIT_INTERRUPTED = 1, 2, 130  # 130: of the shell, for Ctrl-C
+EXIT_NOT_ALL = 1
 
 EXAMPLES = """
 Examples:

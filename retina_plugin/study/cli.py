@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import SetupError, print_error
+from ..errors import EXIT_INTERRUPTED, EXIT_SETUP, SetupError, print_error
 from .index import ABLATIONS, load_studies
 
 __all__ = ["main"]
 
-EXIT_FAILED, EXIT_SETUP, EXIT_INTERRUPTED = 1, 2, 130  # 130: of the shell, for Ctrl-C
+EXIT_FAILED = 1
 
 EXAMPLES = """
 Examples:

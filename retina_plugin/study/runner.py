@@ -18,8 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from ..engine.cli import EXIT_DIVERGED, EXIT_INTERRUPTED
+from ..engine.cli import EXIT_DIVERGED
 from ..engine.run_record import keep_previous
+from ..errors import EXIT_INTERRUPTED
 from ..whole_files import write_whole
 from .plan import ENDED, Run, read_record
 from .results import RECORD
