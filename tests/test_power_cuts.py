@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from faults.power_cuts import SAVES, cut_everywhere
+from power_cuts import SAVES, cut_everywhere
 
 from retina_plugin import whole_files
 from retina_plugin.engine import checkpoint

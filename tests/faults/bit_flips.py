@@ -4,7 +4,6 @@ python tests/faults/bit_flips.py --cases 2000 --output results/reliability/bit_f
 """
 
 import argparse
-import json
 import random
 import sys
 import tempfile
@@ -12,10 +11,9 @@ from collections import Counter
 from pathlib import Path
 
 import torch
+from records import end_with_record, versions
 
 from retina_plugin.engine.checkpoint_files import damage, write_checkpoint
-from retina_plugin.engine.run_record import git_state
-from retina_plugin.whole_files import write_whole
 
 
 def same(one, other) -> bool:
@@ -42,6 +40,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the places")
     parser.add_argument("--output", type=Path, help="JSON file of the figures; without it they are printed alone")
     args = parser.parse_args()
+    taken = versions()
     torch.manual_seed(args.seed)
     places = random.Random(args.seed)
     whole = {"model": {f"layer{i}.weight": torch.randn(37, 11) for i in range(20)}, "iteration": 3}
@@ -59,14 +58,9 @@ def main() -> int:
     bad = [
         name for counts in outcomes.values() for name in counts if name.startswith("not") and "as it was" not in name
     ]
-    record = {"fault": "a damaged checkpoint", "cases": args.cases, "seed": args.seed, "torch": torch.__version__,
-              "git": git_state(), "outcomes": {kind: dict(counts) for kind, counts in outcomes.items()},
-              "faults": bad}  # fmt: skip
-    text = json.dumps(record, indent=1)
-    print(text)
-    if args.output:
-        write_whole(args.output, text + "\n")
-    return 1 if bad else 0
+    record = {"fault": "a damaged checkpoint", "cases": args.cases, "seed": args.seed, **taken,
+              "outcomes": {kind: dict(counts) for kind, counts in outcomes.items()}, "faults": bad}  # fmt: skip
+    return end_with_record(record, args.output)
 
 
 if __name__ == "__main__":

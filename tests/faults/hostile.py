@@ -30,6 +30,7 @@ TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
 from own_folders import WRITERS  # noqa: E402
+from records import end_with_rows, versions  # noqa: E402
 
 from retina_plugin.checks.dataset_content import load_content  # noqa: E402
 from retina_plugin.config import get_retina_cfg  # noqa: E402
@@ -38,9 +39,7 @@ from retina_plugin.data.formats import read_boxes  # noqa: E402
 from retina_plugin.data.image_header import read_sizes  # noqa: E402
 from retina_plugin.engine.checkpoint import RetinaCheckpointer  # noqa: E402
 from retina_plugin.engine.config_file import load_config  # noqa: E402
-from retina_plugin.engine.run_record import git_state  # noqa: E402
 from retina_plugin.errors import SetupError  # noqa: E402
-from retina_plugin.whole_files import write_whole  # noqa: E402
 
 MAX_SECONDS, MAX_GROWTH_MB = 60, 1024
 
@@ -238,17 +237,13 @@ def main() -> int:
     parser.add_argument("--output", type=Path, help="JSON file of the rows; without it they are printed alone")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rows, versions = {}, {"torch": torch.__version__, "git": git_state()}
+    rows, taken = {}, versions()
     with tempfile.TemporaryDirectory() as folder:
         for i, (name, prepare) in enumerate(INPUTS.items()):
             if args.only in name:
-                rows[name] = {**measure(name, prepare, Path(folder, str(i))), **versions}
+                rows[name] = {**measure(name, prepare, Path(folder, str(i))), **taken}
                 print(name, "|", rows[name]["lost"], "|", rows[name]["good"], "|", rows[name]["seen"], flush=True)
-    if args.output:
-        former = json.loads(args.output.read_text())["rows"] if args.output.exists() else {}
-        record = {"rows": {**former, **rows}}
-        write_whole(args.output, json.dumps(record, indent=1) + "\n")
-    return 0 if all(row["good"] for row in rows.values()) else 1
+    return end_with_rows(rows, args.output)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ end must have the weights, optimizer, averages and best checkpoint of the straig
 """
 
 import argparse
-import json
 import mmap
 import os
 import random
@@ -20,13 +19,12 @@ from collections import Counter
 from pathlib import Path
 
 import torch
+from records import end_with_record, versions
 
 from retina_plugin.data.sample import make_sample_dataset
 from retina_plugin.engine import cli
 from retina_plugin.engine.checkpoint import RetinaCheckpointer
 from retina_plugin.engine.checkpoint_files import damage, last_named
-from retina_plugin.engine.run_record import git_state
-from retina_plugin.whole_files import write_whole
 
 # What a training is doing, told by a byte of memory that it shares with its killer.
 MOMENTS = ("start and end", "iteration", "checkpoint", "evaluation")
@@ -173,8 +171,6 @@ def series(args: argparse.Namespace, folder: Path) -> dict:
         "workers": args.workers,
         "seed": args.seed,
         "seconds_of_straight_run": round(duration, 1),
-        "torch": torch.__version__,
-        "git": git_state(),
     }
 
 
@@ -186,16 +182,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--output", type=Path, help="JSON file of the figures; without it they are printed alone")
     args = parser.parse_args()
+    taken = versions()
     random.seed(args.seed)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        record = series(args, Path(folder))
-    text = json.dumps(record, indent=1)
-    print(text)
-    if args.output:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(args.output, text + "\n")
-    return 1 if record["faults"] else 0
+        record = {**series(args, Path(folder)), **taken}
+    return end_with_record(record, args.output)
 
 
 if __name__ == "__main__":

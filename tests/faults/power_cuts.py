@@ -10,7 +10,6 @@ best metric ask the system for, and lays out every folder that a cut after each 
 import argparse
 import contextlib
 import itertools
-import json
 import os
 import sys
 import tempfile
@@ -19,13 +18,12 @@ from pathlib import Path
 from unittest import mock
 
 import torch
+from records import end_with_record, versions
 
 from retina_plugin.engine.best_checkpoint import HISTORY_FILE, MetricHistory
 from retina_plugin.engine.checkpoint import RetinaCheckpointer
 from retina_plugin.engine.checkpoint_files import damage, last_named, newest_whole
-from retina_plugin.engine.run_record import git_state
 from retina_plugin.errors import SetupError
-from retina_plugin.whole_files import write_whole
 
 SAVES = 4
 # Renames and removals that wait for a folder's flush: of the last so many every choice is laid out, of others none.
@@ -161,16 +159,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, help="JSON file of the figures; without it they are printed alone")
     args = parser.parse_args()
+    taken = versions()
     results = [cut_everywhere(keep) for keep in (0, 1, 2)]
     faults = [fault for _, found in results for fault in found]
     record = {"fault": "power cut while checkpoints are written, in a model of the disk",
-              "cases": sum(tried for tried, _ in results), "faults": faults,
-              "torch": torch.__version__, "git": git_state()}  # fmt: skip
-    text = json.dumps(record, indent=1)
-    print(text)
-    if args.output:
-        write_whole(args.output, text + "\n")
-    return 1 if faults else 0
+              "cases": sum(tried for tried, _ in results), "faults": faults, **taken}  # fmt: skip
+    return end_with_record(record, args.output)
 
 
 if __name__ == "__main__":

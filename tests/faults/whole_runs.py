@@ -23,11 +23,10 @@ import torch
 from bench import FAULT, MAX_WAIT, Bench
 from detectron2.engine.hooks import PeriodicWriter
 from many_processes import lost_process, lost_process_of_torchrun, machines_that_come_and_go
+from records import end_with_rows, versions
 
 from retina_plugin.engine import cli, replay
-from retina_plugin.engine.run_record import git_state
 from retina_plugin.engine.trainer import RetinaTrainer
-from retina_plugin.whole_files import write_whole
 
 NOBODY = 65534
 SURVIVED_WHOLE = {"lost": "nothing; final weights identical"}
@@ -202,20 +201,15 @@ def main() -> int:
     parser.add_argument("--output", type=Path, help="JSON file of the rows; cases that were not run are kept in it")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rows, versions = {}, {"torch": torch.__version__, "git": git_state()}
+    rows, taken = {}, versions()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
         for name, (fault, run) in cases(bench).items():
             if not args.cases or name in args.cases:
                 command = f"tests/faults/whole_runs.py {name}"
-                rows[name] = {"fault": fault, "tried": 1, **run(name), "command": command, **versions}
+                rows[name] = {"fault": fault, "tried": 1, **run(name), "command": command, **taken}
                 print(json.dumps({name: rows[name]}, indent=1), flush=True)
-    if args.output:
-        former = json.loads(args.output.read_text())["rows"] if args.output.exists() else {}
-        record = {"rows": {**former, **rows}}
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(args.output, json.dumps(record, indent=1) + "\n")
-    return 0 if all(row["good"] for row in rows.values()) else 1
+    return end_with_rows(rows, args.output)
 
 
 if __name__ == "__main__":
