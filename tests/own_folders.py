@@ -1,6 +1,7 @@
 """One tiny set of images and boxes, written as a folder of each annotation format."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -101,3 +102,28 @@ def write_coco(root: Path, scenes=SCENES) -> Path:
 
 
 WRITERS = {"voc": write_voc, "yolo": write_yolo, "labelme": write_labelme, "csv": write_csv, "coco": write_coco}
+
+
+def replacing(file: str, old: str, new: str) -> Callable[[Path], None]:
+    """What puts ``new`` for ``old`` into a file of a folder."""
+
+    def spoil(root: Path) -> None:
+        text = (root / file).read_text()
+        assert old in text
+        (root / file).write_text(text.replace(old, new))
+
+    return spoil
+
+
+def setting(file: str, *place_and_value) -> Callable[[Path], None]:
+    """What sets a value, the last, at a place in a JSON file of a folder."""
+
+    def spoil(root: Path) -> None:
+        content = node = json.loads((root / file).read_text())
+        *place, key, value = place_and_value
+        for part in place:
+            node = node[part]
+        node[key] = value
+        (root / file).write_text(json.dumps(content))
+
+    return spoil

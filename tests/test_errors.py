@@ -2,6 +2,7 @@
 
 import io
 import logging
+import pickle
 
 import pytest
 
@@ -84,3 +85,11 @@ def test_traceback_in_a_log_carries_no_control_characters():
     said = stream.getvalue()
     assert said.startswith("stopped\n  Traceback") and "\n  [11/24" in said and r"\x1b[2J\x07\u202egnp.png" in said
     assert "\x1b" not in said and "\u202e" not in said
+
+
+def test_error_messages_carry_no_control_characters():
+    error = SetupError(f"{HOSTILE_NAME} is missing\nsecond line")
+    assert str(error) == r"<img src=x onerror=alert(1)>&\x1b[2J\x07\u202egnp.png is missing" + "\nsecond line"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # it crosses processes
+    assert printable("Grüße, 猫\t1\n") == "Grüße, 猫\t1\n"
+    assert printable("\udc80") == r"\udc80"

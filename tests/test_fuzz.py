@@ -1,7 +1,8 @@
 """The same few hundred cases of every fuzzing target each time; ``faults/fuzz.py`` tries as many as one likes."""
 
 import pytest
-from fuzz_targets import TARGETS, mutate_bytes, mutate_tree, run
+from fuzz_files import mutate_bytes, mutate_tree
+from fuzz_targets import TARGETS, run
 
 from retina_plugin.data.formats import csv_boxes
 from retina_plugin.modeling import matcher

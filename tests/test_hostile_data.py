@@ -2,13 +2,12 @@
 
 import json
 import os
-import pickle
 import struct
 import zlib
 from pathlib import Path
 
 import pytest
-from own_folders import WRITERS, write_coco
+from own_folders import WRITERS, replacing, setting, write_coco
 from PIL import Image
 
 from retina_plugin.__main__ import main
@@ -20,29 +19,20 @@ from retina_plugin.data.datasets import register_config_datasets
 from retina_plugin.data.formats import files, labelme, read_boxes
 from retina_plugin.data.image_header import read_sizes
 from retina_plugin.data.safe_json import load_json, parse_json
-from retina_plugin.errors import SetupError, printable
+from retina_plugin.errors import SetupError
 from retina_plugin.judgement.boxes import read_truth
 
 pytest_plugins = ("tiny_sets",)
 
 
-def _replace(file: str, old: str, new: str):
-    def spoil(root: Path) -> None:
-        text = (root / file).read_text()
-        assert old in text
-        (root / file).write_text(text.replace(old, new))
-
-    return spoil
-
-
 # Each makes a good folder name ``stray.png`` beside it, as an annotation file can.
 LEAVING = {
-    "coco": _replace("boxes.json", '"a.png"', '"../../stray.png"'),
-    "coco_absolute": _replace("boxes.json", '"a.png"', '"STRAY"'),
-    "voc": _replace("Annotations/a.xml", "a.png", "../../stray.png"),
-    "labelme": _replace("a.json", "a.png", "../stray.png"),
-    "csv": _replace("boxes.csv", "pictures/a.png", "../stray.png"),
-    "csv_absolute": _replace("boxes.csv", "pictures/a.png", "STRAY"),
+    "coco": replacing("boxes.json", '"a.png"', '"../../stray.png"'),
+    "coco_absolute": replacing("boxes.json", '"a.png"', '"STRAY"'),
+    "voc": replacing("Annotations/a.xml", "a.png", "../../stray.png"),
+    "labelme": replacing("a.json", "a.png", "../stray.png"),
+    "csv": replacing("boxes.csv", "pictures/a.png", "../stray.png"),
+    "csv_absolute": replacing("boxes.csv", "pictures/a.png", "STRAY"),
     "yolo": lambda root: ((root / "list.txt").write_text("../stray.png\n"),
                           (root / "data.yaml").write_text("train: list.txt\nnames: [dog, cat]\n")),
 }  # fmt: skip
@@ -92,7 +82,7 @@ def test_links_in_the_folder_are_followed(tmp_path):
 def test_json_of_the_config_is_judged_too(tmp_path, clean_catalog, allowed):
     root = write_coco(tmp_path / "set")
     (root / "images" / "a.png").rename(root / "a.png")
-    _replace("boxes.json", '"a.png"', '"../a.png"')(root)
+    replacing("boxes.json", '"a.png"', '"../a.png"')(root)
     cfg = get_retina_cfg()
     cfg.DATASETS.TRAIN_JSON, cfg.DATASETS.TRAIN_IMAGES = str(root / "boxes.json"), str(root / "images")
     for allow in (allowed, not allowed, allowed):  # a later config counts
@@ -118,7 +108,7 @@ def test_own_set_with_images_in_two_folders_stays_usable(tmp_path, clean_catalog
 
 def test_judged_truth_stays_in_its_folder_too(tmp_path):
     root = write_coco(tmp_path / "set")
-    _replace("boxes.json", '"a.png"', '"../a.png"')(root)
+    replacing("boxes.json", '"a.png"', '"../a.png"')(root)
     with pytest.raises(SetupError, match="outside the image folder"):
         read_truth(root / "boxes.json", root / "images")
     assert len(read_truth(root / "boxes.json", root / "images", allow_outside=True).file_names) == 5
@@ -157,7 +147,7 @@ def test_pipe_in_place_of_an_image_is_refused_and_not_waited_for(tmp_path):
 ])  # fmt: skip
 def test_name_that_is_too_long_is_refused_or_left_out(tmp_path, kind, file, old):
     root = WRITERS[kind](tmp_path / "set")
-    _replace(file, old, f"train: {'a' * 5000}\nnames:" if kind == "yolo" else "a" * 5000)(root)
+    replacing(file, old, f"train: {'a' * 5000}\nnames:" if kind == "yolo" else "a" * 5000)(root)
     if kind in ("voc", "labelme"):  # which find the image by the annotation's own name
         assert len(read_boxes(root, kind).images) == 5
     else:
@@ -165,26 +155,15 @@ def test_name_that_is_too_long_is_refused_or_left_out(tmp_path, kind, file, old)
             read_boxes(root, kind)
 
 
-def _set(file: str, *place_and_value):
-    def spoil(root: Path) -> None:
-        content = node = json.loads((root / file).read_text())
-        *place, key, value = place_and_value
-        for part in place:
-            node = node[part]
-        node[key] = value
-        (root / file).write_text(json.dumps(content))
-
-    return spoil
-
-
 # Found by fuzzing: TypeError and OverflowError.
 @pytest.mark.parametrize(("kind", "spoil", "match"), [
-    ("labelme", _set("a.json", "shapes", 0, "shape_type", [0]), r"shape 1 has shape_type \[0\]"),
-    ("labelme", _set("a.json", "shapes", 0, "points", 0, [10**400, 1]), "needs at least 2 points"),
-    ("coco", _set("boxes.json", "categories", 0, "name", [0]), r"a category in .* needs .* a name, got .*\[0\]"),
-    ("coco", _set("boxes.json", "categories", 0, "name", True), "a category in .* needs .* a name"),
-    ("coco", _set("boxes.json", "annotations", 0, "image_id", [0]), r"annotation 1 must have .* image_id, got \[0\]"),
-    ("coco", _set("boxes.json", "annotations", 0, "bbox", [1, 1, 10**400, 1]), "annotation 1 must have bbox"),
+    ("labelme", setting("a.json", "shapes", 0, "shape_type", [0]), r"shape 1 has shape_type \[0\]"),
+    ("labelme", setting("a.json", "shapes", 0, "points", 0, [10**400, 1]), "needs at least 2 points"),
+    ("coco", setting("boxes.json", "categories", 0, "name", [0]), r"a category in .* needs .* a name, got .*\[0\]"),
+    ("coco", setting("boxes.json", "categories", 0, "name", True), "a category in .* needs .* a name"),
+    ("coco", setting("boxes.json", "annotations", 0, "image_id", [0]),
+     r"annotation 1 must have .* image_id, got \[0\]"),
+    ("coco", setting("boxes.json", "annotations", 0, "bbox", [1, 1, 10**400, 1]), "annotation 1 must have bbox"),
 ])  # fmt: skip
 def test_values_that_are_no_numbers_or_names_are_refused(tmp_path, kind, spoil, match):
     root = WRITERS[kind](tmp_path / "set")
@@ -273,30 +252,19 @@ def test_yaml_of_a_data_set_is_read_safely(tmp_path, text, match):
     assert not os.path.exists("x")
 
 
-HOSTILE_NAME = "<img src=x onerror=alert(1)>&\x1b[2J\x07\u202egnp.png"
-
-
-def test_error_messages_carry_no_control_characters():
-    error = SetupError(f"{HOSTILE_NAME} is missing\nsecond line")
-    assert str(error) == r"<img src=x onerror=alert(1)>&\x1b[2J\x07\u202egnp.png is missing" + "\nsecond line"
-    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # it crosses processes
-    assert printable("Grüße, 猫\t1\n") == "Grüße, 猫\t1\n"
-    assert printable("\udc80") == r"\udc80"
-
-
 def test_convert_prints_class_names_without_control_characters(tmp_path, capsys):
     root = WRITERS["csv"](tmp_path / "set")
     (root / "classes.csv").unlink()
-    _replace("boxes.csv", "dog", "d\x1b[2J\x07og")(root)
+    replacing("boxes.csv", "dog", "d\x1b[2J\x07og")(root)
     assert main(["convert", str(root), "--format", "csv", "--output", str(tmp_path / "out.json")]) == 0
     said = capsys.readouterr().out
     assert r"d\x1b[2J\x07og" in said and "\x1b" not in said
 
 
 @pytest.mark.parametrize(("kind", "spoil"), [
-    ("coco", _set("boxes.json", "categories", 0, "name", "do\ng")),
-    ("labelme", _set("a.json", "shapes", 0, "label", "do\ng")),
-    ("csv", _replace("boxes.csv", "pictures/a.png", '"do\ng.png"')),
+    ("coco", setting("boxes.json", "categories", 0, "name", "do\ng")),
+    ("labelme", setting("a.json", "shapes", 0, "label", "do\ng")),
+    ("csv", replacing("boxes.csv", "pictures/a.png", '"do\ng.png"')),
 ])  # fmt: skip
 def test_name_of_two_lines_is_refused(tmp_path, kind, spoil):
     root = WRITERS[kind](tmp_path / "set")
@@ -311,7 +279,7 @@ def test_name_of_two_lines_is_refused(tmp_path, kind, spoil):
 
 def test_image_name_of_two_lines_behind_detectron2_is_refused(tmp_path, clean_catalog):
     root = WRITERS["coco"](tmp_path / "set")
-    _set("boxes.json", "images", 0, "file_name", "do\ng.png")(root)
+    setting("boxes.json", "images", 0, "file_name", "do\ng.png")(root)
     cfg = get_retina_cfg()
     cfg.DATASETS.TRAIN_JSON, cfg.DATASETS.TRAIN_IMAGES = str(root / "boxes.json"), str(root / "images")
     register_config_datasets(cfg)

@@ -1,0 +1,209 @@
+"""Fuzzing targets that read files: changed parts of good ones.
+
+The law of a reader: a ``SetupError`` or a result that holds what its docstring says, whatever the file.
+"""
+
+import contextlib
+import copy
+import json
+import math
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from detectron2.data import MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+from fuzzing import Target
+from hypothesis import strategies as st
+from own_folders import WRITERS
+
+from retina_plugin.checks.box_checks import check_boxes
+from retina_plugin.checks.dataset_content import load_content
+from retina_plugin.data.formats import read_boxes
+from retina_plugin.engine.config_file import load_config
+from retina_plugin.engine.safe_weights import read_weights
+from retina_plugin.errors import SetupError
+
+# Values that files have where they should not.
+VALUES = st.one_of(
+    st.sampled_from([
+        None, True, "", "../../../etc/passwd", "\x00", "cat", [], {}, [[]], 0, -1, 1, 2**63, 10**400, 0.5, -0.0,
+        1e308, math.inf, -math.inf, math.nan, "1e5", "0x10", "\udc80", "\x1b[2J", "a" * 5000, [1, 2, 3, 4],
+    ]),
+    st.integers(), st.floats(), st.text(max_size=8), st.lists(st.integers(-9, 99), max_size=6),
+)  # fmt: skip
+# (place in the file or tree as a part of it, what to do there, with what)
+EDITS = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 5), VALUES), min_size=1, max_size=4)
+TOKENS = (
+    b"", b"\x00", b"\xff", b"<", b">", b"&", b'"', b"'", b"[", b"{", b"}", b":", b",", b"-", b"nan", b"inf", b"1e999",
+    b"-1", b"9" * 30, b"\n", b"\t", b"\r", b"!!python/name:os.system ''", b"*a", b"&a ", b"<!DOCTYPE a>", b"<![CDATA[",
+    b"\xef\xbb\xbf", b"\xe2\x80\xae", b"../", b"/", b"\\", b"%TAG ! tag:yaml.org,2002:\n",
+)  # fmt: skip
+
+
+def mutate_bytes(data: bytes, edits: list) -> bytes:
+    """``data`` with parts cut out, repeated or replaced."""
+    for place, kind, value in edits:
+        at = int(place * (len(data) + 1))
+        length = 1 + len(repr(value)) % 7 if kind < 3 else 1 + len(data) // 3
+        token = TOKENS[int(place * 7919) % len(TOKENS)] if kind % 2 else str(value).encode("utf-8", "surrogatepass")
+        if kind in (0, 1):
+            data = data[:at] + token + data[at:]
+        elif kind in (2, 3):
+            data = data[:at] + data[at + length :]
+        elif kind == 4:
+            data = data[:at] + token + data[at + len(token) :]
+        else:
+            data = data[:at] + data[at : at + length] * 2 + data[at + length :]
+    return data
+
+
+def mutate_tree(tree, edits: list):
+    """A copy of a JSON tree with values replaced, removed, repeated or renamed."""
+    tree = json.loads(json.dumps(tree))
+    for place, kind, value in edits:
+        nodes = list(_places(tree))
+        if not nodes:
+            return value
+        parent, key = nodes[int(place * len(nodes))]
+        if kind == 0 and isinstance(parent, dict):
+            del parent[key]
+        elif kind == 1 and isinstance(parent, list):
+            parent.append(parent[key])
+        elif kind == 2 and isinstance(parent, dict):
+            parent[str(value)] = parent.pop(key)
+        else:
+            parent[key] = copy.deepcopy(value)  # else a second edit may put a list into itself
+    return tree
+
+
+def _places(tree):
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in items:
+        yield tree, key
+        yield from _places(value)
+
+
+# The file of each format that is changed; the others stay good.
+FILES = {
+    "coco": "boxes.json", "voc": "Annotations/a.xml", "yolo": "labels/a.txt", "yolo_names": "data.yaml",
+    "labelme": "a.json", "csv": "boxes.csv", "csv_names": "classes.csv",
+}  # fmt: skip
+
+
+def read_format(name: str) -> Target:
+    """A reader of ``data/formats``: one changed file among good ones."""
+    kind = name.partition("_")[0]
+
+    def make_law(folder: Path) -> Callable:
+        root = WRITERS[kind](folder / name)
+        file = root / FILES[name]
+        good = file.read_bytes()
+        tree = json.loads(good) if file.suffix == ".json" else None
+
+        def law(case: tuple[bool, list]) -> None:
+            by_tree, edits = case
+            if by_tree and tree is not None:
+                file.write_bytes(json.dumps(mutate_tree(tree, edits)).encode("utf-8", "surrogatepass"))
+            else:
+                file.write_bytes(mutate_bytes(good, edits))
+            with contextlib.suppress(SetupError):
+                check_box_set(read_boxes(root, kind))
+
+        return law
+
+    return Target(st.tuples(st.booleans(), EDITS), make_law)
+
+
+def check_box_set(found) -> None:
+    for image in found.images:
+        assert image.path.is_file() and os.path.abspath(image.path).startswith(os.path.abspath(found.root))
+        for box in image.boxes:
+            assert 0 <= box.x1 < box.x2 <= image.width and 0 <= box.y1 < box.y2 <= image.height
+            assert box.class_name in found.class_names
+    json.dumps(found.to_coco(found.class_names), allow_nan=False)
+
+
+def read_catalog() -> Target:
+    """A COCO file as ``train_net.py`` checks it."""
+
+    def make_law(folder: Path) -> Callable:
+        root = WRITERS["coco"](folder / "catalog")
+        tree = json.loads((root / "boxes.json").read_text())
+        name = f"fuzz {folder.name}"
+        register_coco_instances(name, {}, str(root / "boxes.json"), str(root / "images"))
+
+        def law(edits: list) -> None:
+            (root / "boxes.json").write_bytes(json.dumps(mutate_tree(tree, edits)).encode("utf-8", "surrogatepass"))
+            vars(MetadataCatalog.get(name)).pop("thing_classes", None)
+            with contextlib.suppress(SetupError):
+                content = load_content(name, for_training=True, for_test=True)
+                assert content.boxes.shape == (len(content.box_images), 4)
+                check_boxes(content)
+
+        return law
+
+    return Target(EDITS, make_law)
+
+
+GOOD_CONFIG = """\
+VERSION: 2
+MODEL:
+  META_ARCHITECTURE: FocalRetinaNet
+  RETINANET: {NUM_CLASSES: 3, IOU_THRESHOLDS: [0.4, 0.5], FOCAL_LOSS_GAMMA: 2}
+  ANCHOR_GENERATOR:
+    SIZES: !!python/object/apply:eval ["[[x, x * 2**(1.0/3)] for x in [32, 64]]"]
+DATASETS: {TRAIN: ("a",), OWN: [{name: a, path: b}]}
+SOLVER: &s {STEPS: (1, 2), BASE_LR: 1e-3}
+INPUT: {MIN_SIZE_TRAIN: 640}
+"""
+
+
+def read_config() -> Target:
+    """A YAML file, and words behind it."""
+
+    def make_law(folder: Path) -> Callable:
+        file = folder / "config.yaml"
+
+        def law(case: tuple[list, list]) -> None:
+            edits, words = case
+            file.write_bytes(mutate_bytes(GOOD_CONFIG.encode(), edits))
+            with contextlib.suppress(SetupError):
+                cfg = load_config(str(file), words)
+                assert load_config(str(file), words) == cfg and not cfg.is_frozen()
+
+        return law
+
+    keys = st.sampled_from(
+        ["MODEL.RETINANET.NUM_CLASSES", "SOLVER.STEPS", "DATASETS.TRAIN", "OUTPUT_DIR", "MODEL", "X.Y"]
+    )
+    words = st.lists(st.tuples(keys, VALUES.map(str)), max_size=1).map(
+        lambda pairs: [w for pair in pairs for w in pair]
+    )
+    return Target(st.tuples(EDITS, words), make_law)
+
+
+def read_pickle() -> Target:
+    """Files of weights with damage: any error, but none that ends the process, and no call into the system."""
+
+    def make_law(folder: Path) -> Callable:
+        array = np.arange(6, dtype=np.float32).reshape(2, 3)
+        content = {"model": {"a": array, "b": [np.float64(1), np.zeros((0, 4))]}, "__author__": "x", "n": {1, 2}}
+        goods = [pickle.dumps(content, protocol) for protocol in range(6)]
+
+        def law(case: tuple[int, list]) -> None:
+            protocol, edits = case
+            (folder / "a.pkl").write_bytes(mutate_bytes(goods[protocol], edits))
+            try:
+                found = read_weights(str(folder / "a.pkl"))
+            except MemoryError:
+                raise
+            except Exception:  # the checkpointer makes a sentence of it
+                return
+            assert isinstance(found["model"], dict)
+
+        return law
+
+    return Target(st.tuples(st.integers(0, 5), EDITS), make_law)

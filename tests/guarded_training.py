@@ -1,0 +1,51 @@
+"""A training around a tiny model whose steps the guard watches, and batches for it."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from detectron2.engine import SimpleTrainer, TrainerBase
+
+from retina_plugin.engine.bad_steps import StepGuard
+from retina_plugin.engine.trainer import LastBatchLoader, RetinaTrainer
+
+
+class Training(TrainerBase):
+    """Detectron2's loop around a model and given batches, with the guard as RetinaTrainer has it."""
+
+    def __init__(self, cfg, batches, faults=None):
+        super().__init__()
+        self.model = RetinaTrainer.build_model(cfg).train()
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3)
+        self.data_loader = LastBatchLoader(batches)
+        self._trainer = SimpleTrainer(self.model, self.data_loader, self.optimizer)
+        self.checkpointer = SimpleNamespace(has_checkpoint=lambda: True, get_checkpoint_file=lambda: "model_5.pth")
+        self.guard = StepGuard(cfg)
+        self.faults = faults or {}  # iteration -> error of its step
+        self.register_hooks([self.guard])
+
+    def run_step(self):
+        with self.guard:
+            if error := self.faults.get(self.iter):
+                next(self._trainer._data_loader_iter)
+                raise error
+            self._trainer.iter = self.iter
+            self._trainer.run_step()
+
+
+@pytest.fixture
+def guarded_batches(make_batch):
+    """Four batches of two images each, named by their batch."""
+    batches = [make_batch((64, 64, 2), (64, 64, 1)) for _ in range(4)]
+    for i, batch in enumerate(batches):
+        for image, letter in zip(batch, "ab", strict=True):
+            image["file_name"] = f"{letter}{i}.jpg"
+    return batches
+
+
+def weights(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
