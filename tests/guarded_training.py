@@ -34,7 +34,13 @@ class Training(TrainerBase):
 
 
 @pytest.fixture
-def guarded_batches(make_batch):
+def guard_cfg(tiny_cfg, tmp_path):
+    tiny_cfg.OUTPUT_DIR = str(tmp_path)
+    return tiny_cfg
+
+
+@pytest.fixture
+def guard_batches(make_batch):
     """Four batches of two images each, named by their batch."""
     batches = [make_batch((64, 64, 2), (64, 64, 1)) for _ in range(4)]
     for i, batch in enumerate(batches):

@@ -19,25 +19,14 @@ from retina_plugin.engine.tolerant_writer import TolerantWriter
 pytest_plugins = ("guarded_training",)
 
 
-@pytest.fixture
-def cfg(tiny_cfg, tmp_path):
-    tiny_cfg.OUTPUT_DIR = str(tmp_path)
-    return tiny_cfg
-
-
-@pytest.fixture
-def batches(guarded_batches):
-    return guarded_batches
-
-
 def spoil_image(record):
     record["image"] = record["image"].float()
     record["image"][0, 3, 3] = float("inf")
 
 
-def test_not_finite_input_stops_before_the_step_and_is_named(cfg, batches):
-    spoil_image(batches[1][1])
-    training = Training(cfg, batches[:2])
+def test_not_finite_input_stops_before_the_step_and_is_named(guard_cfg, guard_batches):
+    spoil_image(guard_batches[1][1])
+    training = Training(guard_cfg, guard_batches[:2])
     with pytest.raises(FloatingPointError) as stop:
         training.train(0, 2)
     assert re.search(
@@ -49,15 +38,16 @@ def test_not_finite_input_stops_before_the_step_and_is_named(cfg, batches):
     assert all(value.isfinite().all() for value in training.model.state_dict().values())
 
 
-def test_skipped_step_changes_nothing(cfg, batches, caplog):
-    cfg.SOLVER.FAULTS.NONFINITE_LOSS = "skip"
-    cfg.MODEL.RESNETS.NORM, cfg.MODEL.BACKBONE.FREEZE_AT = "BN", 0  # whose statistics a forward pass changes
+def test_skipped_step_changes_nothing(guard_cfg, guard_batches, caplog):
+    guard_cfg.SOLVER.FAULTS.NONFINITE_LOSS = "skip"
+    guard_cfg.MODEL.RESNETS.NORM = "BN"  # whose statistics a forward pass changes
+    guard_cfg.MODEL.BACKBONE.FREEZE_AT = 0
     torch.manual_seed(3)
-    clean = Training(cfg, [batches[0], batches[2]])
+    clean = Training(guard_cfg, [guard_batches[0], guard_batches[2]])
     clean.train(0, 2)
-    spoil_image(batches[1][0])
+    spoil_image(guard_batches[1][0])
     torch.manual_seed(3)
-    training = Training(cfg, batches[:3])
+    training = Training(guard_cfg, guard_batches[:3])
     with caplog.at_level(logging.WARNING):
         training.train(0, 3)
     assert same(weights(clean.model), weights(training.model))
@@ -66,21 +56,21 @@ def test_skipped_step_changes_nothing(cfg, batches, caplog):
     assert "skipped iteration 1: " in caplog.text and "image of a1.jpg" in caplog.text and "(1 so far)" in caplog.text
 
 
-def test_too_many_skipped_in_a_row_stop(cfg, make_batch, tmp_path):
-    cfg.SOLVER.FAULTS.NONFINITE_LOSS = "skip"
+def test_too_many_skipped_in_a_row_stop(guard_cfg, make_batch, tmp_path):
+    guard_cfg.SOLVER.FAULTS.NONFINITE_LOSS = "skip"
     bad, good = make_batch((64, 64, 1)), make_batch((64, 64, 1))
     spoil_image(bad[0])
-    batches = [bad] * (MAX_IN_A_ROW - 1) + [good] + [bad] * MAX_IN_A_ROW
-    training = Training(cfg, batches)
+    guard_batches = [bad] * (MAX_IN_A_ROW - 1) + [good] + [bad] * MAX_IN_A_ROW
+    training = Training(guard_cfg, guard_batches)
     with pytest.raises(FloatingPointError, match=f"It is the {MAX_IN_A_ROW}th skipped in a row.*checkpoint is model_5"):
-        training.train(0, len(batches))
-    assert training.iter == len(batches) - 1  # a good one between them starts the count afresh
+        training.train(0, len(guard_batches))
+    assert training.iter == len(guard_batches) - 1  # a good one between them starts the count afresh
     assert len(list((tmp_path / "bad_steps").iterdir())) == MAX_DUMPS
 
 
-def test_dump_is_replayed_by_one_command(cfg, batches, tmp_path, capsys):
-    spoil_image(batches[1][0])
-    training = Training(cfg, batches)
+def test_dump_is_replayed_by_one_command(guard_cfg, guard_batches, tmp_path, capsys):
+    spoil_image(guard_batches[1][0])
+    training = Training(guard_cfg, guard_batches)
     with pytest.raises(FloatingPointError):
         training.train(0, 2)
     path = tmp_path / "bad_steps" / "iteration_0000001.pth"
@@ -95,10 +85,10 @@ def test_dump_is_replayed_by_one_command(cfg, batches, tmp_path, capsys):
     assert report["gradients"] and report["num_gradients"] > len(report["gradients"])
 
 
-def test_replay_says_where_it_is_another_step(cfg, batches, tmp_path, capsys):
-    spoil_image(batches[0][0])
+def test_replay_says_where_it_is_another_step(guard_cfg, guard_batches, tmp_path, capsys):
+    spoil_image(guard_batches[0][0])
     with pytest.raises(FloatingPointError):
-        Training(cfg, batches).train(0, 1)
+        Training(guard_cfg, guard_batches).train(0, 1)
     path = tmp_path / "bad_steps" / "iteration_0000000.pth"
     dump = torch.load(path, weights_only=True)
     dump["losses"]["loss_cls"] = 1.01
@@ -125,11 +115,11 @@ def test_what_is_no_dump_is_refused(tmp_path, capsys, content, message):
     assert message in capsys.readouterr().err
 
 
-def test_dump_that_cannot_be_written_does_not_hide_the_loss(cfg, batches, tmp_path):
+def test_dump_that_cannot_be_written_does_not_hide_the_loss(guard_cfg, guard_batches, tmp_path):
     (tmp_path / "bad_steps").write_text("in the way")
-    spoil_image(batches[0][0])
+    spoil_image(guard_batches[0][0])
     with pytest.raises(FloatingPointError, match="is not finite.* could not be kept in .*exists"):
-        Training(cfg, batches).train(0, 1)
+        Training(guard_cfg, guard_batches).train(0, 1)
 
 
 def test_random_state_comes_back():
@@ -146,7 +136,7 @@ def test_random_state_comes_back():
 # --- Several processes ---
 
 
-def test_processes_agree_and_name_the_files(cfg, batches, monkeypatch):
+def test_processes_agree_and_name_the_files(guard_cfg, guard_batches, monkeypatch):
     reduced = []
     monkeypatch.setattr(bad_steps.comm, "get_world_size", lambda: 2)
     monkeypatch.setattr(bad_steps.comm, "all_gather", lambda said: [said, (["loss_cls"], "z.jpg", "")])
@@ -154,7 +144,7 @@ def test_processes_agree_and_name_the_files(cfg, batches, monkeypatch):
     with pytest.raises(
         FloatingPointError, match="iteration 0: the loss is not finite in process 1 .loss_cls.: z.jpg. The"
     ):
-        Training(cfg, batches).train(0, 1)
+        Training(guard_cfg, guard_batches).train(0, 1)
     assert reduced == [0.0]  # this process's own loss was finite, and it stops with the other
 
 

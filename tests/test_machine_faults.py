@@ -12,17 +12,6 @@ from retina_plugin.errors import RunFault
 pytest_plugins = ("guarded_training",)
 
 
-@pytest.fixture
-def cfg(tiny_cfg, tmp_path):
-    tiny_cfg.OUTPUT_DIR = str(tmp_path)
-    return tiny_cfg
-
-
-@pytest.fixture
-def batches(guarded_batches):
-    return guarded_batches
-
-
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has 0 bytes free")
 
 
@@ -43,9 +32,9 @@ def test_out_of_memory_is_recognised(error, expected):
     assert is_out_of_memory(error) == expected
 
 
-def test_out_of_memory_stops_with_the_batch(cfg, batches):
+def test_out_of_memory_stops_with_the_batch(guard_cfg, guard_batches):
     with pytest.raises(RunFault) as stop:
-        Training(cfg, batches, {1: OUT_OF_MEMORY}).train(0, 2)
+        Training(guard_cfg, guard_batches, {1: OUT_OF_MEMORY}).train(0, 2)
     assert str(stop.value).startswith(
         "iteration 1: memory ran out (CUDA out of memory. Tried to allocate 2.00 GiB.) with a1.jpg, b1.jpg; height, "
         "width and boxes: (64, 64) 2, (64, 64) 1. Set a smaller INPUT.MAX_SIZE_TRAIN,"
@@ -54,23 +43,23 @@ def test_out_of_memory_stops_with_the_batch(cfg, batches):
     assert str(stop.value).endswith("checkpoint is model_5.pth.")
 
 
-def test_out_of_memory_skips_where_asked(cfg, batches, caplog):
-    cfg.SOLVER.FAULTS.OUT_OF_MEMORY = "skip"
+def test_out_of_memory_skips_where_asked(guard_cfg, guard_batches, caplog):
+    guard_cfg.SOLVER.FAULTS.OUT_OF_MEMORY = "skip"
     torch.manual_seed(3)
-    clean = Training(cfg, [batches[0], batches[2]])
+    clean = Training(guard_cfg, [guard_batches[0], guard_batches[2]])
     clean.train(0, 2)
     torch.manual_seed(3)
-    training = Training(cfg, batches, {1: OUT_OF_MEMORY})
+    training = Training(guard_cfg, guard_batches, {1: OUT_OF_MEMORY})
     training.train(0, 3)
     assert same(weights(clean.model), weights(training.model)) and training.guard.num_skipped == 1
 
 
-def test_out_of_memory_splits_where_asked(cfg, batches, caplog):
-    cfg.MODEL.RETINANET.NORMALIZER.NAME = "ema"
+def test_out_of_memory_splits_where_asked(guard_cfg, guard_batches, caplog):
+    guard_cfg.MODEL.RETINANET.NORMALIZER.NAME = "ema"
 
     def train(fits):
         torch.manual_seed(3)
-        training = Training(cfg, batches)
+        training = Training(guard_cfg, guard_batches)
         training._trainer = AccumulatingTrainer(
             training.model, training.data_loader, training.optimizer, num_parts=1, amp=False,
             before_split=training.guard.begin_again,
@@ -95,16 +84,16 @@ def test_out_of_memory_splits_where_asked(cfg, batches, caplog):
     ("stop", 1, ". Set a smaller INPUT.MAX_SIZE_TRAIN, or SOLVER.FAULTS.OUT_OF_MEMORY skip", "split"),
     ("split", 2, ". Not even single images fit. Set a smaller INPUT.MAX_SIZE_TRAIN", "split to take"),
 ])  # fmt: skip
-def test_remedy_is_none_that_was_tried(cfg, batches, choice, size, remedy, not_said):
-    cfg.SOLVER.FAULTS.OUT_OF_MEMORY = choice
+def test_remedy_is_none_that_was_tried(guard_cfg, guard_batches, choice, size, remedy, not_said):
+    guard_cfg.SOLVER.FAULTS.OUT_OF_MEMORY = choice
     with pytest.raises(RunFault) as stop:
-        Training(cfg, [batch[:size] for batch in batches], {1: OUT_OF_MEMORY}).train(0, 2)
+        Training(guard_cfg, [batch[:size] for batch in guard_batches], {1: OUT_OF_MEMORY}).train(0, 2)
     assert remedy in str(stop.value) and not_said not in str(stop.value)
 
 
-def test_lack_of_memory_while_the_weights_change_is_not_skipped(cfg, batches):
-    cfg.SOLVER.FAULTS.OUT_OF_MEMORY = "skip"
-    training = Training(cfg, batches)
+def test_lack_of_memory_while_the_weights_change_is_not_skipped(guard_cfg, guard_batches):
+    guard_cfg.SOLVER.FAULTS.OUT_OF_MEMORY = "skip"
+    training = Training(guard_cfg, guard_batches)
 
     class Lacking(torch.optim.SGD):
         def step(self, closure=None):
@@ -115,8 +104,8 @@ def test_lack_of_memory_while_the_weights_change_is_not_skipped(cfg, batches):
         training.train(0, 2)
 
 
-def test_batch_in_parts_begins_with_the_random_numbers_of_its_own_attempt(cfg, batches):
-    training = Training(cfg, batches)
+def test_batch_in_parts_begins_with_the_random_numbers_of_its_own_attempt(guard_cfg, guard_batches):
+    training = Training(guard_cfg, guard_batches)
     states = []
 
     def fail(module, inputs, losses):
@@ -140,10 +129,10 @@ def test_real_lack_of_memory_is_recognised():
     assert is_out_of_memory(caught.value)
 
 
-def test_killed_data_loader_worker_is_told(cfg, batches):
+def test_killed_data_loader_worker_is_told(guard_cfg, guard_batches):
     error = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. \nmore")
     with pytest.raises(RunFault) as stop:
-        Training(cfg, batches, {1: error}).train(0, 2)
+        Training(guard_cfg, guard_batches, {1: error}).train(0, 2)
     assert str(stop.value).startswith(
         "iteration 1: DataLoader worker (pid 7) is killed by signal: Killed. A process that"
     )
@@ -157,10 +146,10 @@ class Gone:
         raise ConnectionResetError(104, "Connection reset by peer")
 
 
-def test_worker_killed_while_it_hands_over_an_image_is_told(cfg, batches):
+def test_worker_killed_while_it_hands_over_an_image_is_told(guard_cfg, guard_batches):
     with pytest.raises(ConnectionResetError) as error:
         reductions.rebuild_storage_fd(torch.UntypedStorage, Gone(), 4)
     with pytest.raises(RunFault, match="iteration 1: a DataLoader worker ended while it handed over an image .*reset"):
-        Training(cfg, batches, {1: error.value}).train(0, 2)
+        Training(guard_cfg, guard_batches, {1: error.value}).train(0, 2)
     with pytest.raises(ConnectionResetError, match="own"):
-        Training(cfg, batches, {1: ConnectionResetError("own")}).train(0, 2)
+        Training(guard_cfg, guard_batches, {1: ConnectionResetError("own")}).train(0, 2)
