@@ -1,12 +1,9 @@
 """Files of weights: what may be in them, and that nothing else in them is run."""
 
-import codecs
 import hashlib
 import os
 import pickle
 import struct
-import tempfile
-from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +11,11 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from safetensors.torch import save_file
+from weight_files import load_bytes, write_pickle, write_torch
 
 from retina_plugin import SetupError
 from retina_plugin.engine import convert_weights
 from retina_plugin.engine.checkpoint import RetinaCheckpointer, build_checkpointer
-from retina_plugin.engine.numpy_pickles import PICKLE_GLOBALS
 from retina_plugin.engine.safe_weights import check_download, read_weights
 
 
@@ -40,18 +37,8 @@ class Evaluate:
         return eval, (f"__import__('os').mkdir({str(self.path)!r})",)
 
 
-def write_pickle(path: Path, content, protocol: int = 4) -> str:
-    path.write_bytes(pickle.dumps(content, protocol))
-    return str(path)
-
-
 def write_pickle_2(path: Path, content) -> str:
     return write_pickle(path, content, 2)  # the one that PyTorch reads
-
-
-def write_torch(path: Path, content) -> str:
-    torch.save(content, path)
-    return str(path)
 
 
 def write_old_torch(path: Path, content) -> str:
@@ -102,103 +89,8 @@ def test_convert_weights_runs_nothing_either(tmp_path, capsys):
     assert "asks for" in capsys.readouterr().err and not (tmp_path / "marker").exists()
 
 
-ARRAYS = {
-    "float": np.arange(6, dtype=np.float32).reshape(2, 3),
-    "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
-    "big endian": np.arange(3, dtype=">i4"),
-    "empty": np.zeros((0, 4), np.int64),
-    "no axis": np.array(3, np.uint8),
-    "truth": np.array([True, False]),
-    "text": np.array(["ab", "c"]),
-    "scalar": np.float64(2.5),
-    "half": np.float16(1.5),
-}
-
-
-@pytest.mark.parametrize("protocol", range(6))
-@pytest.mark.parametrize("name", ARRAYS)
-def test_arrays_come_out_as_numpy_wrote_them(tmp_path, name, protocol):
-    content = {"model": {"a": [ARRAYS[name], (ARRAYS[name], {1})]}, "__author__": "test"}
-    found = read_weights(write_pickle(tmp_path / "a.pkl", content, protocol))["model"]["a"]
-    for value in (found[0], found[1][0]):
-        np.testing.assert_array_equal(value, ARRAYS[name])
-        assert value.dtype == ARRAYS[name].dtype and value.shape == ARRAYS[name].shape
-        assert np.ndim(value) == 0 or value.flags.writeable
-        assert value.flags.f_contiguous == ARRAYS[name].flags.f_contiguous
-    assert found[1][1] == {1}
-
-
-def test_numpy_in_a_torch_file_comes_out_too(tmp_path):
-    content = {"model": OrderedDict(a=torch.ones(2)), "best": np.float64(2.5), "counts": np.arange(3)}
-    found = read_weights(write_torch(tmp_path / "a.pth", content))
-    assert found["best"] == 2.5 and found["counts"].tolist() == [0, 1, 2]
-    assert torch.equal(found["model"]["a"], torch.ones(2))
-
-
 def test_state_dict_alone_is_a_model(tmp_path):
     assert read_weights(write_torch(tmp_path / "a.pth", {"a": 1.5})) == {"model": {"a": 1.5}}
-
-
-def test_python_2_arrays_come_out():
-    # What Python 2 wrote for numpy.array([1.0, 2.0]): its bytes are text.
-    data = struct.pack("<2d", 1.0, 2.0).decode("latin1").encode("unicode_escape").replace(b"'", b"\\'")
-    text = (
-        b"cnumpy.core.multiarray\n_reconstruct\np1\n(cnumpy\nndarray\np2\n(I0\ntp3\nS'b'\np4\ntp5\nRp6\n(I1\n(I2\ntp7\n"
-        b"cnumpy\ndtype\np8\n(S'f8'\np9\nI0\nI1\ntp10\nRp11\n(I3\nS'<'\np12\nNNNI-1\nI-1\nI0\ntp13\nbI00\nS'"
-        + data + b"'\np14\ntp15\nb."
-    )  # fmt: skip
-    np.testing.assert_array_equal(_load(b"(dS'a'\n" + text[:-1] + b"s.")["model"]["a"], [1.0, 2.0])
-
-
-def _load(data: bytes, suffix: str = ".pkl") -> dict:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"a{suffix}")
-        path.write_bytes(data)
-        return read_weights(str(path))
-
-
-DOUBLE = np.dtype("f8")
-
-
-class Call:
-    """What a pickle asks for: a call, and a state for its result."""
-
-    def __init__(self, called, *args, state=None):
-        self.reduced = (called, args, state)
-
-    def __reduce__(self):
-        return self.reduced
-
-
-def array_of(*, kind=np.ndarray, shape=(2,), dtype=DOUBLE, data=b"\x41" * 16) -> Call:
-    return Call(np.zeros(1).__reduce__()[0], kind, (0,), b"b", state=(1, shape, dtype, False, data))
-
-
-def dtype_of(text, order="<") -> Call:
-    return Call(np.dtype, text, False, True, state=(3, order, None, None, None, -1, -1, 0))
-
-
-@pytest.mark.parametrize(("value", "match"), [
-    # NumPy would take the bytes for pointers: an array of objects that calls itself one of plain bytes.
-    (array_of(dtype=Call(np.dtype, "O", False, True, state=(3, "|", None, None, None, 8, 8, 0))), "an array of object"),
-    (array_of(dtype=dtype_of("f4,f4")), "an array of .*f4"), (array_of(dtype=dtype_of("(2,)f4")), "an array of .*2,"),
-    (array_of(dtype=dtype_of("V8")), "an array of .V8"), (array_of(dtype=dtype_of("M8[s]")), "an array of datetime64"),
-    (array_of(dtype=dtype_of(None)), "a dtype that is no name"), (array_of(dtype=dtype_of("f8", "S")), "is no name"),
-    (array_of(dtype="f8"), "an array without a dtype"), (array_of(kind=set), "an array of another class"),
-    (array_of(data=2**40), "an array without its bytes"), (array_of(data=[1, 2]), "an array without its bytes"),
-    (array_of(shape=(2**40,)), "cannot reshape"), (Call(bytes, 2**40), "positional argument"),
-])  # fmt: skip
-@pytest.mark.parametrize("write", [write_pickle, write_torch])
-def test_what_is_called_like_numpy_and_is_no_array_is_refused(tmp_path, write, value, match):
-    path = write(tmp_path / f"a.{'pkl' if write is write_pickle else 'pth'}", {"model": {"a": value}})
-    with pytest.raises((ValueError, TypeError), match=match):
-        read_weights(path)
-
-
-@pytest.mark.parametrize("arguments", [("a", "utf-8"), (b"a",)])
-def test_text_is_encoded_as_a_pickle_of_bytes_has_it_alone(arguments):
-    with pytest.raises(ValueError, match="an encoding other than latin1"):
-        _load(pickle.dumps({"a": Call(codecs.encode, *arguments)}))
 
 
 @pytest.mark.parametrize("data", [
@@ -216,32 +108,6 @@ def test_other_pickles_are_refused_without_a_crash(tiny_cfg, tmp_path, data):
     (tmp_path / "a.pkl").write_bytes(data)
     with pytest.raises(SetupError, match=r"a\.pkl (cannot be read as a checkpoint|asks for)"):
         RetinaCheckpointer(torch.nn.Linear(1, 1)).load(str(tmp_path / "a.pkl"))
-
-
-def test_place_of_a_pickle_takes_no_memory_before_it(tmp_path):
-    # C's unpickler would take 2^32 places, 32 GB, for this one.
-    model = b"\x8c\x05model}\x8c\x01aK\x01ss"
-    (tmp_path / "a.pkl").write_bytes(b"\x80\x04}r" + struct.pack("<I", 2**31) + model + b"\x8c\x0a__author__Ns.")
-    assert read_weights(str(tmp_path / "a.pkl"))["model"] == {"a": 1}
-
-
-def test_lists_of_twice_a_list_are_read_in_no_time(tmp_path):
-    value = leaf = [np.ones(2)]
-    for _ in range(100):
-        value = [value, value, (value,)]
-    found = read_weights(write_pickle(tmp_path / "a.pkl", {"model": {"a": value}, "__author__": "", "b": leaf}))
-    np.testing.assert_array_equal(found["b"][0], [1, 1])
-    assert found["model"]["a"][0] is found["model"]["a"][1] is found["model"]["a"][2][0]
-
-
-def test_a_pickle_cannot_change_what_the_next_one_gets():
-    for name, given in PICKLE_GLOBALS.items():
-        module, _, attribute = name.rpartition(".")
-        # The state of a BUILD: (None, {"__call__": 1}), set as attributes.
-        data = f"c{module}\n{attribute}\n(N(dS'__call__'\nI1\nstb.".encode()
-        with pytest.raises((AttributeError, TypeError)):
-            _load(data)
-        assert PICKLE_GLOBALS[name] is given
 
 
 def test_safetensors_are_weights(tiny_cfg, tmp_path):
@@ -265,7 +131,7 @@ def test_caffe2_and_pycls_names_are_matched(tmp_path):
 
 @pytest.mark.parametrize("content", [{"model": 1}, {"__author__": 1}], ids=["model", "author"])
 def test_pickle_of_the_zoo_has_a_model_and_an_author(content):
-    assert _load(pickle.dumps(content)) == {"model": content, "__author__": "Caffe2", "matching_heuristics": True}
+    assert load_bytes(pickle.dumps(content)) == {"model": content, "__author__": "Caffe2", "matching_heuristics": True}
 
 
 def test_file_that_torch_cannot_read_is_not_proposed_to_be_run(tmp_path):

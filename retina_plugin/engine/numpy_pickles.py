@@ -2,6 +2,8 @@
 
 NumPy believes what a pickle says of a dtype. One that says that objects are plain bytes makes pointers of the bytes.
 Here a dtype is its name and byte order, an array is ``np.frombuffer``, and what holds objects is refused.
+
+A pickle can have one value copied many times over, whereby 1 MB would become gigabytes: what its calls copy is counted.
 """
 
 from collections import OrderedDict
@@ -9,10 +11,24 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["PICKLE_GLOBALS", "PICKLE_TYPES", "resolve"]
+__all__ = ["PICKLE_TYPES", "pickle_globals", "resolve"]
 
 _KINDS = "biufcSU"  # of dtypes: numbers, truth values, text of fixed length; not O (objects), not V (records)
 _ARRAY_CLASS = "ndarray"  # stands for numpy.ndarray, which is only ever handed on to _reconstruct
+
+
+class _Allowance:
+    """How many bytes, or values of a container, the calls of a pickle may still copy."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int):
+        self.left = left
+
+    def spend(self, number: int) -> None:
+        self.left -= number
+        if self.left < 0:
+            raise ValueError("the same values copied many times over")
 
 
 class _Dtype:
@@ -39,10 +55,10 @@ class _Dtype:
 class _Array:
     """An array in the making."""
 
-    __slots__ = ("data", "dtype", "order", "shape")
+    __slots__ = ("allowance", "data", "dtype", "order", "shape")
 
-    def __init__(self, data: Any = b"", dtype: Any = None, shape: Any = (0,), order: str = "C"):
-        self.data, self.dtype, self.shape, self.order = data, dtype, shape, order
+    def __init__(self, allowance: _Allowance, data: Any = b"", dtype: Any = None, shape: Any = (0,), order: str = "C"):
+        self.allowance, self.data, self.dtype, self.shape, self.order = allowance, data, dtype, shape, order
 
     def __setstate__(self, state: tuple) -> None:
         _, self.shape, self.dtype, is_fortran, self.data = state
@@ -53,6 +69,7 @@ class _Array:
         data = self.data.encode("latin1") if isinstance(self.data, str) else self.data
         if not isinstance(data, (bytes, bytearray)):  # bytes(n) would take n bytes of memory
             raise ValueError("an array without its bytes")
+        self.allowance.spend(len(data))
         dtype = _as_dtype(self.dtype)
         return np.frombuffer(data, dtype).reshape(self.shape, order=self.order).copy(self.order)
 
@@ -63,38 +80,46 @@ def _as_dtype(value: Any) -> np.dtype:
     return value.resolve()
 
 
-# What a pickle may call. Objects without attributes: a pickle can set those of what it is given.
-class _MakeDtype:
+class _Call:
+    """What a pickle may call. Without a ``__dict__``: a pickle can set attributes of what it is given."""
+
+    __slots__ = ("allowance",)
+
+    def __init__(self, allowance: _Allowance):
+        self.allowance = allowance
+
+
+class _MakeDtype(_Call):
     __slots__ = ()
 
     def __call__(self, text: Any, align: Any = False, copy: Any = False) -> _Dtype:
         return _Dtype(text)
 
 
-class _Reconstruct:
+class _Reconstruct(_Call):
     __slots__ = ()
 
     def __call__(self, kind: Any, shape: Any, typecode: Any) -> _Array:
         if kind != _ARRAY_CLASS:
             raise ValueError("an array of another class")
-        return _Array()
+        return _Array(self.allowance)
 
 
-class _FromBuffer:
+class _FromBuffer(_Call):
     __slots__ = ()
 
     def __call__(self, data: Any, dtype: Any, shape: Any, order: Any = "C") -> _Array:
-        return _Array(data, dtype, shape, "F" if order == "F" else "C")
+        return _Array(self.allowance, data, dtype, shape, "F" if order == "F" else "C")
 
 
-class _Scalar:
+class _Scalar(_Call):
     __slots__ = ()
 
     def __call__(self, dtype: Any, data: Any = b"") -> Any:
-        return _Array(data, dtype, (1,)).resolve()[0]
+        return _Array(self.allowance, data, dtype, (1,)).resolve()[0]
 
 
-class _Encode:
+class _Encode(_Call):
     """Protocol 2 writes bytes as text and their encoding."""
 
     __slots__ = ()
@@ -102,10 +127,11 @@ class _Encode:
     def __call__(self, text: Any, encoding: Any = "latin1") -> bytes:
         if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
             raise ValueError("an encoding other than latin1")
+        self.allowance.spend(len(text))
         return text.encode("latin1")
 
 
-class _EmptyBytes:
+class _EmptyBytes(_Call):
     """The same protocol writes empty bytes as a call of ``bytes``."""
 
     __slots__ = ()
@@ -114,20 +140,39 @@ class _EmptyBytes:
         return b""
 
 
-def _numpy_globals() -> dict[str, Any]:
-    found: dict[str, Any] = {"numpy.ndarray": _ARRAY_CLASS, "numpy.dtype": _MakeDtype()}
+class _Container(_Call):
+    __slots__ = ("kind",)
+
+    def __init__(self, allowance: _Allowance, kind: type):
+        super().__init__(allowance)
+        self.kind = kind
+
+    def __call__(self, values: Any = ()) -> Any:
+        self.allowance.spend(len(values))
+        return self.kind(values)
+
+
+def pickle_globals(file_size: int) -> dict[str, Any]:
+    """Dotted name -> what a pickle of so many bytes gets for it, for one reading of one file."""
+    # A pickle writes each value once; protocol 2 makes bytes of text, and then an array of the bytes.
+    allowance = _Allowance(2 * file_size)
+    found: dict[str, Any] = {
+        "numpy.ndarray": _ARRAY_CLASS,
+        "numpy.dtype": _MakeDtype(allowance),
+        "_codecs.encode": _Encode(allowance),
+        "collections.OrderedDict": _Container(allowance, OrderedDict),
+    }
     for core in ("numpy.core", "numpy._core"):  # NumPy 1 and 2
-        found[f"{core}.multiarray._reconstruct"] = _Reconstruct()
-        found[f"{core}.multiarray.scalar"] = _Scalar()
-        found[f"{core}.numeric._frombuffer"] = _FromBuffer()
+        found[f"{core}.multiarray._reconstruct"] = _Reconstruct(allowance)
+        found[f"{core}.multiarray.scalar"] = _Scalar(allowance)
+        found[f"{core}.numeric._frombuffer"] = _FromBuffer(allowance)
+    for module in ("builtins", "__builtin__"):  # Python 3 and 2
+        found[f"{module}.set"] = _Container(allowance, set)
+        found[f"{module}.frozenset"] = _Container(allowance, frozenset)
+        found[f"{module}.bytes"] = _EmptyBytes(allowance)
     return found
 
 
-# Dotted name -> what a pickle gets for it.
-PICKLE_GLOBALS: dict[str, Any] = {**_numpy_globals(), "_codecs.encode": _Encode()}
-for _module in ("builtins", "__builtin__"):  # Python 3 and 2
-    PICKLE_GLOBALS |= {f"{_module}.set": set, f"{_module}.frozenset": frozenset, f"{_module}.bytes": _EmptyBytes()}
-PICKLE_GLOBALS["collections.OrderedDict"] = OrderedDict
 # Types that a pickle may give a state.
 PICKLE_TYPES = (_Dtype, _Array)
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ..errors import SetupError
-from .numpy_pickles import PICKLE_GLOBALS, PICKLE_TYPES, resolve
+from .numpy_pickles import PICKLE_TYPES, pickle_globals, resolve
 
 __all__ = ["check_download", "read_weights"]
 
@@ -30,9 +30,13 @@ class _Unpickler(pickle._Unpickler):
     Python's own, not the faster one in C, which takes memory for whatever length or place a file claims.
     """
 
+    def __init__(self, data: bytes):
+        super().__init__(io.BytesIO(data), encoding="latin1")
+        self.allowed = pickle_globals(len(data))
+
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return PICKLE_GLOBALS[f"{module}.{name}"]
+            return self.allowed[f"{module}.{name}"]
         except KeyError:
             raise pickle.UnpicklingError(f"GLOBAL {module}.{name}") from None
 
@@ -97,7 +101,7 @@ def _unpickle(file_name: str, *, is_torch: bool, trust: bool) -> Any:
             return torch.load(file_name, map_location="cpu", weights_only=False)
         allowed = [
             (value, name)
-            for name, value in PICKLE_GLOBALS.items()
+            for name, value in pickle_globals(Path(file_name).stat().st_size).items()
             if name.startswith("numpy") or name.endswith(".bytes")
         ]
         # A name without a dot is none that a file can ask for: it may give these a state, not call them.
@@ -107,7 +111,7 @@ def _unpickle(file_name: str, *, is_torch: bool, trust: bool) -> Any:
     data = Path(file_name).read_bytes()
     if trust:
         return pickle.loads(data, encoding="latin1")
-    return resolve(_Unpickler(io.BytesIO(data), encoding="latin1").load())
+    return resolve(_Unpickler(data).load())
 
 
 def _as_zoo_checkpoint(content: dict) -> dict[str, Any]:

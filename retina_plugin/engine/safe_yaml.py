@@ -21,9 +21,10 @@ _EVAL = f"{_PYTHON}object/apply:eval"
 # Guards: Detectron2's largest config has 6 kB; PyYAML reads 50 kB a second. 10^5 values stand for aliases of aliases.
 MAX_CHARACTERS = 2**18
 MAX_VALUES = 10**5
-# Characters of one tag, and values that it stands for: Base-RetinaNet.yaml's has 76 and 21. A list in a loop over a
-# list makes 6 * 10^4 values of 10^3 characters, which PyYAML took half a minute to write.
+# Characters of one tag, and values that all tags stand for: Base-RetinaNet.yaml's one has 76 and 21. A list in a loop
+# over a list makes 6 * 10^4 values of 10^3 characters, which PyYAML took half a minute to write.
 _MAX_EXPRESSION = 1000
+_TAG_WEIGHT = MAX_VALUES // _MAX_EXPRESSION  # so that both bounds are one count
 _OPERATORS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.Pow: math.pow,  # of floats: 9 ** 9 ** 9 overflows at once; a root of a negative number is none
@@ -55,7 +56,7 @@ def _check_node(node: yaml.Node, config_file: str, counts: dict[int, int]) -> in
             raise SetupError(f"Config file {config_file} has a value that contains itself ({_line(node)}).")
         return counts[id(node)]
     counts[id(node)] = 0  # of a node that is being counted
-    own = _number_of_values(_evaluate_tag(node, config_file)) if node.tag.startswith(_PYTHON) else 1
+    own = _TAG_WEIGHT * _number_of_values(_evaluate_tag(node, config_file)) if node.tag.startswith(_PYTHON) else 1
     parts: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
         parts = list(itertools.chain.from_iterable(node.value))
