@@ -7,6 +7,7 @@ pickle that runs would leave a file.
 """
 
 import argparse
+import codecs
 import io
 import json
 import os
@@ -52,6 +53,16 @@ class Harm:
 
     def __reduce__(self):
         return os.mkdir, (str(self.mark),)
+
+
+class Copied:
+    """A pickle of it has a text encoded, which others of it name as well."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def __reduce__(self):
+        return codecs.encode, (self.text, "latin1")
 
 
 def read_set(kind: str, file: str, content: str | bytes) -> Callable[[Path], object]:
@@ -154,6 +165,11 @@ ALIASES = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 POLYGON = '{"images": [], "categories": [], "annotations": [{"segmentation": [[' + "1,2," * 10**7 + "1,2]]}]}"
 SHAPE = '{"shapes": [{"label": "dog", "shape_type": "polygon", "points": [' + "[1,2]," * 10**7 + "[1,2]]}]}"
 
+TAGS = "".join(
+    f"A{i}: !!python/object/apply:eval ['[[x/3,x,x,x,x,x,x,x/7] for x in [1{',1' * 9}]]']\n" for i in range(1000)
+)
+MEGABYTE = "x" * 10**6
+
 # Name -> what makes a folder and returns the call that reads it.
 INPUTS: dict[str, Callable[[Path], Callable[[], object]]] = {
     "COCO file of 10^6 nested lists": read_set("coco", "boxes.json", "[" * 10**6),
@@ -170,6 +186,7 @@ INPUTS: dict[str, Callable[[Path], Callable[[], object]]] = {
     "config that computes 9 ** 9 ** 9": read_config(
         'MODEL: {ANCHOR_GENERATOR: {SIZES: !!python/object/apply:eval ["[[9 ** 9 ** 9]]"]}}'
     ),
+    "config of 1,000 tags, each of 91 values": read_config(TAGS),
     "image of 10^10 pixels by its header": read_image(png_header(100_000, 100_000)),
     "PNG of 20,000 x 20,000 in 2 MB": read_image(bomb_of_pixels(20_000)),
     "pickle that runs code, .pkl": read_weights("a.pkl", lambda p, mark: p.write_bytes(pickle.dumps(Harm(mark)))),
@@ -179,6 +196,9 @@ INPUTS: dict[str, Callable[[Path], Callable[[], object]]] = {
     ),
     "pickle that claims a text of 2^50 bytes": read_weights("a.pkl", claim(b"\x8d" + struct.pack("<Q", 2**50))),
     "pickle with 2^31 places": read_weights("a.pkl", claim(b"}r" + struct.pack("<I", 2**31 - 1))),
+    "pickle that copies 1 MB 10,000 times": read_weights(
+        "a.pkl", lambda p, _: p.write_bytes(pickle.dumps({"model": [Copied(MEGABYTE) for _ in range(10_000)]}))
+    ),
     "checkpoint of 10 GB packed to 10 MB": read_weights("a.pth", write_zip_bomb),
     "safetensors with a header of 2^40 bytes": read_weights(
         "a.safetensors", lambda p, mark: write_safetensors(p, mark, header_bytes=2**40 + 1)
