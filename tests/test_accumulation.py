@@ -147,8 +147,8 @@ def test_divisor_is_back_after_a_failure(make_model, images):
     assert isinstance(model.loss_normalizer, LossNormalizer)
 
 
-def test_several_processes_wait_for_the_last_part(make_model, images):
-    """DistributedDataParallel averages with the last part alone: the others run under no_sync, forward pass too."""
+def test_no_part_exchanges_gradients(make_model, images):
+    """Under DistributedDataParallel all run within no_sync, forward passes too."""
 
     class Replica(nn.Module):
         def __init__(self, module):
@@ -167,10 +167,10 @@ def test_several_processes_wait_for_the_last_part(make_model, images):
                     log.append("no_sync")
 
                 def __exit__(self, *_):
-                    pass
+                    log.append("sync")
 
             return Waiting()
 
     model = Replica(make_model())
     step(in_parts(3), model, images)
-    assert model.log == ["no_sync", "forward", "no_sync", "forward", "forward"]
+    assert model.log == ["no_sync", "forward", "forward", "forward", "sync"]

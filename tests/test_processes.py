@@ -10,9 +10,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine.launch import _find_free_port
+from guarded_training import Training
 from torch.multiprocessing import ProcessExitedException
 from torch.testing import assert_close
-from two_processes import DATASET, evaluation, gradients, step_and_evaluate, under_torchrun
+from two_processes import DATASET, evaluation, gradients, step_and_evaluate, train_through_faults, under_torchrun
 
 from retina_plugin.engine import processes
 from retina_plugin.engine.arguments import argument_parser
@@ -37,8 +38,9 @@ def two_process_folder(tmp_path, tiny_cfg, make_batch, make_picture):
         (tmp_path / f"{normalizer.NAME}.yaml").write_text(tiny_cfg.dump())
     _write_set_and_detector(tmp_path, tiny_cfg, make_picture)
     yield tmp_path
-    DatasetCatalog.remove(DATASET)
-    MetadataCatalog.remove(DATASET)
+    if DATASET in DatasetCatalog:
+        DatasetCatalog.remove(DATASET)
+        MetadataCatalog.remove(DATASET)
 
 
 def _write_set_and_detector(folder, cfg, make_picture):
@@ -89,6 +91,38 @@ def test_two_processes_give_the_gradients_and_the_evaluation_of_one(two_process_
     assert detections(folder / "two") == detections(folder / "one")
     assert json.dumps(json.loads((folder / "results_0.json").read_text())) == json.dumps(results)
     assert json.loads((folder / "results_1.json").read_text()) == {}  # of the main process alone
+
+
+@pytest.mark.skipif(not dist.is_gloo_available(), reason="needs gloo")
+def test_fault_of_one_of_two_processes_is_one_of_both(two_process_folder, make_batch, tiny_cfg):
+    """A step in parts is the whole batch's in one process; one that is left out is so in both."""
+    folder = two_process_folder
+    torch.save([make_batch(*[(96, 96, boxes) for boxes in (1, 3, 0, 2)]) for _ in range(3)], folder / "batches.pth")
+    mp.spawn(under_torchrun, (train_through_faults, str(folder), _find_free_port()), nprocs=2)
+
+    def trained_on(indices):
+        torch.manual_seed(0)
+        tiny_cfg.OUTPUT_DIR = str(folder)
+        tiny_cfg.MODEL.RETINANET.NORMALIZER.NAME = "batch"
+        batches = torch.load(folder / "batches.pth", weights_only=False)
+        training = Training(tiny_cfg, [batches[i] for i in indices])
+        training.train(0, len(indices))
+        return training.model.state_dict()
+
+    whole, without_second = trained_on([0, 1, 2]), trained_on([0, 2])
+    for name, expected, skipped, split in [
+        ("split", whole, 0, (0, 1)), ("skip", without_second, 1, (0, 0)), ("parts", whole, 0, (0, 0)),
+        ("NaN beside it", without_second, 1, (0, 1)),
+    ]:  # fmt: skip
+        for rank in (0, 1):
+            found = torch.load(folder / f"{name}_{rank}.pth", weights_only=True)
+            assert (found["skipped"], found["split"]) == (skipped, split[rank]), (name, rank)
+            for key, value in expected.items():
+                assert_close(found["weights"][key], value, rtol=1e-5, atol=1e-6, msg=f"{name} {rank} {key}")
+    for rank in (0, 1):
+        said = torch.load(folder / f"not even one_{rank}.pth")
+        assert said.startswith("iteration 1: process 1: memory ran out (CUDA out of memory.) with "), rank
+        assert "Not even single images fit." in said
 
 
 # --- What cannot be started ---

@@ -14,8 +14,9 @@ __all__ = ["check_training"]
 _FOCAL_ONLY = {
     "SOLVER.ACCUMULATION_STEPS": (1,), "TEST.LOSS_PERIOD": (0,), "SOLVER.FAULTS.OUT_OF_MEMORY": ("stop", "skip"),
 }  # fmt: skip
-# Norms whose statistics are those of one pass.
-_BATCH_NORMS = ("BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
+# Norms whose statistics are those of one pass, and of these the ones that processes exchange within it.
+_SYNCED_NORMS = ("SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
+_BATCH_NORMS = ("BN", *_SYNCED_NORMS)
 
 
 def check_training(cfg: CfgNode) -> Iterator[str]:
@@ -24,18 +25,16 @@ def check_training(cfg: CfgNode) -> Iterator[str]:
     Raises:
         SetupError: values that cannot work together.
     """
+    several = comm.get_world_size() > 1
     for key, off in _FOCAL_ONLY.items():
+        if several and key == "SOLVER.FAULTS.OUT_OF_MEMORY":
+            off = off[:1]
         if get_value(cfg, key) not in off and cfg.MODEL.META_ARCHITECTURE != "FocalRetinaNet":
             raise SetupError(
                 f"{key} {get_value(cfg, key)} needs MODEL.META_ARCHITECTURE FocalRetinaNet, got "
                 f"{cfg.MODEL.META_ARCHITECTURE}: set that, or {key} {off[0]}."
             )
-    if cfg.SOLVER.FAULTS.OUT_OF_MEMORY != "stop" and comm.get_world_size() > 1:
-        raise SetupError(
-            "SOLVER.FAULTS.OUT_OF_MEMORY must be 'stop' in several processes, got "
-            f"{cfg.SOLVER.FAULTS.OUT_OF_MEMORY!r}: the others would wait for the one whose memory ran out. Set "
-            "SOLVER.ACCUMULATION_STEPS 2 for batches that do not fit."
-        )
+    _check_agreement(cfg)
     yield from _check_accumulation(cfg)
     yield from _check_average(cfg)
     yield from _check_evaluation(cfg)
@@ -58,8 +57,7 @@ def _check_accumulation(cfg: CfgNode) -> Iterator[str]:
             "SOLVER.FAULTS.OUT_OF_MEMORY split, got 'batch': the hardest examples of a batch cannot be "
             "found part by part."
         )
-    norms = {cfg.MODEL.RESNETS.NORM, cfg.MODEL.FPN.NORM, cfg.MODEL.RETINANET.NORM}
-    if found := sorted(norms.intersection(_BATCH_NORMS)):
+    if found := _norms_of(cfg, _BATCH_NORMS):
         what = (
             f"SOLVER.ACCUMULATION_STEPS {steps} with {found[0]}: batch norms see {batch // steps} images a pass, not "
             f"{batch}"
@@ -67,6 +65,19 @@ def _check_accumulation(cfg: CfgNode) -> Iterator[str]:
             else f"SOLVER.FAULTS.OUT_OF_MEMORY split with {found[0]}: batch norms see one part of a batch at a time"
         )
         yield f"{what}. FrozenBN and GN do not depend on it."
+
+
+def _check_agreement(cfg: CfgNode) -> None:
+    fault, found = cfg.SOLVER.FAULTS.OUT_OF_MEMORY, _norms_of(cfg, _SYNCED_NORMS)
+    if comm.get_world_size() > 1 and fault != "stop" and found:
+        raise SetupError(
+            f"SOLVER.FAULTS.OUT_OF_MEMORY must be 'stop' in several processes with {found[0]}, got {fault!r}: within "
+            "the forward pass the others would wait for the one whose memory ran out. FrozenBN, GN and BN go with it."
+        )
+
+
+def _norms_of(cfg: CfgNode, kinds: tuple[str, ...]) -> list[str]:
+    return sorted({cfg.MODEL.RESNETS.NORM, cfg.MODEL.FPN.NORM, cfg.MODEL.RETINANET.NORM}.intersection(kinds))
 
 
 def _check_average(cfg: CfgNode) -> Iterator[str]:

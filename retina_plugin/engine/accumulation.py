@@ -6,14 +6,24 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
+import torch.distributed as dist
+from detectron2.config import CfgNode
 from detectron2.engine import AMPTrainer
+from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, get_event_storage
 from torch import Tensor, nn
 
 from .machine_faults import is_out_of_memory
 from .validation import ExampleCounter
 
-__all__ = ["AccumulatingTrainer"]
+__all__ = ["AccumulatingTrainer", "needs_accumulation"]
+
+
+def needs_accumulation(cfg: CfgNode) -> bool:
+    """Whether a step's gradients are to be added up before processes exchange them."""
+    fault = cfg.SOLVER.FAULTS.OUT_OF_MEMORY
+    # Of several processes none may wait in an exchange for one that leaves the step out.
+    return cfg.SOLVER.ACCUMULATION_STEPS > 1 or fault == "split" or (fault == "skip" and comm.get_world_size() > 1)
 
 
 class AccumulatingTrainer(AMPTrainer):
@@ -23,6 +33,10 @@ class AccumulatingTrainer(AMPTrainer):
     up to rounding: each part gives its losses as sums, which the divisor of the whole batch divides before the step.
     That does not hold for what mixes images: batch norms see one part, an image is padded to the largest of its part,
     and OHEM with SCOPE "batch" is refused.
+
+    Several processes compute their gradients alone, agree that all could, and exchange them then, in place of
+    DistributedDataParallel, which exchanges within the backward pass: there a process whose memory ran out would leave
+    the others waiting.
     """
 
     def __init__(
@@ -34,6 +48,7 @@ class AccumulatingTrainer(AMPTrainer):
         num_parts: int,
         amp: bool,
         before_split: Callable[[BaseException, int], None] | None = None,
+        agree: Callable[[BaseException | None], None] | None = None,
     ):
         """
         Args:
@@ -42,6 +57,8 @@ class AccumulatingTrainer(AMPTrainer):
             amp: mixed precision (SOLVER.AMP.ENABLED).
             before_split: a batch for which memory runs out is taken in twice as many parts, down to single images;
                 called before, with the error and their number. None lets the error out.
+            agree: called by each of several processes with the error that its gradients ended in, or None; raises in
+                all of them where one has an error.
             data_loader, optimizer: as for ``SimpleTrainer``.
         """
         scaler = torch.amp.GradScaler("cuda", enabled=amp)
@@ -49,6 +66,7 @@ class AccumulatingTrainer(AMPTrainer):
         self._num_parts = num_parts
         self._amp = amp
         self._before_split = before_split
+        self._agree = agree
 
     def load_state_dict(self, state_dict: dict) -> None:
         """That of a run without parts too, which has no scaler: --resume may come with the key that asks for them."""
@@ -59,13 +77,28 @@ class AccumulatingTrainer(AMPTrainer):
         batch = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
         self.optimizer.zero_grad()
-        losses = self._accumulate_what_fits(batch)
+        losses = self._divide(*self._accumulate_together(batch))
+        self._exchange()
         self.after_backward()
         self._write_metrics(losses, data_time)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
 
-    def _accumulate_what_fits(self, batch: list[dict]) -> dict[str, Tensor]:
+    def _accumulate_together(self, batch: list[dict]) -> tuple[dict[str, Tensor], ExampleCounter]:
+        if self._agree is None:
+            return self._accumulate_what_fits(batch)
+        found, fault = None, None
+        try:
+            found = self._accumulate_what_fits(batch)
+        except (RuntimeError, MemoryError, FloatingPointError) as error:
+            if not (isinstance(error, FloatingPointError) or is_out_of_memory(error)):
+                raise
+            traceback.clear_frames(error.__traceback__)  # which hold the activations
+            fault = error.with_traceback(None)
+        self._agree(fault)
+        return found
+
+    def _accumulate_what_fits(self, batch: list[dict]) -> tuple[dict[str, Tensor], ExampleCounter]:
         size = -(-len(batch) // self._num_parts)
         while True:
             try:
@@ -73,37 +106,33 @@ class AccumulatingTrainer(AMPTrainer):
             except (RuntimeError, MemoryError) as error:
                 if self._before_split is None or size == 1 or not is_out_of_memory(error):
                     raise
-                traceback.clear_frames(error.__traceback__)  # which hold the activations
+                traceback.clear_frames(error.__traceback__)
                 lack = error.with_traceback(None)
             size = -(-size // 2)
             self._before_split(lack, -(-len(batch) // size))
 
-    def _accumulate(self, parts: list[list[dict]]) -> dict[str, Tensor]:
-        """Leave the gradients of a batch in the parameters; its losses."""
+    def _accumulate(self, parts: list[list[dict]]) -> tuple[dict[str, Tensor], ExampleCounter]:
+        """Leave this process's gradients in the parameters; the losses, and what both are still to be divided by."""
         model = getattr(self.model, "module", self.model)  # under DistributedDataParallel
         normalizer = model.loss_normalizer
         counter = model.loss_normalizer = ExampleCounter()
+        totals: dict[str, Tensor] = {}
+        # Around the forward pass too: that is where DistributedDataParallel decides.
+        no_sync = self.model.no_sync() if hasattr(self.model, "no_sync") else nullcontext()
         try:
-            totals: dict[str, Tensor] = {}
-            for i, part in enumerate(parts):
-                last = i == len(parts) - 1
-                # Around the forward pass too: that is where DistributedDataParallel decides.
-                with nullcontext() if last else self._no_sync():
+            with no_sync:
+                for i, part in enumerate(parts):
                     losses = self._forward(part, first=i == 0)
                     if i == 0:
-                        # About the whole batch's, so that sums of half precision stay in range; divided out below.
+                        # About the whole batch's, so that sums of half precision stay in range; see _divide.
                         counter.divisor = max(counter.counts[0].item() * len(parts), 1.0)
                         losses = {name: loss / counter.divisor for name, loss in losses.items()}
-                    if last:
-                        scale = counter.divisor / normalizer(torch.stack(counter.counts).sum())
-                        self._scale(totals, scale)
-                        losses = {name: loss * scale for name, loss in losses.items()}
                     self.grad_scaler.scale(sum(losses.values())).backward()
-                for name, loss in losses.items():
-                    totals[name] = totals.get(name, 0) + loss.detach()
+                    for name, loss in losses.items():
+                        totals[name] = totals.get(name, 0) + loss.detach()
         finally:
             model.loss_normalizer = normalizer
-        return totals
+        return totals, counter
 
     def _forward(self, part: list[dict], *, first: bool) -> dict[str, Tensor]:
         # Pictures and counts of the first part alone: the storage takes one value an iteration.
@@ -111,13 +140,22 @@ class AccumulatingTrainer(AMPTrainer):
         with storage, torch.autocast("cuda", enabled=self._amp):
             return self.model(part)
 
-    def _scale(self, totals: dict[str, Tensor], scale: Tensor) -> None:
-        """Before the last pass, with which DistributedDataParallel averages: each process has its own divisor."""
+    def _divide(self, losses: dict[str, Tensor], counter: ExampleCounter) -> dict[str, Tensor]:
+        """Gradients and losses by the divisor of the whole batch, of which each process has its own."""
+        normalizer = getattr(self.model, "module", self.model).loss_normalizer
+        scale = counter.divisor / normalizer(torch.stack(counter.counts).sum())
         for parameter in self.model.parameters():
             if parameter.grad is not None:
                 parameter.grad *= scale
-        for name in totals:
-            totals[name] = totals[name] * scale
+        return {name: loss * scale for name, loss in losses.items()}
 
-    def _no_sync(self):
-        return self.model.no_sync() if hasattr(self.model, "no_sync") else nullcontext()
+    def _exchange(self) -> None:
+        """Average the gradients over the processes, as DistributedDataParallel does."""
+        processes = comm.get_world_size()
+        if processes == 1:
+            return
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        for gradient in gradients:
+            gradient /= processes
+        for work in [dist.all_reduce(gradient, async_op=True) for gradient in gradients]:
+            work.wait()

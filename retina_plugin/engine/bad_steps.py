@@ -6,7 +6,6 @@ from pathlib import Path
 from types import TracebackType
 
 import torch
-import torch.distributed as dist
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.utils import comm
@@ -15,7 +14,9 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from ..errors import RunFault, first_line
 from ..modeling import LossNormalizer
+from .accumulation import needs_accumulation
 from .machine_faults import describe_loss_of_worker, is_out_of_memory
+from .processes import largest_of_all
 from .step_dump import FOLDER, not_finite_inputs, random_state, write_dump
 
 __all__ = ["MAX_IN_A_ROW", "StepGuard"]
@@ -28,6 +29,10 @@ MAX_NAMED = 8
 MAX_DUMPS = 3
 # Steps skipped in a row that end the run: so many batches are not to blame, the weights or the machine are.
 MAX_IN_A_ROW = 10
+
+
+class _LackInAProcess(MemoryError):
+    """Memory ran out in at least one of several processes, as its text says."""
 
 
 class StepGuard(HookBase):
@@ -48,6 +53,8 @@ class StepGuard(HookBase):
 
     def before_train(self) -> None:
         model = self.trainer.model
+        # Otherwise by ``agree``.
+        self._votes_in_forward = comm.get_world_size() > 1 and not needs_accumulation(self._cfg)
         self._handles = [
             model.register_forward_pre_hook(self._begin),
             model.register_forward_hook(self._end),
@@ -83,12 +90,24 @@ class StepGuard(HookBase):
             return
         for name, loss in output.items():  # of several parts of a batch, the sum
             self._losses[name] = self._losses.get(name, 0) + loss.detach()
-        bad = (~torch.isfinite(torch.stack(list(self._losses.values())))).any()
-        if comm.get_world_size() > 1:
-            bad = bad.float()
-            dist.all_reduce(bad, op=dist.ReduceOp.MAX)
-        if bad:
+        is_bad = int((~torch.isfinite(torch.stack(list(self._losses.values())))).any())
+        if largest_of_all(is_bad) if self._votes_in_forward else is_bad:
             raise FloatingPointError("loss is not finite")
+
+    def agree(self, error: BaseException | None) -> None:
+        """Called by each of several processes with its fault or None, once a step: one's fault is raised in all.
+
+        Raises:
+            FloatingPointError: a loss is not finite, which goes before a lack of memory.
+            MemoryError: memory ran out; it says where.
+        """
+        is_lack = error is not None and is_out_of_memory(error)
+        worst = largest_of_all(2 if isinstance(error, FloatingPointError) else int(is_lack))
+        if worst == 2:
+            raise FloatingPointError("loss is not finite in a process")
+        if worst == 1:
+            said = comm.all_gather(self._describe_lack(error) if is_lack else "")
+            raise _LackInAProcess(" ".join(f"process {process}: {text}" for process, text in enumerate(said) if text))
 
     def after_step(self) -> None:
         for name, number in (("skipped_steps", self.num_skipped), ("split_steps", self.num_split)):
@@ -180,7 +199,7 @@ class StepGuard(HookBase):
         self._num_dumps += 1
         rank = comm.get_rank() if comm.get_world_size() > 1 else None
         # Of a batch in parts a finite loss is known as the sum of the parts' sums alone.
-        in_parts = self._cfg.SOLVER.ACCUMULATION_STEPS > 1 or self._cfg.SOLVER.FAULTS.OUT_OF_MEMORY == "split"
+        in_parts = needs_accumulation(self._cfg)
         name = f"iteration_{self.trainer.iter:07d}" + ("" if rank is None else f"_process_{rank}")
         path = Path(self._cfg.OUTPUT_DIR, FOLDER, f"{name}.pth")
         try:
@@ -207,7 +226,8 @@ class StepGuard(HookBase):
         self.num_split += self._num_parts == 1
         self._num_parts = num_parts
         log = logger.warning if self.num_split <= MAX_IN_A_ROW else logger.debug
-        log("%s It is taken in %d parts. (%d such steps so far)", self._describe_lack(error), num_parts, self.num_split)
+        lack = f"iteration {self.trainer.iter}: {self._describe_lack(error)}"
+        log("%s It is taken in %d parts. (%d such steps so far)", lack, num_parts, self.num_split)
 
     def _forget_step(self) -> None:
         self._restore()
@@ -219,14 +239,12 @@ class StepGuard(HookBase):
     def _describe_lack(self, error: BaseException) -> str:
         batch = self.trainer.data_loader.batch
         sizes = ", ".join(f"{tuple(one['image'].shape[-2:])} {len(one.get('instances', ()))}" for one in batch)
-        return (
-            f"iteration {self.trainer.iter}: memory ran out ({first_line(error)}) with {_named(batch)}; height, width "
-            f"and boxes: {sizes}."
-        )
+        return f"memory ran out ({first_line(error)}) with {_named(batch)}; height, width and boxes: {sizes}."
 
     def _end_out_of_memory(self, error: BaseException) -> bool:
         self._forget_step()
-        text = self._describe_lack(error)
+        text = str(error) if isinstance(error, _LackInAProcess) else self._describe_lack(error)
+        text = f"iteration {self.trainer.iter}: {text}"
         if self._is_stepping:
             raise RunFault(
                 f"{text} It was while the weights were changed, so that some may be and some not. "

@@ -20,7 +20,7 @@ from ..data.train_order import ORDERED_SAMPLERS, TrainOrder, build_ordered_loade
 from ..errors import RunFault, SetupError
 from ..modeling import TrainingState
 from ..modeling.precision import trains_channels_last
-from .accumulation import AccumulatingTrainer
+from .accumulation import AccumulatingTrainer, needs_accumulation
 from .averaging import AVERAGE_KEY, WeightAverage
 from .bad_steps import StepGuard
 from .batch_scaling import scale_to_batch
@@ -61,8 +61,7 @@ class RetinaTrainer(DefaultTrainer):
         if cfg.SOLVER.DETERMINISTIC:
             use_deterministic_algorithms()
         super().__init__(scale_to_batch(cfg))
-        splits = self.cfg.SOLVER.FAULTS.OUT_OF_MEMORY == "split"
-        if self.cfg.SOLVER.ACCUMULATION_STEPS > 1 or splits:
+        if needs_accumulation(self.cfg):
             of_batch = self._trainer
             self._trainer = AccumulatingTrainer(
                 of_batch.model,
@@ -70,7 +69,8 @@ class RetinaTrainer(DefaultTrainer):
                 of_batch.optimizer,
                 num_parts=self.cfg.SOLVER.ACCUMULATION_STEPS,
                 amp=self.cfg.SOLVER.AMP.ENABLED,
-                before_split=self._guard.begin_again if splits else None,
+                before_split=self._guard.begin_again if self.cfg.SOLVER.FAULTS.OUT_OF_MEMORY == "split" else None,
+                agree=self._guard.agree if comm.get_world_size() > 1 else None,
             )
 
     def build_hooks(self) -> list[HookBase | None]:

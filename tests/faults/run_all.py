@@ -52,7 +52,8 @@ status; 130 and 143 are Ctrl-C and SIGTERM. Keys:
 
 A step that is left out changes neither weights nor averages, and ten in a row end the run all the same. A batch that
 lacks memory is taken in 2, 4, ... parts, with the gradients of the whole up to rounding (but for batch norms, which see
-one part); a single image that does not fit ends the run. In several processes `OUT_OF_MEMORY` is `stop`.
+one part); a single image that does not fit ends the run. Of several processes each takes its own part of the batch in
+parts, and a step that one leaves out is left out by all.
 
 A step whose loss is not finite is kept in `OUTPUT_DIR/bad_steps` (weights, batch, random numbers; at most three a run):
 

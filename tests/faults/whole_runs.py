@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from bench import FAULT, MAX_WAIT, Bench
 from detectron2.engine.hooks import PeriodicWriter
-from many_processes import lost_process, lost_process_of_torchrun, machines_that_come_and_go
+from many_processes import lack_in_one_process, lost_process, lost_process_of_torchrun, machines_that_come_and_go
 from records import end_with_rows, versions
 
 from retina_plugin.engine import cli, replay
@@ -180,6 +180,8 @@ def cases(bench: Bench) -> dict[str, tuple[str, Callable[[str], dict]]]:
                          lambda n: goes_on(bench, n, run_out_of_memory, *split, says="taken in 2 parts",
                                            judge=lambda name: not bench.same(name),
                                            lost="no step; batch norms saw one image at a time")),
+        "memory_of_two": ("memory runs out in one of two processes, OUT_OF_MEMORY skip",
+                          lambda n: lack_in_one_process(bench, n)),
         "nan": ("NaN in an image, loss not finite", lambda n: replayed(bench, n)),
         "nan_skip": ("the same, NONFINITE_LOSS skip", lambda n: goes_on(bench, n, spoil_input, *nan, **without_step)),
         "clock": ("clock set back to 1970", lambda n: clock(bench, n)),
