@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from retina_plugin.errors import RunFault, SetupError, exit_status, print_error, printable, user_message
+from retina_plugin.errors import RunFault, SetupError, exit_status, first_line, print_error, printable, user_message
 from retina_plugin.log_text import escape_control_characters
 
 # First and last of each range.
@@ -36,6 +36,11 @@ def test_character_beside_them_stays(character):
 ])  # fmt: skip
 def test_user_is_told_the_words_of_the_error(error, said):
     assert user_message(error) == said
+
+
+@pytest.mark.parametrize(("said", "line"), [("\n one \ntwo", "one"), (" \n", "RuntimeError")])
+def test_first_line_is_that_of_the_words_or_the_name_of_the_error(said, line):
+    assert first_line(RuntimeError(said)) == line
 
 
 def test_exit_status_tells_what_ended_the_work(capsys):

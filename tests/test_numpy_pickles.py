@@ -23,6 +23,8 @@ ARRAYS = {
     "text": np.array(["ab", "c"]),
     "scalar": np.float64(2.5),
     "half": np.float16(1.5),
+    "complex": np.array([1 + 2j], np.complex64),
+    "axes in another order": np.arange(24.0).reshape(2, 3, 4).transpose(1, 2, 0),
 }
 
 
@@ -40,10 +42,15 @@ def test_arrays_come_out_as_numpy_wrote_them(tmp_path, name, protocol):
 
 
 def test_numpy_in_a_torch_file_comes_out_too(tmp_path):
-    content = {"model": OrderedDict(a=torch.ones(2)), "best": np.float64(2.5), "counts": np.arange(3)}
+    content = {
+        "model": OrderedDict(a=torch.ones(2)),
+        "best": np.float64(2.5),
+        "counts": np.arange(3),
+        "size": torch.Size([1]),
+    }
     found = read_weights(write_torch(tmp_path / "a.pth", content))
     assert found["best"] == 2.5 and found["counts"].tolist() == [0, 1, 2]
-    assert torch.equal(found["model"]["a"], torch.ones(2))
+    assert torch.equal(found["model"]["a"], torch.ones(2)) and type(found["size"]) is torch.Size
 
 
 def test_python_2_arrays_come_out():
@@ -83,6 +90,8 @@ def dtype_of(text, order="<") -> Call:
     (array_of(dtype=Call(np.dtype, "O", False, True, state=(3, "|", None, None, None, 8, 8, 0))), "an array of object"),
     (array_of(dtype=dtype_of("f4,f4")), "an array of .*f4"), (array_of(dtype=dtype_of("(2,)f4")), "an array of .*2,"),
     (array_of(dtype=dtype_of("V8")), "an array of .V8"), (array_of(dtype=dtype_of("M8[s]")), "an array of datetime64"),
+    (array_of(dtype=dtype_of("m8[s]")), "an array of timedelta64"), (array_of(dtype=dtype_of(b"f8")), "is no name"),
+    (Call(np.float64(1).__reduce__()[0], DOUBLE, b"\x41" * 16), "cannot reshape"),
     (array_of(dtype=dtype_of(None)), "a dtype that is no name"), (array_of(dtype=dtype_of("f8", "S")), "is no name"),
     (array_of(dtype="f8"), "an array without a dtype"), (array_of(kind=set), "an array of another class"),
     (array_of(data=2**40), "an array without its bytes"), (array_of(data=[1, 2]), "an array without its bytes"),
@@ -115,6 +124,17 @@ def test_lists_of_twice_a_list_are_read_in_no_time(tmp_path):
     found = read_weights(write_pickle(tmp_path / "a.pkl", {"model": {"a": value}, "__author__": "", "b": leaf}))
     np.testing.assert_array_equal(found["b"][0], [1, 1])
     assert found["model"]["a"][0] is found["model"]["a"][1] is found["model"]["a"][2][0]
+
+
+@pytest.mark.parametrize("shared", [np.ones(2), (np.ones(2),)], ids=["array", "tuple"])
+def test_shared_value_stays_one(tmp_path, shared):
+    found = read_weights(write_pickle(tmp_path / "a.pkl", {"model": {"a": [shared, shared]}, "__author__": ""}))
+    assert found["model"]["a"][0] is found["model"]["a"][1]
+
+
+def test_ordered_state_dict_in_a_pickle_comes_out(tmp_path):
+    content = {"model": OrderedDict(b=1, a=np.float64(2.5)), "__author__": ""}
+    assert read_weights(write_pickle(tmp_path / "a.pkl", content)) == content
 
 
 def test_a_pickle_cannot_change_what_it_gets():

@@ -37,28 +37,31 @@ class _Dtype:
     __slots__ = ("order", "text")
 
     def __init__(self, text: Any):
-        self.text, self.order = text, "="
+        self.text, self.order = text, "|"
 
     def __setstate__(self, state: tuple) -> None:
         self.order = state[1]
 
     def resolve(self) -> np.dtype:
-        if not isinstance(self.text, (str, bytes)) or self.order not in ("<", ">", "=", "|"):
+        if not isinstance(self.text, str) or self.order not in ("<", ">", "|"):
             raise ValueError("a dtype that is no name")
-        text = self.text.decode("ascii") if isinstance(self.text, bytes) else self.text
-        dtype = np.dtype(text)
+        dtype = np.dtype(self.text)
         if dtype.kind not in _KINDS:
             raise ValueError(f"an array of {dtype}")
-        return dtype.newbyteorder(self.order) if self.order != "|" else dtype
+        return dtype.newbyteorder(self.order)
 
 
 class _Array:
     """An array in the making."""
 
-    __slots__ = ("allowance", "data", "dtype", "order", "shape")
+    __slots__ = ("allowance", "axes", "data", "dtype", "order", "shape")
 
-    def __init__(self, allowance: _Allowance, data: Any = b"", dtype: Any = None, shape: Any = (0,), order: str = "C"):
-        self.allowance, self.data, self.dtype, self.shape, self.order = allowance, data, dtype, shape, order
+    def __init__(
+        self, allowance: _Allowance, data: Any = b"", dtype: Any = None, shape: Any = (0,), order: Any = "C",
+        axes: Any = None,
+    ):  # fmt: skip
+        self.allowance, self.data, self.dtype, self.shape = allowance, data, dtype, shape
+        self.order, self.axes = order, axes
 
     def __setstate__(self, state: tuple) -> None:
         _, self.shape, self.dtype, is_fortran, self.data = state
@@ -71,7 +74,8 @@ class _Array:
             raise ValueError("an array without its bytes")
         self.allowance.spend(len(data))
         dtype = _as_dtype(self.dtype)
-        return np.frombuffer(data, dtype).reshape(self.shape, order=self.order).copy(self.order)
+        array = np.frombuffer(data, dtype).reshape(self.shape, order=self.order)
+        return (array if self.axes is None else array.transpose(self.axes)).copy("K")
 
 
 def _as_dtype(value: Any) -> np.dtype:
@@ -92,7 +96,7 @@ class _Call:
 class _MakeDtype(_Call):
     __slots__ = ()
 
-    def __call__(self, text: Any, align: Any = False, copy: Any = False) -> _Dtype:
+    def __call__(self, text: Any, align: Any, copy: Any) -> _Dtype:
         return _Dtype(text)
 
 
@@ -108,14 +112,15 @@ class _Reconstruct(_Call):
 class _FromBuffer(_Call):
     __slots__ = ()
 
-    def __call__(self, data: Any, dtype: Any, shape: Any, order: Any = "C") -> _Array:
-        return _Array(self.allowance, data, dtype, shape, "F" if order == "F" else "C")
+    def __call__(self, data: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> _Array:
+        # "K" is C's order of axes that are then put in another one.
+        return _Array(self.allowance, data, dtype, shape, "C" if order == "K" else order, axes)
 
 
 class _Scalar(_Call):
     __slots__ = ()
 
-    def __call__(self, dtype: Any, data: Any = b"") -> Any:
+    def __call__(self, dtype: Any, data: Any) -> Any:
         return _Array(self.allowance, data, dtype, (1,)).resolve()[0]
 
 
@@ -125,7 +130,7 @@ class _Encode(_Call):
     __slots__ = ()
 
     def __call__(self, text: Any, encoding: Any = "latin1") -> bytes:
-        if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        if not isinstance(text, str) or encoding != "latin1":
             raise ValueError("an encoding other than latin1")
         self.allowance.spend(len(text))
         return text.encode("latin1")
@@ -194,7 +199,7 @@ def _resolve(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
         return done[id(value)][1]
     if isinstance(value, (dict, list)):
         done[id(value)] = (value, value)
-        for key in list(value) if isinstance(value, dict) else range(len(value)):
+        for key in value if isinstance(value, dict) else range(len(value)):
             value[key] = _resolve(value[key], done)
     elif type(value) is tuple:
         done[id(value)] = (value, tuple(_resolve(item, done) for item in value))
