@@ -16,10 +16,10 @@ setup(
     version=re.search(r'^__version__ = "([^"]+)"', INIT.read_text(), re.MULTILINE).group(1),
     description="RetinaNet and the focal loss as a plugin for Detectron2",
     python_requires=">=3.10",
-    # configs/ becomes data of the package, so that an installed plugin has it too: retina_plugin/shipped_configs.py.
+    # configs/ becomes data of the package, so that an installed plugin has it too: retina_plugin/config/shipped.py.
     packages=[*find_packages(include=["retina_plugin*"]), "retina_plugin.configs"],
     package_dir={"retina_plugin.configs": "configs"},
-    package_data={"retina_plugin.study": ["*.csv"], "retina_plugin.configs": ["**/*.yaml", "**/*.py", "**/*.md"]},
+    package_data={"retina_plugin.apps.study": ["*.csv"], "retina_plugin.configs": ["**/*.yaml", "**/*.py", "**/*.md"]},
     entry_points={"console_scripts": ["retina = retina_plugin.__main__:main"]},
     extras_require={
         "sample": ["scikit-learn"],

@@ -21,7 +21,7 @@ _HOMES = {
     "LossNormalizer": ".modeling",
     "OHEMLoss": ".modeling",
     "OctaveAnchorGenerator": ".modeling",
-    "RetinaPredictor": ".prediction.predictor",
+    "RetinaPredictor": ".apps.predict.predictor",
     "SafeMatcher": ".modeling",
     "TrainingState": ".modeling",
     "add_retina_config": ".config",

@@ -34,7 +34,7 @@ def register_with_detectron2() -> None:
 
 def _register() -> None:
     # compat first: it prepares the import of Detectron2's modules. A part that is half imported registers at its end.
-    for module in (".compat", ".modeling", ".data.sample_catalog"):
+    for module in (".compat", ".modeling", ".data.sample.catalog"):
         importlib.import_module(module, __package__)
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from tiny_pictures import HEIGHT, WIDTH, draw
 
-from retina_plugin.doctor.cli import main
+from retina_plugin.apps.cli.doctor import main
 
 CONFIG = """
 _BASE_: "{base}"

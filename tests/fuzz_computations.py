@@ -14,7 +14,7 @@ from retina_plugin.modeling.anchor_generator import OctaveAnchorGenerator
 from retina_plugin.modeling.losses import CrossEntropyLoss, FocalLoss, FocalLossStar
 from retina_plugin.modeling.matcher import SafeMatcher
 from retina_plugin.modeling.meta_arch import FocalRetinaNet
-from retina_plugin.ops.anchor_matching import AnchorTiles
+from retina_plugin.ops.matching import AnchorTiles
 
 # 1e37: FL*'s steepness of up to 8 times it is still a number of fp32.
 LOGITS = st.floats(-1e4, 1e4, width=32) | st.sampled_from([0.0, 1e-30, 88.0, -88.0, 104.0, -104.0, 1e37, -1e37])

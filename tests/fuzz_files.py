@@ -19,12 +19,12 @@ from fuzzing import Target
 from hypothesis import strategies as st
 from own_folders import WRITERS
 
-from retina_plugin.checks.box_checks import check_boxes
-from retina_plugin.checks.dataset_content import load_content
+from retina_plugin.config.load import load_config
+from retina_plugin.data.box_checks import check_boxes
+from retina_plugin.data.dataset_content import load_content
 from retina_plugin.data.formats import read_boxes
-from retina_plugin.engine.config_file import load_config
-from retina_plugin.engine.safe_weights import read_weights
 from retina_plugin.errors import SetupError
+from retina_plugin.weights.read import read_weights
 
 # Values that files have where they should not.
 VALUES = st.one_of(

@@ -6,8 +6,8 @@ import pytest
 import torch
 from detectron2.engine import SimpleTrainer, TrainerBase
 
-from retina_plugin.engine.bad_steps import StepGuard
-from retina_plugin.engine.trainer import LastBatchLoader, RetinaTrainer
+from retina_plugin.training.hooks.step_guard import StepGuard
+from retina_plugin.training.trainer import LastBatchLoader, RetinaTrainer
 
 
 class Training(TrainerBase):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from retina_plugin.judgement.boxes import Detections, Truth
+from retina_plugin.evaluation.boxes import Detections, Truth
 
 SIDE = 100  # of every image, pixels
 

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from retina_plugin.benchmark import (
+from benchmarks import (
     detectors,
     evaluation_case,
     inference_case,
@@ -15,11 +15,11 @@ from retina_plugin.benchmark import (
     postprocess_case,
     training_step_case,
 )
-from retina_plugin.benchmark.cli import main
-from retina_plugin.benchmark.growth import growth_exponent
-from retina_plugin.benchmark.measurement import Settings, compare
-from retina_plugin.benchmark.memory import peak_bytes
-from retina_plugin.benchmark.timing import Spread, paired_ratio, spread, time_in_turn
+from benchmarks.cli import main
+from benchmarks.growth import growth_exponent
+from benchmarks.measurement import Settings, compare
+from benchmarks.memory import peak_bytes
+from benchmarks.timing import Spread, paired_ratio, spread, time_in_turn
 
 
 def test_spread_is_median_and_quartiles():
@@ -35,7 +35,7 @@ def test_paired_ratio_pairs_the_rounds():
 
 
 def test_time_in_turn_takes_the_variants_in_turn(monkeypatch):
-    monkeypatch.setattr("retina_plugin.benchmark.timing.MIN_SAMPLE_SECONDS", 0.0)
+    monkeypatch.setattr("benchmarks.timing.MIN_SAMPLE_SECONDS", 0.0)
     order = []
     samples = time_in_turn({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3, warmup=1)
     # A warm-up and the call that says how many make a sample, of each; then the rounds.
@@ -45,7 +45,7 @@ def test_time_in_turn_takes_the_variants_in_turn(monkeypatch):
 
 def test_time_in_turn_repeats_short_work_within_a_sample(monkeypatch):
     clock = iter(range(1000))
-    monkeypatch.setattr("retina_plugin.benchmark.timing.device_time", lambda: next(clock) * 0.002)
+    monkeypatch.setattr("benchmarks.timing.device_time", lambda: next(clock) * 0.002)
     calls = []
     samples = time_in_turn({"a": lambda: calls.append(1)}, rounds=1, warmup=0)
     # A call seems to take 2 ms, so five make the 10 ms of a sample; then five together seem to take 2 ms.
@@ -64,7 +64,7 @@ def test_peak_bytes_counts_what_is_alive_together():
 
 def test_compare_divides_the_peer_by_ours(monkeypatch):
     times = {"ours": [1.0, 2.0], "peer": [3.0, 8.0]}
-    monkeypatch.setattr("retina_plugin.benchmark.measurement.time_in_turn", lambda variants, **_: times)
+    monkeypatch.setattr("benchmarks.measurement.time_in_turn", lambda variants, **_: times)
     measured = compare(
         "case", "what", {"ours": lambda: None, "peer": lambda: torch.empty(4)}, ours="ours", memory=True,
         settings=Settings("cpu", True, 2), parameters={"n": 1},
@@ -195,7 +195,7 @@ def test_report_says_what_the_records_say(tmp_path, capsys):
 
 def test_report_refuses_what_is_no_record(tmp_path, capsys):
     assert main(["report", "--input", str(tmp_path)]) == 2
-    assert "has no records: run `python -m retina_plugin.benchmark all" in capsys.readouterr().err
+    assert "has no records: run `python -m benchmarks all" in capsys.readouterr().err
     write_record(tmp_path)
     half = (tmp_path / "labelling.json").read_text()[:40]
     (tmp_path / "labelling.json").write_text(half)

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from retina_plugin.errors import RunFault, SetupError, exit_status, first_line, print_error, printable, user_message
-from retina_plugin.log_text import escape_control_characters
+from retina_plugin.training.log_text import escape_control_characters
 
 # First and last of each range.
 ESCAPED = "\x00\x08\x0b\x1f\x7f\x9f\u061c\u200e\u200f\u2028\u2029\u202a\u202e\u2066\u2069\ud800\udfff"

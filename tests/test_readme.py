@@ -8,7 +8,7 @@ import torch
 from detectron2.config import get_cfg
 
 from retina_plugin import CLASSIFICATION_LOSS_REGISTRY, FocalRetinaNet, get_retina_cfg
-from retina_plugin.engine.config_file import config_difference
+from retina_plugin.config.load import config_difference
 from retina_plugin.modeling import build_classification_loss
 
 ROOT = Path(__file__).parents[1]

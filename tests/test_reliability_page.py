@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def run_all():
-    spec = importlib.util.spec_from_file_location("run_all", ROOT / "tests/faults/run_all.py")
+    spec = importlib.util.spec_from_file_location("run_all", ROOT / "tools/faults/run_all.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -32,16 +32,16 @@ def test_records_of_both_kinds_become_rows(run_all, tmp_path):
     assert lines == [
         "| a \\| b | 1 | nothing | error: x | yes | `c` |\n",
         "| a \\| b | 1 | nothing | error: x | NO | `c` |\n",
-        "| fuzzing | 5 | nothing |  | yes | `tests/faults/fuzz.py anchors --cases 100000` |\n",
-        "| kill | 1,050 | nothing |  | yes | `tests/faults/kills.py --workers 2 --seed 1 --kills 50 --output "
+        "| fuzzing | 5 | nothing |  | yes | `tools/faults/fuzz.py anchors --cases 100000` |\n",
+        "| kill | 1,050 | nothing |  | yes | `tools/faults/kills.py --workers 2 --seed 1 --kills 50 --output "
         "results/reliability/kill_9_workers_2.json` |\n",
         "| z | 10 | 2 cases |  | NO | `` |\n",
     ]
 
 
 def test_every_script_has_a_quick_command_without_a_record(run_all):
-    scripts = {f"tests/faults/{path.name}" for path in (ROOT / "tests/faults").glob("*.py")}
-    helpers = {f"tests/faults/{name}.py" for name in ("bench", "lacking", "many_processes", "records", "run_all")}
+    scripts = {f"tools/faults/{path.name}" for path in (ROOT / "tools/faults").glob("*.py")}
+    helpers = {f"tools/faults/{name}.py" for name in ("bench", "lacking", "many_processes", "records", "run_all")}
     for quick in (False, True):
         commands = run_all.commands(quick=quick)
         assert {command.split()[0] for command in commands} == scripts - helpers

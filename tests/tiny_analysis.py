@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_coco import make_coco
 
-from retina_plugin.engine.trainer import RetinaTrainer
+from retina_plugin.training.trainer import RetinaTrainer
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def weights(tmp_path, config_file, tiny_cfg):
 def run_analysis(tmp_path, config_file, monkeypatch):
     """run_analysis(module, words) runs a command with ``--output`` and gives its JSON; pictures on demand."""
     # Its handler would keep the stream of one test and write to it in the next.
-    monkeypatch.setattr("retina_plugin.analysis.model_inputs.setup_logger", lambda name: None)
+    monkeypatch.setattr("retina_plugin.apps.analysis.model_inputs.setup_logger", lambda name: None)
 
     def run(module, *words, pictures=False):
         if not pictures:  # they take a second

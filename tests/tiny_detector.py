@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from retina_plugin.engine.trainer import RetinaTrainer
+from retina_plugin.training.trainer import RetinaTrainer
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from detectron2.modeling.backbone.fpn import LastLevelP6P7
 from torch import nn
 
 from retina_plugin import get_retina_cfg
-from retina_plugin.export.detector import ExportableDetector
+from retina_plugin.apps.export.detector import ExportableDetector
 
 CHANNELS = 8
 CLASSES = 4

@@ -10,7 +10,7 @@ from detectron2.structures import BoxMode
 from PIL import Image
 from tiny_coco import HEIGHT, WIDTH
 
-from retina_plugin.config import get_retina_cfg
+from retina_plugin.config.keys import get_retina_cfg
 
 
 @pytest.fixture

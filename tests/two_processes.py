@@ -12,11 +12,11 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.utils.events import EventStorage
 from guarded_training import Training
 
-from retina_plugin.engine import processes
-from retina_plugin.engine.accumulation import AccumulatingTrainer
-from retina_plugin.engine.arguments import argument_parser
-from retina_plugin.engine.trainer import RetinaTrainer
 from retina_plugin.errors import RunFault
+from retina_plugin.training import processes
+from retina_plugin.training.accumulation import AccumulatingTrainer
+from retina_plugin.training.arguments import argument_parser
+from retina_plugin.training.trainer import RetinaTrainer
 
 DATASET = "five_images"
 

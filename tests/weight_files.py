@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from retina_plugin.engine.safe_weights import read_weights
+from retina_plugin.weights.read import read_weights
 
 
 def write_pickle(path: Path, content, protocol: int = 4) -> str:

@@ -6,8 +6,8 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetMapper
 
 from ..errors import SetupError
+from .order import POSITION_KEY
 from .randomness import seeded
-from .train_order import POSITION_KEY
 
 __all__ = ["RetinaDatasetMapper"]
 

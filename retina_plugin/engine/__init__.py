@@ -1,0 +1,1 @@
+"""Former name of ``retina_plugin.training``."""

@@ -6,7 +6,7 @@ import torch
 from detectron2.modeling.matcher import Matcher
 from torch import Tensor
 
-from ..ops.anchor_matching import AnchorTiles, BestOverlaps, best_overlaps
+from ..ops.matching import AnchorTiles, BestOverlaps, best_overlaps
 
 __all__ = ["SafeMatcher"]
 

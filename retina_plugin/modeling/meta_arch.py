@@ -15,7 +15,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
-from ..ops.anchor_matching import AnchorTiles
+from ..ops.matching import AnchorTiles
 from .box_loss import BOX_REG_LOSS_TYPES, box_regression_losses
 from .losses import ClassificationLoss, DensePredictions, build_classification_loss
 from .matcher import SafeMatcher

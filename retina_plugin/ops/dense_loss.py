@@ -50,7 +50,7 @@ def dense_classification_loss(
     dtype = _compute_type(logits)
     divisor = logits.new_ones((), dtype=dtype) if divisor is None else divisor.detach().to(dtype)
     if kernel is not None and _runs_triton(logits):
-        from . import focal_loss_triton
+        from . import dense_loss_triton as focal_loss_triton
 
         logits, labels = logits.contiguous(), labels.contiguous()
         terms = partial(focal_loss_triton.sum_and_gradient, **kernel)
@@ -98,7 +98,7 @@ class _DenseClassificationLoss(torch.autograd.Function):
             logits, labels, divisor = ctx.saved_tensors
             _, gradient = ctx.sum_and_gradient(logits, labels, scale=grad_output / divisor)
         elif _runs_triton(gradient):
-            from .focal_loss_triton import scale_
+            from .dense_loss_triton import scale_
 
             scale_(gradient, grad_output)
         elif gradient.device.type != "cpu" or grad_output != 1:  # to look at it, one has to wait for another device

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .dense_loss import CHUNK_ELEMENTS, Elementwise
-from .focal_loss import focal
+from .terms import focal
 
 __all__ = ["LossCDF", "focal_loss_cdf", "negative_terms", "positive_terms"]
 

@@ -1,0 +1,141 @@
+"""``AnchorLayout``: the anchors of a config, taken from Detectron2's generator without the weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data.transforms import ResizeShortestEdge
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import META_ARCH_REGISTRY, build_anchor_generator
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
+from detectron2.modeling.meta_arch.retinanet import RetinaNet
+from torch import Tensor
+
+from ...errors import SetupError
+from ...modeling import OctaveAnchorGenerator
+from ...ops.anchor_overlap import best_anchors, grid_sizes
+
+__all__ = ["AnchorLayout", "build_detector", "resized_size"]
+
+
+@dataclass(frozen=True)
+class AnchorLayout:
+    """Anchors of L pyramid levels, A at each point of a level."""
+
+    # Of the feature maps, such as "p3".
+    level_names: tuple[str, ...]
+    strides: tuple[int, ...]
+    # Per level (A, 4) XYXY around a grid point, pixels, float64.
+    cell_anchors: tuple[Tensor, ...]
+    # Of a level's first point from the image's corner, in strides.
+    offset: float
+    # The image is padded to a multiple of it, or first to a square of this side (0: no).
+    size_divisibility: int
+    square_size: int
+    # Of the feature maps; what the class layer reads.
+    channels: int
+
+    @property
+    def per_point(self) -> int:
+        """A, anchors at a point of a level: the most of any level."""
+        return max(len(cells) for cells in self.cell_anchors)
+
+    def grid_sizes(self, image_sizes: Tensor) -> Tensor:
+        """(N, 2) heights and widths of resized images to (N, L, 2) rows and columns."""
+        return grid_sizes(
+            image_sizes, self.strides, size_divisibility=self.size_divisibility, square_size=self.square_size
+        )
+
+    def best_anchors(self, boxes: Tensor, grids: Tensor) -> tuple[Tensor, Tensor]:
+        """Best IoU and its shape for (M, 4) boxes on (M, L, 2) grids: ``ops.best_anchors``."""
+        return best_anchors(boxes, self.cell_anchors, grids, strides=self.strides, offset=self.offset)
+
+    def shapes(self) -> list[tuple[int, float, float]]:
+        """(level, width, height) of every anchor shape, in the order of ``best_anchors``."""
+        return [
+            (level, *(cell[2:] - cell[:2]).tolist()) for level, cells in enumerate(self.cell_anchors) for cell in cells
+        ]
+
+    def with_octaves(self, base_size: float, scales: int, ratios: Sequence[float]) -> "AnchorLayout":
+        """The same grid with the anchors of ``OctaveAnchorGenerator``."""
+        generator = OctaveAnchorGenerator(
+            base_size=base_size,
+            scales_per_octave=scales,
+            aspect_ratios=[list(ratios)],
+            strides=list(self.strides),
+            offset=self.offset,
+        )
+        return replace(self, cell_anchors=_cell_anchors(generator))
+
+    def with_sizes(self, sizes: Sequence[Sequence[float]], ratios: Sequence[float]) -> "AnchorLayout":
+        """The same grid with the anchors of ``DefaultAnchorGenerator``, which has a list of sizes a level."""
+        generator = DefaultAnchorGenerator(
+            sizes=[list(level) for level in sizes],
+            aspect_ratios=[list(ratios)],
+            strides=list(self.strides),
+            offset=self.offset,
+        )
+        return replace(self, cell_anchors=_cell_anchors(generator))
+
+
+def build_detector(cfg: CfgNode, config_file: str) -> tuple[RetinaNet, AnchorLayout]:
+    """The detector without memory for its weights (torch's "meta" device), and its anchors.
+
+    Its anchor generator and matcher work; the network does not run.
+
+    Raises:
+        SetupError: the config builds no RetinaNet, or one whose anchors are no boxes or none.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.RETINANET.NUM_CLASSES = max(1, cfg.MODEL.RETINANET.NUM_CLASSES)  # 0 counts the data's; none matters here
+    if not issubclass(architecture := META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), RetinaNet):
+        raise SetupError(
+            f"{config_file}: MODEL.META_ARCHITECTURE must be a RetinaNet to have dense anchors, got "
+            f"{architecture.__name__}: set FocalRetinaNet."
+        )
+    try:
+        with torch.device("meta"):
+            model = architecture(cfg)
+        shapes = [model.backbone.output_shape()[name] for name in model.head_in_features]
+        model.anchor_generator = build_anchor_generator(cfg, shapes)
+    except (AssertionError, KeyError, ValueError, IndexError) as error:
+        raise SetupError(f"{config_file}: the detector and its anchors cannot be built: {error}.") from error
+    if getattr(model.anchor_generator, "box_dim", 4) != 4 or not hasattr(model.anchor_generator, "cell_anchors"):
+        raise SetupError(
+            f"{config_file}: MODEL.ANCHOR_GENERATOR.NAME must give upright boxes on a grid, got "
+            f"{cfg.MODEL.ANCHOR_GENERATOR.NAME}: take OctaveAnchorGenerator or DefaultAnchorGenerator."
+        )
+    layout = _layout(model, shapes)
+    if not all(len(cells) for cells in layout.cell_anchors):
+        raise SetupError(
+            f"{config_file}: MODEL.ANCHOR_GENERATOR must give each level an anchor, got none on a level: "
+            "SIZES and ASPECT_RATIOS (or SCALES_PER_OCTAVE) need at least one number."
+        )
+    return model, layout
+
+
+def _layout(model: RetinaNet, shapes: list[ShapeSpec]) -> AnchorLayout:
+    constraints = model.backbone.padding_constraints
+    return AnchorLayout(
+        level_names=tuple(model.head_in_features),
+        strides=tuple(shape.stride for shape in shapes),
+        cell_anchors=_cell_anchors(model.anchor_generator),
+        offset=model.anchor_generator.offset,
+        size_divisibility=constraints.get("size_divisibility", model.backbone.size_divisibility),
+        square_size=constraints.get("square_size", 0),
+        channels=shapes[0].channels,
+    )
+
+
+def resized_size(cfg: CfgNode, height: int, width: int) -> tuple[int, int]:
+    """Height and width after the test-time resize of ``cfg`` (INPUT.MIN_SIZE_TEST, MAX_SIZE_TEST), before padding."""
+    if cfg.INPUT.MIN_SIZE_TEST == 0:  # as in Detectron2: no resizing, whatever MAX_SIZE_TEST
+        return height, width
+    return ResizeShortestEdge.get_output_shape(height, width, cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+
+
+def _cell_anchors(generator: torch.nn.Module) -> tuple[Tensor, ...]:
+    return tuple(cells.double() for cells in generator.cell_anchors)

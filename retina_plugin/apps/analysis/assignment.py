@@ -1,0 +1,223 @@
+"""``assignment``: which anchors of given images the detector's matcher makes positive, ignored or background."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling.meta_arch.retinanet import RetinaNet
+from detectron2.structures import Boxes, pairwise_iou
+from torch import Tensor
+
+from ...errors import SetupError, printable
+from ...files import write_csv, write_json
+from ..report.figures import make_output_folder, write_figure
+from .anchor_layout import AnchorLayout, build_detector
+from .anchor_picture import read_picture
+from .assignment_picture import DPI, assignment_figure
+from .ground_truth import GroundTruth, load_data_config, load_ground_truth, resize_boxes
+
+__all__ = ["EPILOG", "Assignment", "add_arguments", "assign_anchors", "run"]
+
+EPILOG = """
+Examples:
+  the first image of a set      assignment --config-file configs/examples/bccd.yaml \\
+                                    DATASETS.TRAIN_JSON train.json DATASETS.TRAIN_IMAGES images
+  some by id, name and place    assignment --config-file configs/retina_R50_FPN.yaml --image-id 139 \\
+                                    --file-name 000000000285.jpg --index 7
+Images are resized as for testing, neither flipped nor cropped; the network does not run.
+"""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Labels of the R anchors of one image with M boxes, as training gives them."""
+
+    boxes: Tensor  # (M, 4) XYXY, pixels of the resized image
+    anchors: Tensor  # (R, 4)
+    levels: Tensor  # (R,) index of the anchor's level
+    matched: Tensor  # (R,) the box that the anchor overlaps most; of no meaning without boxes
+    labels: Tensor  # (R,) 1 positive, -1 ignored, 0 background
+    overlaps: Tensor  # (R,) IoU with that box
+    best_iou: Tensor  # (M,) with any anchor
+
+    def counts(self, label: int, num_levels: int) -> Tensor:
+        """(M, L) anchors with this label by box and level."""
+        chosen = self.labels == label
+        index = self.matched[chosen] * num_levels + self.levels[chosen]
+        return torch.bincount(index, minlength=len(self.boxes) * num_levels).reshape(-1, num_levels)[: len(self.boxes)]
+
+    def total(self, label: int) -> int:
+        return int((self.labels == label).sum())
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config-file", required=True, metavar="FILE")
+    parser.add_argument("--image-id", action="append", default=[], help="id of an image in the annotations; repeatable")
+    parser.add_argument("--file-name", action="append", default=[], help="name of an image file; repeatable")
+    parser.add_argument("--index", action="append", default=[], type=int, help="place in the set, from 0; repeatable")
+    parser.add_argument("--output", default="output/assignment", help="folder of the results (default: %(default)s)")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides, as for train_net.py")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Label, print, draw and write; see ``docs/analysis.md``.
+
+    Raises:
+        SetupError: in the config or the data set, or an image that is not in it or cannot be read.
+    """
+    cfg = load_data_config(args.config_file, args.opts)
+    model, layout = build_detector(cfg, args.config_file)
+    truth = load_ground_truth(cfg)
+    images = find_images(truth, args.image_id, args.file_name, args.index)
+    folder = make_output_folder(args.output)
+    boxes, sizes = resize_boxes(truth, cfg)
+    results = []
+    for image in images:
+        picture = read_picture(truth, image)
+        rows = np.flatnonzero(truth.images == image)
+        assignment = assign_anchors(model, layout, boxes[rows], sizes[image])
+        results.append(_describe(truth, image, rows, assignment, layout, sizes[image]))
+        stem = f"assignment_{_file_stem(truth, image)}"
+        figure = assignment_figure(picture, tuple(sizes[image].tolist()), assignment, results[-1])
+        for suffix in (".png", ".svg"):
+            write_figure(folder / f"{stem}{suffix}", figure, dpi=DPI)
+        print(printable(_summary(results[-1])))
+    _write(folder, cfg, layout, results)
+    print(f"{folder}: {len(images)} pictures, assignment.json and assignment.csv")
+
+
+def find_images(
+    truth: GroundTruth, image_ids: Sequence[str], file_names: Sequence[str], indices: Sequence[int]
+) -> list[int]:
+    """Places of the images asked for, in that order and once each; the first image if none is.
+
+    Raises:
+        SetupError: an id, a name or a place that the set does not have.
+    """
+    content = truth.content
+    number = len(content.image_ids)
+    by_id = {str(image_id): i for i, image_id in reversed(list(enumerate(content.image_ids)))}
+    # By whole path, and by the name alone.
+    by_name = {key: i for i in reversed(range(number)) for key in _file_keys(content.file_names[i])}
+    found = []
+    for image_id in image_ids:
+        if image_id not in by_id:
+            raise SetupError(
+                f"--image-id {image_id} is not an image of {content.name}: its {number} ids begin with "
+                f"{', '.join(map(str, content.image_ids[:3]))}."
+            )
+        found.append(by_id[image_id])
+    for name in file_names:
+        if name not in by_name:
+            examples = ", ".join(Path(file_name).name for file_name in content.file_names[:3])
+            raise SetupError(f"--file-name {name} is not an image of {content.name}: its names begin with {examples}.")
+        found.append(by_name[name])
+    for index in indices:
+        if not 0 <= index < number:
+            raise SetupError(f"--index must be from 0 to {number - 1} for {content.name}, got {index}.")
+        found.append(index)
+    return list(dict.fromkeys(found)) or [0]
+
+
+@torch.no_grad()
+def assign_anchors(model: RetinaNet, layout: AnchorLayout, boxes: Tensor, size: Tensor) -> Assignment:
+    """Label the anchors of one padded image as ``label_anchors`` of ``model`` does in training.
+
+    Args:
+        model: its anchor generator and matcher are used.
+        layout: its grid.
+        boxes: (M, 4) XYXY, pixels of the resized image; M may be 0, then every anchor is background.
+        size: (2,) height and width of the resized image.
+    """
+    grid = layout.grid_sizes(size[None])[0].tolist()
+    per_level = model.anchor_generator([torch.zeros(1, 1, *rows_columns) for rows_columns in grid])
+    anchors = Boxes.cat(per_level)
+    overlaps = pairwise_iou(Boxes(boxes.float()), anchors)  # (M, R)
+    matched, labels = model.anchor_matcher(overlaps)
+    levels = torch.cat([torch.full((len(level),), i) for i, level in enumerate(per_level)])
+    some = len(boxes) > 0
+    return Assignment(
+        boxes=boxes.float(),
+        anchors=anchors.tensor,
+        levels=levels,
+        matched=matched,
+        labels=labels if some else torch.zeros_like(labels),
+        overlaps=overlaps.max(dim=0).values if some else torch.zeros(len(anchors)),
+        best_iou=overlaps.max(dim=1).values,
+    )
+
+
+def _describe(
+    truth: GroundTruth, image: int, rows: np.ndarray, assignment: Assignment, layout: AnchorLayout, size: Tensor
+) -> dict:
+    """The numbers of one image and of its boxes."""
+    content = truth.content
+    names = layout.level_names
+    positives = assignment.counts(1, len(names))
+    ignored = assignment.counts(-1, len(names)).sum(dim=1)
+    boxes = []
+    for m, row in enumerate(truth.rows[rows].tolist()):
+        known = content.annotation_ids[row]
+        boxes.append(
+            {
+                "annotation_id": None if known == "none" else known,
+                "bbox": content.boxes[row].tolist(),
+                "resized_xyxy": [round(v, 2) for v in assignment.boxes[m].tolist()],
+                "best_iou": round(float(assignment.best_iou[m]), 4),
+                "positives": int(positives[m].sum()),
+                "positives_by_level": dict(zip(names, positives[m].tolist(), strict=True)),
+                "ignored": int(ignored[m]),
+            }
+        )
+    return {
+        "file_name": content.file_names[image],
+        "image_id": content.image_ids[image],
+        "resized": {"width": int(size[1]), "height": int(size[0])},
+        "anchors": len(assignment.anchors),
+        "positives": assignment.total(1),
+        "positives_by_level": dict(zip(names, positives.sum(dim=0).tolist(), strict=True)),
+        "ignored": assignment.total(-1),
+        "negatives": assignment.total(0),
+        "boxes_without_positive": sum(box["positives"] == 0 for box in boxes),
+        "boxes": boxes,
+    }
+
+
+def _write(folder: Path, cfg: CfgNode, layout: AnchorLayout, results: Sequence[dict]) -> None:
+    retinanet = cfg.MODEL.RETINANET
+    rules = {
+        key: retinanet[key]
+        for key in ("IOU_THRESHOLDS", "IOU_LABELS", "ALLOW_LOW_QUALITY_MATCHES", "LOW_QUALITY_MIN_IOU")
+    }
+    write_json(folder / "assignment.json", {"rules": rules, "images": list(results)})
+    columns = ("file_name", "image_id", "annotation_id", "x", "y", "width", "height", "best_iou", "positives")
+    rows = [
+        [image["file_name"], image["image_id"], box["annotation_id"], *box["bbox"], box["best_iou"], box["positives"],
+         *box["positives_by_level"].values(), box["ignored"]]
+        for image in results
+        for box in image["boxes"]
+    ]  # fmt: skip
+    write_csv(folder / "assignment.csv", [*columns, *layout.level_names, "ignored"], rows)
+
+
+def _summary(result: dict) -> str:
+    levels = ", ".join(f"{name} {number}" for name, number in result["positives_by_level"].items())
+    return (
+        f"{Path(result['file_name']).name} (id {result['image_id']}): {len(result['boxes'])} boxes, "
+        f"{result['boxes_without_positive']} without a positive anchor; {result['positives']} positive ({levels}), "
+        f"{result['ignored']} ignored, {result['negatives']} background"
+    )
+
+
+def _file_keys(file_name: str) -> tuple[str, str]:
+    return file_name, Path(file_name).name
+
+
+def _file_stem(truth: GroundTruth, image: int) -> str:
+    """Name of the image's files: its own, and its place where that is not the only one of the name."""
+    stems = [Path(file_name).stem for file_name in truth.content.file_names]
+    return stems[image] if stems.count(stems[image]) == 1 else f"{stems[image]}_{image}"

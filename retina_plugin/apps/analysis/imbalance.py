@@ -1,0 +1,232 @@
+"""``imbalance``: positives, ignored and negatives of a data set before any training, and who carries the first loss.
+
+The labels need anchors and ground truth alone, so the network is built and never run. At the first step every output
+has the probability of its bias (paper Sec. 3.3 and 4.1), which gives the loss of each group in closed form.
+"""
+
+import argparse
+import logging
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from detectron2.utils.env import seed_all_rng
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from ...files import write_csv, write_json
+from ...modeling.losses import OHEMLoss, build_classification_loss
+from ...ops.anchor_overlap import grid_sizes
+from ...ops.dense_loss import Elementwise, term_weights
+from ..report.figures import COLORS, make_figure, make_output_folder, save_figure
+from .model_inputs import add_data_arguments, build_mapper, load_analysis_config, map_images, sample_records
+
+__all__ = ["EPILOG", "InitialLoss", "add_arguments", "count_labels", "initial_loss", "run"]
+
+logger = logging.getLogger("retina_plugin")
+
+EPILOG = """
+examples:
+  a registered set                imbalance --config-file configs/retina_R50_FPN_600.yaml
+  a set given by path             imbalance --config-file configs/examples/bccd.yaml \\
+                                      DATASETS.TRAIN_JSON train.json DATASETS.TRAIN_IMAGES images
+  with crops, flips and scales    imbalance --augment --config-file ...
+  without the prior               imbalance --config-file ... MODEL.RETINANET.USE_PRIOR False
+
+writes imbalance as PNG, SVG, CSV (counts per level) and JSON
+"""
+
+MAX_IMAGES = 500  # a mean over them is known to 1 / sqrt(500) = 4.5 % of the spread between images
+BAR_WIDTH = 0.28  # three beside each other and a gap make 1
+GROUPS = ("positive", "ignored", "negative")
+
+
+@dataclass(frozen=True)
+class InitialLoss:
+    """Loss of one positive and of one negative term at the first step, and their sums over all images, undivided."""
+
+    of_a_positive: float
+    of_a_negative: float
+    positives: float
+    negatives: float
+
+    @property
+    def share_of_positives(self) -> float:
+        """In [0, 1]; 0 without any loss."""
+        total = self.positives + self.negatives
+        return self.positives / total if total else 0.0
+
+
+def initial_loss(
+    num_positive: int, num_negative: int, *, num_classes: int, prior: float, value: Elementwise, alpha: float | None
+) -> InitialLoss:
+    """The first loss if each of the outputs has the probability ``prior``.
+
+    Args:
+        num_positive, num_negative: anchors. A positive one has 1 positive term and K - 1 negative ones, a negative
+            one K negative ones.
+        num_classes: K >= 1.
+        prior: in (0, 1): 0.01 in the paper, 0.5 for a bias of 0.
+        value: the loss as a function of x_t, elementwise.
+        alpha: weight of positive terms, negative ones get ``1 - alpha``; None weighs both 1.
+    """
+    logit = torch.logit(torch.tensor(prior, dtype=torch.float64))
+    pos_weight, neg_weight = term_weights(alpha)
+    positive, negative = pos_weight * float(value(logit)), neg_weight * float(value(-logit))
+    num_negative_terms = (num_positive + num_negative) * num_classes - num_positive
+    return InitialLoss(positive, negative, num_positive * positive, num_negative_terms * negative)
+
+
+def count_labels(labels: Tensor, num_classes: int) -> list[int]:
+    """Numbers of positive, ignored and negative anchors among labels (R,): [0, K), negative numbers, K."""
+    ignored, negative = int((labels < 0).sum()), int((labels == num_classes).sum())
+    return [len(labels) - ignored - negative, ignored, negative]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_data_arguments(parser, split="train", max_images=MAX_IMAGES, output="output/imbalance")
+    parser.add_argument("--augment", action="store_true", help="training's augmentation (default: its resizing alone)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Label the anchors of the images and write the counts.
+
+    Raises:
+        SetupError: in the arguments, the config or the data.
+    """
+    cfg, names = load_analysis_config(args, runs_network=False)
+    filter_empty = args.split == "train" and cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+    records = sample_records(names, max_images=args.max_images, seed=args.seed, filter_empty=filter_empty)
+    folder = make_output_folder(args.output)
+    resize = "augment" if args.augment else args.split
+    if resize == "train" and cfg.INPUT.CROP.ENABLED:
+        logger.warning("Counted on whole images, but training crops (INPUT.CROP): --augment counts on crops.")
+    counts, strides = _count(cfg, records, resize, args.seed)
+    loss = _initial_loss(cfg, counts)
+    levels = [f"P{int(math.log2(stride))}" for stride in strides]  # stride 8 is P3 (paper Sec. 4)
+    rows = dict(zip([*levels, "all"], _per_image(counts, len(records)), strict=True))
+    content = {
+        "config_file": args.config_file,
+        "datasets": names,
+        "images": len(records),
+        "seed": args.seed,
+        "resize": resize,
+        "anchors_per_image": {level: dict(zip(GROUPS, row, strict=True)) for level, row in rows.items()},
+        "negatives_per_positive": _ratio(rows["all"][2], rows["all"][0]),
+        "initial_loss": _loss_numbers(cfg, loss, len(records)),
+    }
+    _draw(folder / "imbalance", content)
+    write_csv(folder / "imbalance.csv", ("level", *GROUPS), [(level, *row) for level, row in rows.items()])
+    write_json(folder / "imbalance.json", content)
+    print(_table(content))
+    print(f"{folder / 'imbalance'}.png, .svg, .csv, .json")
+
+
+def _count(cfg: CfgNode, records: list[dict], resize: str, seed: int) -> tuple[Tensor, list[int]]:
+    """(L, 3) int64 anchors of each level and group over all images, and the strides of the levels."""
+    model = build_model(cfg)
+    strides = list(model.anchor_generator.strides)
+    counts = torch.zeros(len(strides), len(GROUPS), dtype=torch.int64)
+    seed_all_rng(seed)
+    for image in map_images(records, build_mapper(cfg, resize=resize)):
+        size = torch.tensor([image["image"].shape[1:]])
+        [sizes] = grid_sizes(size, strides, size_divisibility=model.backbone.size_divisibility).tolist()
+        # The generator reads nothing of the maps but their sizes.
+        anchors = model.anchor_generator([torch.zeros(1).expand(1, 1, *size) for size in sizes])
+        labels, _ = model.label_anchors(anchors, [image["instances"]])
+        per_level = labels[0].split([len(boxes) for boxes in anchors])
+        counts += torch.tensor([count_labels(level, model.num_classes) for level in per_level])
+    return counts, strides
+
+
+def _initial_loss(cfg: CfgNode, counts: Tensor) -> InitialLoss:
+    retinanet = cfg.MODEL.RETINANET
+    loss = build_classification_loss(cfg)
+    num_positive, _, num_negative = counts.sum(dim=0).tolist()
+    return initial_loss(
+        num_positive, num_negative, num_classes=retinanet.NUM_CLASSES,
+        prior=retinanet.PRIOR_PROB if retinanet.USE_PRIOR else 0.5,  # sigmoid(0)
+        value=loss.value, alpha=loss.alpha,
+    )  # fmt: skip
+
+
+def _loss_numbers(cfg: CfgNode, loss: InitialLoss, num_images: int) -> dict:
+    numbers = {
+        "loss": cfg.MODEL.RETINANET.CLS_LOSS_NAME,
+        "of_a_positive_term": loss.of_a_positive,
+        "of_a_negative_term": loss.of_a_negative,
+        "positives_per_image": loss.positives / num_images,
+        "negatives_per_image": loss.negatives / num_images,
+        "share_of_positives": loss.share_of_positives,
+    }
+    if isinstance(build_classification_loss(cfg), OHEMLoss):
+        numbers["note"] = "of all anchors: OHEM's selection among them is not included"
+    return numbers
+
+
+def _per_image(counts: Tensor, num_images: int) -> list[list[float]]:
+    """(L, 3) counts as L rows of means per image, and their sum as one more."""
+    return (torch.cat([counts, counts.sum(dim=0, keepdim=True)]).double() / num_images).tolist()
+
+
+def _ratio(negative: float, positive: float) -> float | None:
+    return negative / positive if positive else None
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"  # three digits: a share may be 10^-6
+
+
+def _table(content: dict) -> str:
+    lines = [f"{content['images']} images of {', '.join(content['datasets'])}; anchors per image:"]
+    lines.append(f"{'level':>5} {'positive':>10} {'ignored':>10} {'negative':>12} {'negatives per positive':>23}")
+    for level, row in content["anchors_per_image"].items():
+        ratio = _ratio(row["negative"], row["positive"])
+        told = f"{ratio:23,.0f}" if ratio is not None else f"{'-':>23}"
+        lines.append(f"{level:>5} {row['positive']:10,.1f} {row['ignored']:10,.1f} {row['negative']:12,.1f} {told}")
+    loss = content["initial_loss"]
+    share = loss["share_of_positives"]
+    lines += [
+        f"initial {loss['loss']}: {loss['of_a_positive_term']:.6g} a positive term, "
+        f"{loss['of_a_negative_term']:.4g} a negative term",
+        f"sum per image: positives {loss['positives_per_image']:,.4g} ({_percent(share)}), "
+        f"negatives {loss['negatives_per_image']:,.4g} ({_percent(1 - share)})",
+    ]
+    return "\n".join(lines + [loss["note"]] if "note" in loss else lines)
+
+
+def _draw(stem: Path, content: dict) -> None:
+    """Anchors by level and group, and the initial loss of both groups, both on log scales."""
+    figure, (left, right) = make_figure(2)
+    rows = content["anchors_per_image"]
+    for i, group in enumerate(GROUPS):
+        x = [k + (i - 1) * BAR_WIDTH for k in range(len(rows))]
+        counts = [row[group] for row in rows.values()]
+        left.bar(x, counts, BAR_WIDTH, label=group, color=COLORS[i])
+        _write_zeros(left, x, counts, COLORS[i])
+    left.set_xticks(range(len(rows)), rows)
+    left.set(yscale="log", xlabel="pyramid level", ylabel="anchors per image")
+    # Above the bars, which leave no corner free.
+    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(GROUPS), frameon=False)
+    loss = content["initial_loss"]
+    sums = [loss["positives_per_image"], loss["negatives_per_image"]]
+    bars = right.bar(["positive", "negative"], sums, 2 * BAR_WIDTH, color=[COLORS[0], COLORS[2]])
+    shares = (loss["share_of_positives"], 1 - loss["share_of_positives"])
+    right.bar_label(bars, [_percent(share) if total else "" for share, total in zip(shares, sums, strict=True)])
+    _write_zeros(right, range(2), sums, COLORS[0])
+    right.set(yscale="log", xlabel="terms", ylabel="initial loss per image")
+    right.set_title(loss["loss"], fontsize="medium")
+    for panel in (left, right):
+        panel.grid(axis="x", visible=False)
+    save_figure(figure, stem)
+
+
+def _write_zeros(panel: Axes, x: Iterable[float], heights: list[float], color: str) -> None:
+    """A log axis has no place for zero: the figure stands where its bar would begin."""
+    for place, height in zip(x, heights, strict=True):
+        if not height:
+            panel.text(place, 0, "0", color=color, ha="center", va="bottom", transform=panel.get_xaxis_transform())

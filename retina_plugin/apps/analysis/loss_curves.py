@@ -1,0 +1,169 @@
+"""``losses``: the loss and its gradient as curves, Figures 1, 5 and 6 of the paper, with any gamma, beta and alpha."""
+
+import argparse
+import math
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ... import ops
+from ...errors import SetupError
+from ...files import write_csv
+from ...ops.dense_loss import BackgroundLoss
+from ..report.figures import COLORS, LINE_STYLES, make_figure, make_output_folder, save_figure
+
+__all__ = ["EPILOG", "LossCurve", "add_arguments", "choose_curves", "parse_numbers", "run"]
+
+EPILOG = """
+examples:
+  the paper's curves              losses --output output/losses
+  a finer look at small gammas    losses --gamma 0 0.1 0.2 0.5 --range -8 4 --output output/losses
+  FL* alone, three settings       losses --gamma 0 --star 2,1 4,0 3,0.5 --output output/star
+  as weighted for a positive      losses --alpha 0.25 --output output/losses
+
+writes loss_over_p_t, loss_over_x_t and gradient_over_x_t as PNG, SVG and CSV
+"""
+
+# Defaults: the gammas of Figure 1 and the (gamma, beta) of Table 3; both axes of Figure 5 and 6 reach from -5 to 5.
+GAMMAS = ("0", "0.5", "1", "2", "5")
+STARS = ("2,1", "4,0")
+RANGE = (-5.0, 5.0)
+NUM_POINTS = 501  # steps of 0.02 over the default range; a curve of 5 inches has 750 dots
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    """What the legend calls a loss, the loss with its derivative at -x_t, and what both are weighed by."""
+
+    name: str
+    background_loss: BackgroundLoss
+    weight: float
+
+    def value(self, x_t: Tensor) -> Tensor:
+        return self.weight * self.background_loss(-x_t)[0]
+
+    def derivative(self, x_t: Tensor) -> Tensor:
+        return -self.weight * self.background_loss(-x_t)[1]
+
+
+# The paper's figure that a file repeats for its own settings.
+FIGURES = {"loss_over_p_t": "Figure 1", "loss_over_x_t": "Figure 5", "gradient_over_x_t": "Figure 6"}
+TITLES = {
+    "loss_over_p_t": "Loss by the probability of the truth",
+    "loss_over_x_t": "Loss by the logit of the truth",
+    "gradient_over_x_t": "Gradient by the logit of the truth",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--gamma", nargs="+", default=GAMMAS, metavar="G", help="focal losses, >= 0; 0 is CE")
+    parser.add_argument("--star", nargs="*", default=STARS, metavar="G,B", help="FL* by gamma > 0 and beta")
+    parser.add_argument("--alpha", type=float, help="weigh every curve by this alpha_t in [0, 1] (default: not)")
+    parser.add_argument(
+        "--range", type=float, nargs=2, default=RANGE, metavar=("LOW", "HIGH"), help="of x_t (default: -5 5)"
+    )
+    parser.add_argument("--output", default="output/losses", help="folder (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draw and write the three pictures.
+
+    Raises:
+        SetupError: a gamma, beta, alpha, range or folder that cannot be.
+    """
+    curves = choose_curves(args.gamma, args.star, alpha=args.alpha)
+    low, high = args.range
+    if not (-math.inf < low < high < math.inf):
+        raise SetupError(f"--range must be two finite numbers, the lower first, got {low:g} {high:g}.")
+    folder = make_output_folder(args.output)
+    x_t = torch.linspace(low, high, NUM_POINTS, dtype=torch.float64)
+    # The middles of equal steps of p_t: the loss is infinite at 0, and a logit at 1.
+    p_t = (torch.arange(NUM_POINTS, dtype=torch.float64) + 0.5) / NUM_POINTS
+    losses = {curve.name: curve.value for curve in curves}
+    gradients = {curve.name: curve.derivative for curve in curves}
+    pictures = (
+        ("loss_over_p_t", p_t, {name: value(torch.logit(p_t)) for name, value in losses.items()}, (0, 5)),
+        ("loss_over_x_t", x_t, {name: value(x_t) for name, value in losses.items()}, None),
+        ("gradient_over_x_t", x_t, {name: slope(x_t) for name, slope in gradients.items()}, None),
+    )
+    for stem, x, columns, y_range in pictures:
+        _draw(folder / stem, x, columns, y_range)
+        rows = torch.stack([x, *columns.values()], dim=1).tolist()
+        write_csv(folder / f"{stem}.csv", [stem.split("_over_")[1], *columns], rows)
+        print(f"{folder / stem}.png, .svg, .csv  ({FIGURES[stem]})")
+
+
+def choose_curves(gammas: list[str], stars: list[str], *, alpha: float | None) -> list[LossCurve]:
+    """The curves of ``--gamma`` and ``--star``, each times ``alpha`` unless that is None.
+
+    Raises:
+        SetupError: there is none, or a value outside its range.
+    """
+    if alpha is not None and not 0 <= alpha <= 1:
+        raise SetupError(f"--alpha must be in [0, 1], got {alpha:g}.")
+    weight = 1.0 if alpha is None else alpha
+    curves = [
+        LossCurve("CE" if gamma == 0 else f"FL gamma={gamma:g}", partial(ops.background_focal, gamma=gamma), weight)
+        for gamma in parse_numbers("--gamma", gammas)
+    ]
+    for gamma, beta in map(_parse_star, stars):
+        star = partial(ops.background_focal_star, gamma=gamma, beta=beta)
+        curves.append(LossCurve(f"FL* gamma={gamma:g} beta={beta:g}", star, weight))
+    return curves
+
+
+def parse_numbers(option: str, words: list[str]) -> list[float]:
+    """Numbers >= 0, given as words or joined by commas ("0 1" or "0,1"), without repeats.
+
+    Raises:
+        SetupError: a word is none.
+    """
+    numbers = []
+    for word in ",".join(words).split(","):
+        try:
+            number = float(word)
+        except ValueError:
+            number = math.nan
+        if not 0 <= number < math.inf:
+            raise SetupError(
+                f"{option} must be finite numbers >= 0, got {word!r}: write them as 0,0.5,1 or put another option "
+                "between them and what follows."
+            )
+        numbers.append(number)
+    return list(dict.fromkeys(numbers))
+
+
+def _parse_star(word: str) -> tuple[float, float]:
+    try:
+        gamma, beta = map(float, word.split(","))
+    except ValueError:
+        gamma, beta = math.nan, math.nan
+    if not (0 < gamma < math.inf and math.isfinite(beta)):
+        raise SetupError(
+            f"--star must be pairs GAMMA,BETA with a finite GAMMA > 0, got {word!r}: write for example 2,1."
+        )
+    return gamma, beta
+
+
+def _draw(stem: Path, x: Tensor, columns: dict[str, Tensor], y_range: tuple[float, float] | None) -> None:
+    """One panel with every column over ``x``, with the line between right and wrong."""
+    figure, (panel,) = make_figure(1, panel_inches=(7.0, 4.6))
+    quantity, variable = stem.name.split("_over_")
+    for i, (name, y) in enumerate(columns.items()):
+        style = LINE_STYLES[(i // len(COLORS) + name.startswith("FL*")) % len(LINE_STYLES)]
+        label = name.replace("gamma=", "γ = ").replace(" beta=", ", β = ")
+        panel.plot(x, y, style, color=COLORS[i % len(COLORS)], linewidth=2, label=label)
+    well_classified = 0.5 if variable == "p_t" else 0.0  # p_t > 0.5 and x_t > 0 say the same
+    panel.axvline(well_classified, color="0.5", linewidth=1, zorder=0)
+    panel.set_xlim(float(x[0]), float(x[-1]))
+    if y_range:
+        panel.set_ylim(*y_range)
+    meaning = {"p_t": "$p_t$, probability of the truth", "x_t": "$x_t$, logit of the truth"}[variable]
+    panel.set_xlabel(f"{meaning} (well classified right of the grey line)")
+    panel.set_title(f"{TITLES[stem.name]} (paper, {FIGURES[stem.name]})")
+    panel.set_ylabel("loss" if quantity == "loss" else "d loss / d $x_t$")
+    panel.legend()
+    save_figure(figure, stem)

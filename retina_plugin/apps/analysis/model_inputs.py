@@ -1,0 +1,142 @@
+"""From the config of an analysis to its images and its model, checked as ``train_net.py`` checks them."""
+
+import argparse
+import logging
+import random
+from collections.abc import Iterator
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import get_detection_dataset_dicts
+from detectron2.data import transforms as T
+from detectron2.data.detection_utils import build_augmentation
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling.meta_arch.retinanet import RetinaNet
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.logger import setup_logger
+
+from ...config.checks import check_config
+from ...config.load import load_config
+from ...data.checks import check_datasets
+from ...data.mapper import RetinaDatasetMapper
+from ...data.register import fill_num_classes, register_config_datasets
+from ...errors import SetupError
+from ...modeling import CLASSIFICATION_LOSS_REGISTRY
+from ...training.log_text import escape_control_characters
+from ...training.run import pick_device, refuse_unread_keys
+
+__all__ = [
+    "add_data_arguments",
+    "build_mapper",
+    "check_max_images",
+    "load_analysis_config",
+    "map_images",
+    "sample_records",
+]
+
+logger = logging.getLogger("retina_plugin")
+
+
+def add_data_arguments(parser: argparse.ArgumentParser, *, split: str, max_images: int, output: str) -> None:
+    """``--config-file``, ``--split``, ``--max-images``, ``--seed``, ``--output`` and KEY VALUE pairs, with defaults."""
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="as for train_net.py")
+    parser.add_argument(
+        "--split",
+        choices=("train", "test"),
+        default=split,
+        help="DATASETS.TRAIN or DATASETS.TEST (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-images", type=int, default=max_images, metavar="N", help="0 for all (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the sample of images (default: %(default)s)")
+    parser.add_argument("--output", default=output, metavar="DIR", help="folder (default: %(default)s)")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, last of all")
+
+
+def check_max_images(max_images: int) -> None:
+    """Refuse a negative ``--max-images`` before anything is read."""
+    if max_images < 0:
+        raise SetupError(f"--max-images must be >= 0, got {max_images}: 0 takes all.")
+
+
+def load_analysis_config(args: argparse.Namespace, *, runs_network: bool) -> tuple[CfgNode, list[str]]:
+    """The frozen config of an analysis of one split, and the names of the split's data sets.
+
+    Without ``runs_network`` the device is the CPU, whatever the config says and without a word.
+
+    Raises:
+        SetupError: in the arguments, the config or the data sets.
+    """
+    check_max_images(args.max_images)
+    setup_logger(name="retina_plugin")
+    escape_control_characters("retina_plugin")
+    cfg = load_config(args.config_file, args.opts)
+    register_config_datasets(cfg)
+    if not runs_network:
+        cfg.MODEL.DEVICE = "cpu"
+    pick_device(cfg)
+    fill_num_classes(cfg)
+    # The other split may be missing here.
+    if args.split == "train":
+        cfg.DATASETS.TEST = ()
+    for warning in check_config(cfg, known_losses=[name for name, _ in CLASSIFICATION_LOSS_REGISTRY]):
+        logger.warning("%s", warning)
+    refuse_unread_keys(cfg)
+    _check_architecture(cfg.MODEL.META_ARCHITECTURE)
+    check_datasets(cfg, train=args.split == "train")
+    cfg.freeze()
+    return cfg, list(cfg.DATASETS.TRAIN if args.split == "train" else cfg.DATASETS.TEST)
+
+
+def _check_architecture(name: str) -> None:
+    architecture = META_ARCH_REGISTRY.get(name)  # check_config has refused an unknown name
+    if not (isinstance(architecture, type) and issubclass(architecture, RetinaNet)):
+        raise SetupError(
+            f"MODEL.META_ARCHITECTURE {name} is no RetinaNet, whose anchors and logits are analysed here: "
+            "set it to FocalRetinaNet."
+        )
+
+
+def sample_records(names: list[str], *, max_images: int, seed: int, filter_empty: bool) -> list[dict]:
+    """Up to ``max_images`` (0: all) records of data sets in a random order fixed by ``seed``.
+
+    Args:
+        filter_empty: leave out images without a box that is no crowd, as training does.
+
+    Raises:
+        SetupError: no image is left.
+    """
+    records = get_detection_dataset_dicts(names, filter_empty=filter_empty)
+    if not records:
+        raise SetupError(f"{', '.join(names)} has no images to analyse: give a set that has.")
+    random.Random(seed).shuffle(records)
+    return records[:max_images] if max_images else records
+
+
+def build_mapper(cfg: CfgNode, *, resize: str) -> RetinaDatasetMapper:
+    """A mapper that keeps the ground truth.
+
+    Args:
+        resize: "test" as for evaluation; "train" to the middle of INPUT.MIN_SIZE_TRAIN and no other augmentation;
+            "augment" as in training, at random.
+    """
+    arguments = RetinaDatasetMapper.from_config(cfg, is_train=True)
+    if resize == "test":
+        arguments["augmentations"] = build_augmentation(cfg, is_train=False)
+    elif resize == "train":
+        sizes = sorted(cfg.INPUT.MIN_SIZE_TRAIN)
+        middle = sizes[len(sizes) // 2] if cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "choice" else round(sum(sizes) / 2)
+        arguments["augmentations"] = [T.ResizeShortestEdge([middle, middle], cfg.INPUT.MAX_SIZE_TRAIN, "range")]
+    return RetinaDatasetMapper(**arguments)
+
+
+def map_images(records: list[dict], mapper: RetinaDatasetMapper) -> Iterator[dict]:
+    """The model's input of each record, with ``instances`` even where a record has no annotations."""
+    for record in records:
+        image = mapper(record)
+        if "instances" not in image:
+            empty = Instances(tuple(image["image"].shape[1:]))
+            empty.gt_boxes, empty.gt_classes = Boxes(torch.zeros(0, 4)), torch.zeros(0, dtype=torch.long)
+            image["instances"] = empty
+        yield image

@@ -1,0 +1,72 @@
+"""``retina predict``: a trained detector on images, folders, videos or a camera."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...errors import EXIT_INTERRUPTED, EXIT_SETUP, SetupError, print_error
+
+__all__ = ["main"]
+
+EXIT_NOT_ALL = 1
+
+EXAMPLES = """
+Examples:
+  one image                          retina predict output/mine/model_final.pth photo.jpg
+  a folder and those inside it       retina predict output/mine/model_final.pth photos --recursive --output found
+  some of it, sure detections only   retina predict output/mine/model_final.pth 'photos/2024-*.jpg' --score 0.7
+  a video                            retina predict output/mine/model_final.pth clip.mp4 --output found
+  the first camera, until Ctrl-C     retina predict output/mine/model_final.pth 0 --output found
+  boxes alone, on a GPU              retina predict output/mine/model_final.pth photos --no-draw --device cuda
+  weights without config.yaml beside retina predict model.pth photos --config-file configs/retina_R50_FPN.yaml
+
+Writes OUTPUT/predictions.json (COCO), OUTPUT/predictions.csv and the drawn pictures and videos in OUTPUT/drawn.
+Exit status: 0; 1 if a file could not be read (the others are done); 2 for a mistake to mend.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Predict; the return value is the exit status: 0, 1 (not every file could be read), 2 or 130."""
+    args = _parser().parse_args(argv)
+    try:
+        from ..predict.run import predict_sources  # here: torch and Detectron2, which --help needs not
+
+        failures = predict_sources(args)
+    except SetupError as error:
+        print_error(error)
+        return EXIT_SETUP
+    except OSError as error:  # what cannot be read has been noted: this is the folder that is written into
+        print(f"error: {error.filename or args.output} cannot be written: {error.strerror or error}", file=sys.stderr)
+        return EXIT_SETUP
+    except KeyboardInterrupt:
+        print("stopped: what was found so far is written", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return EXIT_NOT_ALL if failures else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="retina predict",
+        description=f"Find objects in images and videos, draw them and write them down.\n{EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("weights", metavar="WEIGHTS", help="checkpoint, such as output/mine/model_final.pth")
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="image, video, folder, pattern or camera index")
+    parser.add_argument("--config-file", metavar="FILE", help="config of the weights (config.yaml beside them)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("predictions"), metavar="DIR", help="folder to write into (%(default)s)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the results that are in DIR")
+    parser.add_argument("--score", type=float, default=0.5, help="least score, in [0, 1] (%(default)s)")
+    parser.add_argument("--batch", type=int, default=8, metavar="N", help="images in memory at once (%(default)s)")
+    parser.add_argument("--recursive", action="store_true", help="take the folders inside a folder too")
+    parser.add_argument("--no-draw", action="store_true", help="write no pictures and videos")
+    parser.add_argument("--frames", type=int, metavar="N", help="of each video or camera (all)")
+    parser.add_argument("--device", help="such as cpu or cuda:1 (the config's, or what there is)")
+    parser.add_argument("--opts", nargs="*", default=[], metavar="KEY VALUE", help="config keys, last of all")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

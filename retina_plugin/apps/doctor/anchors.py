@@ -1,0 +1,72 @@
+"""The anchors of a config against the boxes of its training sets: which are not reached, and what would fit better."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from detectron2.config import CfgNode
+
+from ...data.box_sense import box_places
+from ...data.dataset_content import DatasetContent
+from ...errors import SetupError
+from ...findings import NOTE, WARNING, Finding, doubt, refusal
+from ..analysis.anchor_layout import AnchorLayout
+from ..analysis.anchor_proposal import propose
+from ..analysis.coverage_numbers import AnchorCoverage, box_groups, measure_coverage
+from ..analysis.ground_truth import GroundTruth, join_ground_truth, resize_boxes
+
+__all__ = ["examine_anchors"]
+
+_MARGIN = 0.01  # of mean best IoU, as `retina analyze anchors` has it
+# From this share on boxes without an anchor are worth a warning. The paper's own anchors leave 13 % of the boxes of 33
+# COCO images (retina_R50_FPN.yaml), most of them small, and train well.
+_UNREACHED_SHARE = 0.2
+
+
+def examine_anchors(
+    cfg: CfgNode, layout: AnchorLayout, contents: Sequence[DatasetContent], *, fit: bool = True
+) -> tuple[list[Finding], dict]:
+    """Coverage of the boxes by the anchors, in images of the test-time size, and a proposal if ``fit``.
+
+    Returns:
+        findings, and the numbers: {} where there is no box to look at.
+    """
+    try:
+        truth = join_ground_truth(list(contents))
+    except SetupError as error:
+        return [refusal("anchors-not-checked", "DATASETS.TRAIN", error)], {}
+    frame = resize_boxes(truth, cfg)
+    coverage = measure_coverage("this config", cfg, layout, truth.images, frame)
+    found = _unreached(truth, coverage)
+    groups = box_groups(truth.boxes)
+    numbers = {"boxes": len(truth.boxes), **coverage.as_dict(groups)}
+    if fit:
+        proposal = propose(
+            coverage, cfg, frame[0], truth.images,
+            by_coverage=False, max_anchors=layout.per_point, margin=_MARGIN, seed=0,
+        )  # fmt: skip
+        numbers["proposal"] = {"decision": proposal.decision, "yaml": proposal.yaml, **proposal.numbers}
+        if proposal.fit:
+            keys = [line.strip() for line in proposal.yaml.splitlines() if line.startswith("    ")]
+            remedy = "Paste under MODEL.ANCHOR_GENERATOR: " + "; ".join(keys)
+            if proposal.is_trade_off:
+                remedy = f"Keep yours, or where the better fit is worth the boxes lost: {remedy[0].lower()}{remedy[1:]}"
+            found.append(doubt("anchors-better", "MODEL.ANCHOR_GENERATOR", proposal.decision, remedy))
+    return found, numbers
+
+
+def _unreached(truth: GroundTruth, coverage: AnchorCoverage) -> list[Finding]:
+    missed = coverage.unreached[np.argsort(coverage.best[coverage.unreached], kind="stable")]
+    if not len(missed):
+        return []
+    share = len(missed) / len(coverage.best)
+    values = [f"best IoU {coverage.best[m]:.2f}" for m in missed]
+    return [
+        doubt(
+            "boxes-unreached",
+            "MODEL.ANCHOR_GENERATOR",
+            f"{len(missed)} of {len(coverage.best)} boxes ({100 * share:.1f} %) overlap every anchor by less than "
+            f"IOU_THRESHOLDS {coverage.lower_iou:g}",
+            severity=WARNING if share >= _UNREACHED_SHARE else NOTE,
+            places=box_places(truth.content, truth.rows[missed], values),
+        )
+    ]

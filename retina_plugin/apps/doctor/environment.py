@@ -1,0 +1,199 @@
+"""Packages that do not work together, operators that are missing, and devices that are not there."""
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from ...findings import Finding, doubt, refusal
+
+__all__ = [
+    "Devices",
+    "Packages",
+    "find_device_faults",
+    "find_package_faults",
+    "import_failure",
+    "read_devices",
+    "read_packages",
+]
+
+_NEEDED = ("torch", "torchvision", "numpy", "Pillow", "fvcore", "iopath", "pycocotools")
+_SHOWN = (*_NEEDED, "hotcoco", "setuptools")
+# Releases come in pairs: torch 2.N goes with torchvision 0.(N + 15), from 2.0 and 0.15 to the tested 2.14 and 0.29.
+_PAIR = 15
+# docs/compatibility.md: nobody has run 3.14, where TorchScript says that it is not supported.
+_FIRST_UNTESTED_PYTHON = (3, 14)
+# The name that a package dropped, the release that did, and where Detectron2 v0.6 still has it.
+_DROPPED = (
+    ("Pillow", "10", r"Image\.LINEAR", "Image.LINEAR"),
+    ("numpy", "1.24", r"np\.(int|float|object)\b(?!\d)", "np.int"),
+)
+_FILES_WITH_NAMES = ("data/build.py", "data/transforms/transform.py", "data/transforms/augmentation_impl.py")
+
+
+@dataclass(frozen=True)
+class Packages:
+    """What is installed, read without importing it."""
+
+    python: tuple[int, int]
+    versions: dict[str, str | None]  # None: not installed
+    torchvision_needs: tuple[str, ...]  # such as "torch==2.14.1"
+    detectron2: str | None  # its own version; None: not installed
+    old_names: tuple[str, ...]  # regular expressions of _DROPPED that its files match
+    has_pkg_resources: bool
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What torch sees."""
+
+    has_nms: bool
+    nms_on_gpu: bool  # True too where there is no GPU
+    has_detectron2_operators: bool
+    cuda_build: str | None  # the CUDA that torch was built for
+    gpus: tuple[tuple[str, int], ...]  # name and bytes of each visible one
+    has_mps: bool
+    has_driver: bool  # an NVIDIA driver is loaded
+
+
+def read_packages() -> Packages:
+    """Look at this Python's packages."""
+    spec = importlib.util.find_spec("detectron2")
+    root = Path(next(iter(spec.submodule_search_locations))) if spec else None
+    text = "".join((root / name).read_text() for name in _FILES_WITH_NAMES if (root / name).is_file()) if root else ""
+    own = re.search(r'__version__ = "(.*?)"', (root / "__init__.py").read_text()) if root else None
+    return Packages(
+        python=sys.version_info[:2],
+        versions={name: _version(name) for name in _SHOWN},
+        torchvision_needs=tuple(_requires("torchvision")),
+        detectron2=(own.group(1) if own else "unknown") if root else None,
+        old_names=tuple(pattern for _, _, pattern, _ in _DROPPED if re.search(pattern, text)),
+        has_pkg_resources=importlib.util.find_spec("pkg_resources") is not None,
+    )
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _requires(name: str) -> list[str]:
+    try:
+        return requires(name) or []
+    except PackageNotFoundError:
+        return []
+
+
+def find_package_faults(packages: Packages) -> Iterator[Finding]:
+    """Look at versions; nothing is imported."""
+    for name in _NEEDED:
+        if packages.versions[name] is None:
+            yield doubt("package-missing", name, f"{name} is not installed", f"pip install {name.lower()}")
+    if packages.detectron2 is None:
+        yield doubt("package-missing", "detectron2", "Detectron2 is not installed")
+    yield from _pair(packages)
+    if packages.python >= _FIRST_UNTESTED_PYTHON:
+        yield doubt("python-untested", "Python", f"Python is {packages.python[0]}.{packages.python[1]}")
+    for name, first, pattern, shown in _DROPPED:
+        found = packages.versions[name]
+        if found and pattern in packages.old_names and Version(found) >= Version(first):
+            what = f"Detectron2 {packages.detectron2} uses {shown}, which {name} {found} lacks"
+            yield doubt("old-names", "detectron2", what)
+    if not packages.has_pkg_resources:
+        what = f"setuptools {packages.versions['setuptools'] or '(not installed)'} has no pkg_resources"
+        yield doubt("pkg-resources", "setuptools", what)
+
+
+def _pair(packages: Packages) -> Iterator[Finding]:
+    torch, torchvision = packages.versions["torch"], packages.versions["torchvision"]
+    if torch is None or torchvision is None:
+        return
+    ours, theirs = Version(torch), Version(torchvision)
+    builds = {v.local for v in (ours, theirs) if v.local}  # "cpu", "cu126"
+    needs = [Requirement(text) for text in packages.torchvision_needs]
+    unmet = [need for need in needs if need.name == "torch" and not need.specifier.contains(ours.public, True)]
+    pairs = ours.major != 2 or theirs.major != 0 or theirs.minor == ours.minor + _PAIR
+    if not pairs or unmet or len(builds) > 1:
+        remedy = f"Install torchvision 0.{ours.minor + _PAIR}, from the index that torch came from." * (ours.major == 2)
+        yield doubt(
+            "torch-mismatch",
+            "torchvision",
+            f"torch {torch} and torchvision {torchvision} are not built for each other"
+            + (f" (torchvision needs {unmet[0]})" if unmet else ""),
+            remedy or None,
+        )
+
+
+def read_devices() -> Devices:
+    """Look at what torch, torchvision and Detectron2 can do here; they must be importable."""
+    import torch
+    import torchvision
+
+    gpus = tuple(
+        (torch.cuda.get_device_name(i), torch.cuda.get_device_properties(i).total_memory)
+        for i in range(torch.cuda.device_count())
+    )
+    nms_on_gpu = True
+    if gpus:
+        box = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device="cuda")
+        try:
+            torchvision.ops.nms(box, box[:, 3], 0.5)
+        except (RuntimeError, NotImplementedError):
+            nms_on_gpu = False
+    return Devices(
+        has_nms=hasattr(torch.ops.torchvision, "nms"),
+        nms_on_gpu=nms_on_gpu,
+        has_detectron2_operators=importlib.util.find_spec("detectron2._C") is not None,
+        cuda_build=torch.version.cuda,
+        gpus=gpus,
+        has_mps=torch.backends.mps.is_available(),
+        has_driver=Path("/proc/driver/nvidia/version").exists(),
+    )
+
+
+def find_device_faults(devices: Devices, device: str, *, deformable: bool) -> Iterator[Finding]:
+    """Set what is there against what a config asks for.
+
+    Args:
+        device: MODEL.DEVICE.
+        deformable: whether the backbone has deformable convolutions (MODEL.RESNETS.DEFORM_ON_PER_STAGE).
+    """
+    if not devices.has_nms or not devices.nms_on_gpu:
+        where = "for the GPU" if devices.has_nms else "at all"
+        yield doubt("operator-missing", "torchvision", f"torchvision's nms is not compiled {where}")
+    if not devices.has_detectron2_operators:
+        if deformable:
+            yield doubt(
+                "operator-missing",
+                "MODEL.RESNETS.DEFORM_ON_PER_STAGE",
+                "Detectron2's operators (detectron2._C) are not compiled, and deformable convolutions need them",
+                "Install Detectron2 from source with a compiler, or set MODEL.RESNETS.DEFORM_ON_PER_STAGE to False.",
+            )
+        else:
+            yield doubt("detectron2-operators", "detectron2", "detectron2._C is not compiled")
+    if device.startswith("cuda") and not devices.gpus:
+        if devices.cuda_build is None:
+            why = "torch was built without CUDA"
+        else:
+            why = f"torch (CUDA {devices.cuda_build}) sees no GPU"
+        driver = "an NVIDIA driver is loaded" if devices.has_driver else "no NVIDIA driver is loaded"
+        runs_on = "MPS" if devices.has_mps else "the CPU"
+        yield doubt(
+            "no-gpu",
+            "MODEL.DEVICE",
+            f"MODEL.DEVICE is {device}, but {why} ({driver}): training runs on {runs_on}",
+            None if devices.has_driver else "Set MODEL.DEVICE cpu, or train on a machine with a GPU.",
+        )
+
+
+def import_failure(error: Exception) -> Finding:
+    """The finding of an import that failed, whose message says why."""
+    return refusal("import-fails", "Python", error)

@@ -1,0 +1,168 @@
+"""The order of the examination: packages, config, data, image files, anchors, memory, weights."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from detectron2.config import CfgNode
+
+from ...config.checks import find_config_faults
+from ...config.load import load_config
+from ...data.box_checks import find_box_faults
+from ...data.box_sense import box_places
+from ...data.checks import load_datasets
+from ...data.dataset_content import DatasetContent
+from ...data.register import fill_num_classes, register_config_datasets
+from ...data.training_sense import epochs, find_doubtful
+from ...errors import SetupError
+from ...findings import ERROR, WARNING, Finding, doubt, refusal
+from ...modeling import CLASSIFICATION_LOSS_REGISTRY
+from ...training.run import refuse_unread_keys
+from ..analysis.anchor_layout import build_detector
+from .anchors import examine_anchors
+from .environment import find_device_faults, read_devices
+from .image_findings import find_image_faults, find_leaks, local_files
+from .image_scan import LookCache, scan_images
+from .memory import CUDA_BYTES, CUDA_SLACK, PROCESS_BYTES, MemoryNeed, available_memory, estimate_memory, largest_input
+from .report import Report
+from .statistics import describe_set
+from .weights import find_weight_faults
+
+__all__ = ["Plan", "examine"]
+
+# Of what there is. The estimate was within 10 % of the measured peak (docs/doctor.md): beyond 1.1 it cannot fit.
+_MEMORY_FULL, _MEMORY_TIGHT = 1.1, 0.9
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to look at, and how."""
+
+    jobs: int = 1
+    num_gpus: int = 1
+    cache: LookCache | None = None
+    images: bool = True  # decode every file
+    fit: bool = True  # propose anchors
+    quiet: bool = False
+
+
+def examine(report: Report, opts: Sequence[str], plan: Plan) -> None:
+    """Put what is found into ``report``, which names the config file.
+
+    Raises:
+        SetupError: the config cannot be loaded, or a process that reads images died.
+    """
+    cfg = load_config(report.config_file, list(opts))
+    register_config_datasets(cfg)
+    _devices(report, cfg)
+    try:
+        fill_num_classes(cfg)
+    except SetupError:  # the set that does not tell its classes is found below
+        cfg.MODEL.RETINANET.NUM_CLASSES = 0
+    contents, found = load_datasets(cfg)
+    report.add(found)
+    report.add(_config(cfg))
+    report.add(fault for content in contents.values() for fault in _boxes(content))
+    train = [contents[name] for name in cfg.DATASETS.TRAIN if name in contents]
+    test = [contents[name] for name in cfg.DATASETS.TEST if name in contents]
+    config_holds = not any(found.check == "config-value" for found in report.findings)
+    if config_holds:
+        report.add(find_doubtful(cfg, contents))
+        report.schedule = {
+            "iterations": cfg.SOLVER.MAX_ITER,
+            "images_per_batch": cfg.SOLVER.IMS_PER_BATCH,
+            "epochs": epochs(cfg, train),
+        }
+        for name, content in contents.items():
+            report.data[name] = describe_set(cfg, content, for_training=name in cfg.DATASETS.TRAIN)
+    if plan.images:
+        report.add(_images(contents, train, test, plan))
+    if config_holds:
+        _detector(report, cfg, train, plan)
+
+
+def _devices(report: Report, cfg: CfgNode) -> None:
+    devices = read_devices()
+    deformable = any(cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE)
+    report.add(find_device_faults(devices, cfg.MODEL.DEVICE, deformable=deformable))
+    names = [f"{name} ({size / 2**30:.0f} GiB)" for name, size in devices.gpus]
+    on_gpu = cfg.MODEL.DEVICE.startswith("cuda") and bool(names)
+    fallback = "mps" if devices.has_mps and not cfg.MODEL.DEVICE.startswith("cpu") else "cpu"
+    report.environment["device"] = ", ".join(names) if on_gpu else fallback
+    report.environment.update(asdict(devices))
+
+
+def _config(cfg: CfgNode) -> list[Finding]:
+    found = find_config_faults(cfg, [name for name, _ in CLASSIFICATION_LOSS_REGISTRY])
+    try:
+        refuse_unread_keys(cfg)
+    except SetupError as error:
+        found.append(refusal("config-value", "MODEL.META_ARCHITECTURE", error))
+    return found
+
+
+def _boxes(content: DatasetContent) -> list[Finding]:
+    found = []
+    for fault in find_box_faults(content):
+        rows = fault.mask.nonzero()[0]
+        what = f"{content.name}: {len(rows)} of {len(content.boxes)} boxes {fault.says}"
+        places = box_places(content, rows)
+        found.append(doubt(fault.check, content.name, what, severity=fault.severity, places=places))
+    return found
+
+
+def _images(
+    contents: dict[str, DatasetContent], train: Sequence[DatasetContent], test: Sequence[DatasetContent], plan: Plan
+) -> list[Finding]:
+    names = [content.file_names[i] for content in contents.values() for i in local_files(content)]
+    looks = scan_images(names, jobs=plan.jobs, cache=plan.cache, quiet=plan.quiet)
+    found = [fault for content in contents.values() for fault in find_image_faults(content, looks)]
+    for ours in train:
+        for theirs in test:
+            found += find_leaks(ours, theirs, looks)
+    return found
+
+
+def _detector(report: Report, cfg: CfgNode, train: Sequence[DatasetContent], plan: Plan) -> None:
+    """What needs the detector itself: anchors, memory, weights."""
+    try:
+        model, layout = build_detector(cfg, report.config_file)
+    except SetupError as error:
+        report.add([refusal("config-value", "MODEL", error)])
+        return
+    if train and any(len(content.boxes) for content in train):
+        found, report.anchors = examine_anchors(cfg, layout, train, fit=plan.fit)
+        report.add(found)
+    height, width = largest_input(cfg, train, layout.size_divisibility)
+    try:
+        need = estimate_memory(cfg, model, height, width, processes=plan.num_gpus)
+    except (RuntimeError, ImportError, ValueError) as error:  # an operator that is not there, or not for "meta" tensors
+        report.environment["memory_not_estimated"] = str(error).splitlines()[0]
+    else:
+        report.add(_memory(report, cfg, need))
+    report.add(find_weight_faults(cfg, model))
+
+
+def _memory(report: Report, cfg: CfgNode, need: MemoryNeed) -> list[Finding]:
+    gpus = report.environment["gpus"]
+    on_gpu = cfg.MODEL.DEVICE.startswith("cuda") and bool(gpus)
+    if on_gpu:
+        needed, available = need.total * CUDA_SLACK + CUDA_BYTES, min(size for _, size in gpus)
+    else:
+        processes = 1 + min(cfg.DATALOADER.NUM_WORKERS, os.cpu_count() or 1)  # as a run does
+        needed, available = need.total + PROCESS_BYTES * processes, available_memory()
+    report.memory = {"needed": round(needed), "available": available, "torch": torch.__version__, **asdict(need)}
+    share = needed / available
+    if share < _MEMORY_TIGHT:
+        return []
+    return [
+        doubt(
+            "memory",
+            "SOLVER.IMS_PER_BATCH",
+            f"A training step with {need.images} images of {need.height} x {need.width} px is estimated at "
+            f"{needed / 2**30:.1f} GiB, and there are {available / 2**30:.1f} GiB of "
+            f"{'GPU memory' if on_gpu else 'memory'}",
+            severity=ERROR if share > _MEMORY_FULL else WARNING,
+        )
+    ]

@@ -1,0 +1,76 @@
+"""MODEL.WEIGHTS: whether a training would take the file, and what of it; its config where it has no manifest."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.modeling.meta_arch.retinanet import RetinaNet
+
+from ...config.load import load_config
+from ...errors import SetupError
+from ...findings import Finding, doubt, refusal
+from ...weights.checkpointer import build_checkpointer, check_weights
+from ...weights.manifest import build_manifest, disagreements
+from ..analysis.anchor_layout import build_detector
+
+__all__ = ["find_weight_faults"]
+
+
+def find_weight_faults(cfg: CfgNode, model: RetinaNet) -> Iterator[Finding]:
+    """Load MODEL.WEIGHTS as a training does into ``model``: of ``build_detector``, names, shapes and manifest count."""
+    key, path = "MODEL.WEIGHTS", cfg.MODEL.WEIGHTS
+    if not path:
+        return
+    if "://" in path:
+        yield doubt("weights-remote", key, f"MODEL.WEIGHTS {path} is an address, which was not fetched")
+        return
+    if cfg.MODEL.MAP_CLASSES:  # computes with its values, which "meta" has not
+        model.head.cls_score.to_empty(device="cpu")
+    checkpointer = build_checkpointer(cfg, model)
+    try:
+        check_weights(cfg, resume=False)
+        with _hushed():
+            loaded = checkpointer.load(path)
+    except SetupError as error:
+        yield refusal("weights-unusable", key, error)
+        return
+    missing = checkpointer.report.missing if checkpointer.report else ()
+    backbone = {name for name, _ in model.named_parameters() if name.startswith("backbone.bottom_up.")}
+    if backbone and backbone <= set(missing):
+        yield doubt("weights-nothing-loaded", key, f"MODEL.WEIGHTS {path} has no layer of the backbone")
+    elif missing:
+        places = [{"file": path, "value": name} for name in missing]
+        yield doubt("weights-in-part", key, str(checkpointer.report), places=places)
+    if not loaded.get("manifest") and not cfg.MODEL.IGNORE_MANIFEST:
+        yield from _other_config(checkpointer.manifest, Path(path).with_name("config.yaml"))
+
+
+def _other_config(ours: dict, beside: Path) -> Iterator[Finding]:
+    """The comparison of a training with a manifest that is made of the config beside the weights."""
+    if not beside.is_file():
+        return
+    try:
+        trained = load_config(str(beside), [])
+        detector, _ = build_detector(trained, str(beside))  # its anchor generator is not on "meta"
+    except (SetupError, KeyError):  # of another program, or of a detector that is not registered here
+        return
+    if clauses := disagreements(build_manifest(trained, detector), ours):
+        what = f"By {beside} the weights were trained for something else: {'; '.join(clauses)}"
+        yield doubt("weights-other-config", "MODEL.WEIGHTS", what)
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Without the log of loading, which the findings repeat, and torch's remark that "meta" tensors take no values."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*meta parameter in the current model, which is a no-op.*")
+            warnings.filterwarnings("ignore", message=".*copying from a non-meta parameter.*")
+            yield
+    finally:
+        logging.disable(before)

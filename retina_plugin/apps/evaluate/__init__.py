@@ -1,0 +1,1 @@
+"""``retina evaluate`` and ``retina compare``."""

@@ -1,0 +1,69 @@
+"""A checkpoint run on the test sets of its config, by the evaluation of ``train_net.py --eval-only``."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from detectron2.data import MetadataCatalog
+
+from ...data.register import ALLOW_OUTSIDE
+from ...errors import SetupError
+from ...evaluation.boxes import Detections, Truth, read_detections, read_truth
+from ...training.run import evaluate, prepare
+from ...training.trained_model import config_beside
+
+__all__ = ["ModelRun", "run_model"]
+
+
+@dataclass(frozen=True)
+class ModelRun:
+    """Detections of one test set."""
+
+    dataset_name: str
+    truth: Truth
+    found: Detections
+    image_root: str
+    limit: int  # detections of an image: TEST.DETECTIONS_PER_IMAGE
+
+
+def run_model(config_file: str, weights: str, output: Path, opts: Sequence[str]) -> list[ModelRun]:
+    """Evaluate ``weights`` on DATASETS.TEST; what the evaluation writes (record, log, results) goes to ``output``.
+
+    Args:
+        config_file: "" takes config.yaml beside the weights; weights: "" takes MODEL.WEIGHTS of the config.
+
+    Raises:
+        SetupError: in the config, the data or the weights; no test set, or one that COCO's metrics are not for.
+    """
+    if weights and not os.path.exists(weights) and "://" not in weights:
+        raise SetupError(f"{weights} does not exist: give a checkpoint, such as output/mine/model_final.pth.")
+    changes = [*opts, "OUTPUT_DIR", str(output), *(["MODEL.WEIGHTS", weights] if weights else [])]
+    args = argparse.Namespace(
+        config_file=config_file or str(config_beside(weights)),
+        opts=changes,
+        resume=False,
+        eval_only=True,
+        verbose=True,
+        command=shlex.join(["python", *sys.orig_argv[1:]]),
+    )
+    cfg, facts = prepare(args)
+    if not cfg.DATASETS.TEST:
+        raise SetupError("DATASETS.TEST is empty: name a set, or give DATASETS.VAL_JSON and DATASETS.VAL_IMAGES.")
+    for name in cfg.DATASETS.TEST:
+        kind = MetadataCatalog.get(name).get("evaluator_type", "")
+        if kind not in ("", "coco"):
+            raise SetupError(f"data set {name} is scored by {kind}'s rules; this page knows COCO's alone.")
+    evaluate(cfg, args, facts)
+    runs = []
+    for name in cfg.DATASETS.TEST:
+        metadata = MetadataCatalog.get(name)
+        # A set without a JSON file has got one by the evaluation, with whole paths as file names.
+        root = str(metadata.get("image_root", ""))
+        truth = read_truth(metadata.json_file, root, allow_outside=metadata.get(ALLOW_OUTSIDE, False))
+        results = output / "inference_eval_only" / name / "coco_instances_results.json"
+        runs.append(ModelRun(name, truth, read_detections(results, truth), root, cfg.TEST.DETECTIONS_PER_IMAGE))
+    return runs

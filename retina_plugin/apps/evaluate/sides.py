@@ -1,0 +1,127 @@
+"""The two sides of a comparison: from predictions, a run's folder or weights to detections of the same truth."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from ...config.load import load_config
+from ...data.register import ALLOW_OUTSIDE, register_config_datasets
+from ...errors import SetupError
+from ...evaluation.boxes import Detections, Truth, read_detections, read_truth
+
+__all__ = ["Side", "check_same_truth", "open_side"]
+
+RESULTS = "coco_instances_results.json"
+
+
+@dataclass(frozen=True)
+class Side:
+    """Detections, the truth they were made for and the folder of its images ("" where that is not known)."""
+
+    source: str
+    truth: Truth
+    found: Detections
+    image_root: str
+
+
+def open_side(source: Path, *, ground_truth: Path | None, images: Path | None, output: Path) -> Side:
+    """Read one side.
+
+    Args:
+        source: a COCO results file, a run's folder, or a checkpoint with its config.yaml beside it, which is run.
+        ground_truth: None takes the test set of the run's config.yaml.
+        output: folder for what running a checkpoint writes.
+
+    Raises:
+        SetupError: nothing of that kind; no ground truth, or one that the detections are not for.
+    """
+    if not source.exists():
+        raise SetupError(f"{source} does not exist: give a results file ({RESULTS}), a run's folder or weights.")
+    if source.suffix in (".pth", ".pkl", ".safetensors"):
+        return _run(source, ground_truth, images, output)
+    results = _results_in(source) if source.is_dir() else source
+    if results is None:
+        return _run(source / "model_final.pth", ground_truth, images, output)
+    if ground_truth is None:
+        json_file, root, allow_outside = _truth_of(results)
+    else:
+        json_file, root, allow_outside = str(ground_truth), str(images or ""), False
+    truth = read_truth(json_file, str(images or root), allow_outside=allow_outside)
+    return Side(str(results), truth, read_detections(results, truth), str(images or root))
+
+
+def _run(weights: Path, ground_truth: Path | None, images: Path | None, output: Path) -> Side:
+    from .model_run import run_model
+
+    if not weights.exists():
+        raise SetupError(f"{weights.parent} holds neither inference/*/{RESULTS} nor {weights.name}: is it a run?")
+    if ground_truth and not images:
+        raise SetupError(f"to run {weights} on --ground-truth {ground_truth}, give the folder of its --images.")
+    sets = ["DATASETS.VAL_JSON", str(ground_truth), "DATASETS.VAL_IMAGES", str(images)] if ground_truth else []
+    runs = run_model("", str(weights), output, sets)
+    if len(runs) > 1:
+        raise SetupError(f"{weights}: DATASETS.TEST has {len(runs)} sets; compare on one: give --ground-truth.")
+    return Side(str(weights), runs[0].truth, runs[0].found, runs[0].image_root)
+
+
+def _results_in(folder: Path) -> Path | None:
+    """The results of a run; None where it left none."""
+    if (folder / RESULTS).is_file():
+        return folder / RESULTS
+    for place in ("inference", "inference_eval_only"):
+        found = sorted(folder.glob(f"{place}/*/{RESULTS}"))
+        if len(found) > 1:
+            names = ", ".join(str(path) for path in found)
+            raise SetupError(f"{folder} has the results of {len(found)} sets: name one of {names}.")
+        if found:
+            return found[0]
+    return None
+
+
+def _truth_of(results: Path) -> tuple[str, str, bool]:
+    """JSON file, images and whether these may lie elsewhere, of the set of results: RUN/inference/SET/results."""
+    name = results.parent.name
+    config = results.parent.parent.parent / "config.yaml"
+    if not config.is_file():
+        raise SetupError(f"{results}: no run's config.yaml tells its ground truth: give --ground-truth.")
+    cfg = load_config(str(config), [])
+    register_config_datasets(cfg)
+    json_file = MetadataCatalog.get(name).get("json_file") if name in DatasetCatalog else None
+    if not json_file or not Path(json_file).is_file():
+        at = f"{json_file} does not exist" if json_file else "is not a set with a COCO JSON file"
+        raise SetupError(f"{results}: {name} of {config}: {at}: give --ground-truth.")
+    metadata = MetadataCatalog.get(name)
+    return str(json_file), str(metadata.get("image_root", "")), metadata.get(ALLOW_OUTSIDE, False)
+
+
+def check_same_truth(first: Truth, second: Truth) -> None:
+    """Refuse two truths that differ in an image, class or box.
+
+    Raises:
+        SetupError: with the first difference.
+    """
+    for what, a, b in (
+        ("classes", first.class_names, second.class_names),
+        ("category ids", first.class_ids, second.class_ids),
+        ("image ids", first.image_ids, second.image_ids),
+        ("image files", first.file_names, second.file_names),
+    ):
+        if a != b:
+            i = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+            shown = [repr(values[i]) if i < len(values) else "none" for values in (a, b)]
+            raise _differs(first, second, f"{len(a)} and {len(b)} {what}; number {i + 1} is {shown[0]} and {shown[1]}")
+    if len(first.boxes) != len(second.boxes):
+        raise _differs(first, second, f"{len(first.boxes)} and {len(second.boxes)} boxes")
+    arrays = ("sizes", "images", "classes", "boxes", "areas", "crowd")
+    changed = next((name for name in arrays if not np.array_equal(getattr(first, name), getattr(second, name))), None)
+    if changed:
+        raise _differs(first, second, f"other {changed}")
+
+
+def _differs(first: Truth, second: Truth, difference: str) -> SetupError:
+    return SetupError(
+        f"the two sides have different ground truth, {first.source} and {second.source}: {difference}. "
+        "Compare detections of the same images: give --ground-truth, or evaluate both on one set."
+    )

@@ -1,0 +1,139 @@
+"""What ``retina export`` does once its arguments are checked."""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import transforms as T
+from detectron2.data.detection_utils import build_augmentation, read_image
+from torch import nn
+
+from ...config.checks import check_config
+from ...config.load import load_config
+from ...data.class_names import find_class_names
+from ...data.register import fill_num_classes, register_config_datasets
+from ...errors import SetupError
+from ...files import write_whole
+from ...modeling import CLASSIFICATION_LOSS_REGISTRY
+from ...training.trained_model import config_beside, load_trained_model
+from .detector import ExportableDetector
+from .metadata import build_metadata, metadata_as_text, sidecar_path
+from .torch_formats import to_safetensors, to_torch_export, to_torchscript
+
+__all__ = ["export", "load_model", "read_images"]
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+RUN_SCRIPT = Path(__file__).with_name("run_onnx.py")
+
+
+def export(args: argparse.Namespace) -> None:
+    """Write the file, and beside it what goes with it; says what was written.
+
+    Raises:
+        SetupError: in the config, the weights or the images of ``--calibration``.
+    """
+    cfg, model, rest = load_model(args.config_file, args.weights, args.opts)
+    detector = ExportableDetector(model).eval()
+    class_names = _given_names(args.classes, cfg) if args.classes else list(find_class_names(cfg, rest))
+    metadata = build_metadata(cfg, detector, class_names, weights=args.weights)
+    dtype = getattr(torch, args.input_type)
+    if args.format == "onnx":
+        written = _write_onnx(args, cfg, detector, metadata, dtype)
+    else:
+        written = _write_torch(args, model, detector, metadata, dtype)
+    for path in written:
+        print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
+
+
+def _given_names(text: str, cfg: CfgNode) -> list[str]:
+    """Of ``--classes``, separated by commas."""
+    names = [name.strip() for name in text.split(",")]
+    num_classes = cfg.MODEL.RETINANET.NUM_CLASSES
+    if len(names) != num_classes:
+        raise SetupError(f"--classes names {len(names)} classes, the model has {num_classes}: give all in order.")
+    return names
+
+
+def load_model(config_file: str, weights: str, opts: list[str]) -> tuple[CfgNode, nn.Module, dict[str, Any]]:
+    """The frozen config, the trained model, on the CPU in eval mode, and what else the checkpoint holds.
+
+    Args:
+        config_file: "" takes the ``config.yaml`` beside the weights.
+
+    Raises:
+        SetupError: a mistake in the config; the weights are not there, are none or lack part of the model.
+    """
+    config_file = config_file or str(config_beside(weights))
+    # fp32: the other precisions are for PyTorch, Winograd's layers for PyTorch on a CPU alone.
+    fixed = ["MODEL.WEIGHTS", weights, "MODEL.PRECISION", "fp32"]
+    cfg = load_config(config_file, ["MODEL.DEVICE", "cpu", *opts, *fixed])
+    register_config_datasets(cfg)
+    fill_num_classes(cfg)
+    check_config(cfg, known_losses=[name for name, _ in CLASSIFICATION_LOSS_REGISTRY])
+    if cfg.MODEL.META_ARCHITECTURE not in ("RetinaNet", "FocalRetinaNet"):
+        raise SetupError(
+            f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} cannot be exported: "
+            "it must be RetinaNet or FocalRetinaNet."
+        )
+    cfg.freeze()
+    model, _, rest = load_trained_model(cfg)
+    return cfg, model, rest
+
+
+def read_images(folder: Path, cfg: CfgNode, *, dtype: torch.dtype, max_images: int) -> Iterator[np.ndarray]:
+    """The images of a folder, (1, 3, H, W), read and resized as for evaluation; evenly chosen by name.
+
+    Raises:
+        SetupError: there are none, or one cannot be read.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise SetupError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}).")
+    resize = T.AugmentationList(build_augmentation(cfg, is_train=False))
+    for path in paths[:: -(-len(paths) // max_images)]:
+        try:
+            image = read_image(str(path), format=cfg.INPUT.FORMAT)
+        except (OSError, ValueError) as error:
+            raise SetupError(f"{path} cannot be read as an image ({error}). Take it out of the folder.") from error
+        inputs = T.AugInput(image)
+        resize(inputs)
+        tensor = torch.as_tensor(inputs.image.transpose(2, 0, 1).copy())
+        yield tensor[None].to(dtype).numpy()
+
+
+def _write_onnx(
+    args: argparse.Namespace, cfg: CfgNode, detector: ExportableDetector, metadata: dict, dtype: torch.dtype
+) -> list[Path]:
+    from .onnx_format import to_onnx  # here: onnx, which the other formats need not
+
+    precision = "fp16" if args.half else "int8" if args.int8 else "fp32"
+    model = to_onnx(detector, metadata_as_text({**metadata, "precision": precision}), dtype=dtype)
+    if args.half:
+        from .onnx_precision import to_half
+
+        model = to_half(model)
+    elif args.int8:
+        from .onnx_precision import to_int8
+
+        model = to_int8(model, read_images(args.calibration, cfg, dtype=dtype, max_images=args.max_images))
+    write_whole(args.output, model.SerializeToString())
+    script = args.output.with_name(f"run_{args.output.stem}.py")
+    write_whole(script, RUN_SCRIPT.read_text(encoding="utf-8"))
+    return [args.output, script]
+
+
+def _write_torch(
+    args: argparse.Namespace, model: nn.Module, detector: ExportableDetector, metadata: dict, dtype: torch.dtype
+) -> list[Path]:
+    if args.format == "safetensors":
+        write_whole(args.output, to_safetensors(model, metadata_as_text(metadata)))
+        return [args.output]
+    to_bytes = {"torchscript": to_torchscript, "torch-export": to_torch_export}[args.format]
+    write_whole(args.output, to_bytes(detector, dtype=dtype))
+    write_whole(sidecar_path(args.output), json.dumps(metadata, indent=1) + "\n")
+    return [args.output, sidecar_path(args.output)]

@@ -1,0 +1,113 @@
+"""AP of exported files by Detectron2's evaluation, and whether they find what PyTorch finds."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.evaluation import inference_on_dataset
+from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.structures import Boxes, Instances
+from torch import nn
+
+from ...data.checks import check_datasets
+from ...errors import SetupError
+from ...evaluation.evaluator import InferenceTimer, build_evaluator
+from ...training.trainer import RetinaTrainer
+from .detector import ExportableDetector
+from .runtime import Detections, detections_differ, load_exported
+
+__all__ = ["ExportedDetector", "score_detectors"]
+
+
+class ExportedDetector(nn.Module):
+    """A file, or a module, in the place of a Detectron2 model in evaluation."""
+
+    def __init__(self, detect, dtype: torch.dtype):
+        """
+        Args:
+            detect: from images (N, 3, H, W), numpy, to detections, as ``load_exported`` gives.
+            dtype: of the images that it takes.
+        """
+        super().__init__()
+        self.detect, self.dtype = detect, dtype
+
+    def forward(self, batched_inputs: list[dict]) -> list[dict]:
+        """Detectron2's, of images that are resized already."""
+        results = []
+        for item in batched_inputs:
+            boxes, scores, classes, (count,) = self.detect(item["image"][None].to(self.dtype).numpy())
+            found = Instances(tuple(item["image"].shape[1:]))
+            found.pred_boxes = Boxes(torch.from_numpy(boxes[0, :count].copy()))
+            found.scores = torch.from_numpy(scores[0, :count].copy())
+            found.pred_classes = torch.from_numpy(classes[0, :count].copy())
+            results.append({"instances": detector_postprocess(found, item["height"], item["width"])})
+        return results
+
+
+def score_detectors(
+    cfg: CfgNode, model: nn.Module, files: list[Path], folder: Path, *, max_box: float, max_score: float
+) -> list[dict]:
+    """A row for PyTorch and for each file: AP, ms an image, size, images with the same detections.
+
+    Args:
+        folder: for the evaluators' files.
+        max_box, max_score: as for ``detections_differ``.
+
+    Raises:
+        SetupError: there is no test set.
+    """
+    if not cfg.DATASETS.TEST:
+        raise SetupError("DATASETS.TEST is empty: name the set to score on, or DATASETS.VAL_JSON and VAL_IMAGES.")
+    check_datasets(cfg, train=False)
+    reference = ExportableDetector(model).eval()
+    megabytes = sum(value.numel() * value.element_size() for value in reference.state_dict().values()) / 1e6
+    rows = [{"name": "PyTorch", "megabytes": megabytes, **_score(cfg, _in_numpy(reference), torch.uint8, folder)}]
+    images = [item["image"][None] for batch in _loader(cfg) for item in batch]
+    expected = [_in_numpy(reference)(image.numpy()) for image in images]
+    rows[0]["images_equal"] = len(images)
+    for path in files:
+        detect, dtype = load_exported(path), _input_type(path)
+        row = {"name": path.name, "megabytes": path.stat().st_size / 1e6, **_score(cfg, detect, dtype, folder)}
+        found = (detect(image.to(dtype).numpy()) for image in images)
+        differ = [
+            detections_differ(a, b, max_box=max_box, max_score=max_score, threshold=reference.score_thresh)
+            for a, b in zip(found, expected, strict=True)
+        ]
+        rows.append({**row, "images_equal": differ.count(""), "first_difference": next(filter(None, differ), "")})
+    return rows
+
+
+def _loader(cfg: CfgNode):
+    return RetinaTrainer.build_test_loader(cfg, cfg.DATASETS.TEST[0])
+
+
+def _in_numpy(detector: ExportableDetector):
+    @torch.no_grad()
+    def detect(images: np.ndarray) -> Detections:
+        return tuple(output.numpy() for output in detector(torch.from_numpy(images)))
+
+    return detect
+
+
+def _input_type(path: Path) -> torch.dtype:
+    if path.suffix != ".onnx":
+        return torch.uint8
+    import onnx
+
+    kind = onnx.load(path).graph.input[0].type.tensor_type.elem_type
+    return torch.float32 if kind == onnx.TensorProto.FLOAT else torch.uint8
+
+
+def _score(cfg: CfgNode, detect, dtype: torch.dtype, folder: Path) -> dict:
+    model = ExportedDetector(detect, dtype)
+    loader = _loader(cfg)
+    with InferenceTimer(model) as timer:
+        results = inference_on_dataset(model, loader, build_evaluator(cfg, cfg.DATASETS.TEST[0], str(folder)))["bbox"]
+    metrics = {key: results[key] for key in ("AP", "AP50", "AP75")}
+    return {
+        **{key: None if math.isnan(value) else value for key, value in metrics.items()},
+        "ms_per_image": timer.ms_per_image,
+        "images": len(loader.dataset),
+    }

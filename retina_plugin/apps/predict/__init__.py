@@ -1,0 +1,1 @@
+"""Prediction: ``RetinaPredictor`` and ``retina predict``."""

@@ -1,0 +1,189 @@
+"""``RetinaPredictor``: a checkpoint as a function from images to boxes."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import transforms as T
+from detectron2.data.detection_utils import build_augmentation
+from detectron2.structures import Instances
+
+from ...config.checks import check_config
+from ...config.keys import add_retina_config
+from ...config.load import load_config
+from ...data.class_names import find_class_names
+from ...data.register import fill_num_classes, register_config_datasets
+from ...errors import SetupError
+from ...modeling import build_inference_model
+from ...training.run import pick_device
+from ...training.trained_model import config_beside, load_trained_model
+from .image_input import ImageLike, as_bgr, to_format
+
+__all__ = ["Detections", "RetinaPredictor"]
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What was found in one image, best score first; M may be 0."""
+
+    boxes: np.ndarray  # (M, 4) float32, XYXY, pixels of the image as given (of a file: after its EXIF rotation)
+    scores: np.ndarray  # (M,) float32 in [0, 1]
+    classes: np.ndarray  # (M,) int64 in [0, K)
+    class_names: tuple[str, ...]  # of all K classes
+    image_size: tuple[int, int]  # (height, width) of that image
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def labels(self) -> list[str]:
+        """The M names of ``classes``."""
+        return [self.class_names[k] for k in self.classes]
+
+
+class RetinaPredictor:
+    """A trained detector for images in memory or on disk, one or many at a time.
+
+    Images are resized as for evaluation (``INPUT.MIN_SIZE_TEST``, ``MAX_SIZE_TEST``). The network is the same function
+    as in evaluation in fewer steps: batch norms folded, channels last. What is found in an image does not depend on the
+    others that are given with it, up to rounding.
+    """
+
+    def __init__(
+        self,
+        config: str | os.PathLike | CfgNode | None,
+        weights: str | os.PathLike,
+        *,
+        device: str | None = None,
+        score_threshold: float | None = None,
+        channel_order: str = "BGR",
+        class_names: Sequence[str] | None = None,
+        opts: Sequence[str] = (),
+    ):
+        """
+        Args:
+            config: a YAML file, a cfg (it is not changed), or None for the ``config.yaml`` beside the weights.
+            weights: a checkpoint of this plugin or of Detectron2.
+            device: such as "cpu" or "cuda:1"; None for MODEL.DEVICE, or what there is instead of it.
+            score_threshold: detections below it are left out, in [0, 1]; None for MODEL.RETINANET.SCORE_THRESH_TEST.
+            channel_order: of the arrays that will come: "BGR", as from OpenCV, or "RGB". It need not be INPUT.FORMAT.
+            class_names: K names; None for those of the checkpoint's manifest, else of the config's data sets, else
+                "0", "1", ...
+            opts: KEY VALUE pairs that override the config file.
+
+        Raises:
+            SetupError: in the arguments, the config or the weights.
+        """
+        if channel_order not in ("BGR", "RGB"):
+            raise SetupError(f"channel_order must be 'BGR' or 'RGB', got {channel_order!r}.")
+        self.channel_order = channel_order
+        cfg = _prepare_config(config, weights, list(opts), device, score_threshold)
+        model, self.report, rest = load_trained_model(cfg)
+        self.cfg = cfg
+        self.class_names = _check_names(class_names, cfg) if class_names else find_class_names(cfg, rest)
+        self._model = build_inference_model(model, inplace=True)
+        self._resize = T.AugmentationList(build_augmentation(cfg, is_train=False))
+
+    def __call__(self, image: ImageLike) -> Detections:
+        """Find the objects in one image.
+
+        Args:
+            image: (H, W, 3) uint8 array in ``channel_order``, or the path of an image file.
+
+        Raises:
+            SetupError: it is neither, has no pixels, or cannot be read.
+        """
+        return self.batch([image])[0]
+
+    def batch(self, images: Sequence[ImageLike]) -> list[Detections]:
+        """Find the objects in each of ``images``, all in memory together; [] for none.
+
+        Images that the network pads to the same size run together, the others apart: padding changes what is found.
+
+        Raises:
+            SetupError: as for one image; nothing is predicted then.
+        """
+        if isinstance(images, (str, os.PathLike, np.ndarray)):
+            raise SetupError("predictor.batch takes a list of images: call predictor(image) for one.")
+        inputs = [self._as_input(image) for image in images]
+        groups: dict[tuple[int, int], list[int]] = {}
+        for i, given in enumerate(inputs):
+            groups.setdefault(self._padded_size(given["image"]), []).append(i)
+        found: list[Detections | None] = [None] * len(inputs)
+        for indices in groups.values():
+            with torch.inference_mode():
+                outputs = self._model([inputs[i] for i in indices])
+            for i, output in zip(indices, outputs, strict=True):
+                found[i] = self._as_detections(output["instances"].to("cpu"))
+        return found
+
+    def _as_input(self, image: ImageLike) -> dict:
+        bgr = as_bgr(image, self.channel_order)
+        resized = T.AugInput(to_format(bgr, self.cfg.INPUT.FORMAT))
+        self._resize(resized)
+        tensor = torch.as_tensor(np.ascontiguousarray(resized.image.astype("float32").transpose(2, 0, 1)))
+        return {"image": tensor, "height": bgr.shape[0], "width": bgr.shape[1]}
+
+    def _padded_size(self, image: torch.Tensor) -> tuple[int, int]:
+        multiple = max(self._model.backbone.size_divisibility, 1)
+        return tuple(-(-side // multiple) * multiple for side in image.shape[1:])
+
+    def _as_detections(self, instances: Instances) -> Detections:
+        return Detections(
+            boxes=instances.pred_boxes.tensor.numpy(),
+            scores=instances.scores.numpy(),
+            classes=instances.pred_classes.numpy(),
+            class_names=self.class_names,
+            image_size=instances.image_size,
+        )
+
+
+def _prepare_config(
+    config: str | os.PathLike | CfgNode | None,
+    weights: str | os.PathLike,
+    opts: list[str],
+    device: str | None,
+    score_threshold: float | None,
+) -> CfgNode:
+    """The frozen cfg of a detector that only predicts."""
+    if isinstance(config, CfgNode):
+        cfg = config.clone()
+        cfg.defrost()
+        add_retina_config(cfg)
+        if opts:
+            raise SetupError("opts override a config file: set these keys in the cfg itself.")
+    else:
+        cfg = load_config(os.fspath(config or config_beside(weights)), opts)
+    cfg.MODEL.WEIGHTS = os.fspath(weights)
+    if score_threshold is not None:
+        if not 0 <= score_threshold <= 1:
+            raise SetupError(f"The score threshold must be in [0, 1], got {score_threshold}.")
+        cfg.MODEL.RETINANET.SCORE_THRESH_TEST = float(score_threshold)
+    _choose_device(cfg, device)
+    register_config_datasets(cfg)
+    fill_num_classes(cfg)
+    check_config(cfg)  # its warnings are about training
+    cfg.freeze()
+    return cfg
+
+
+def _choose_device(cfg: CfgNode, device: str | None) -> None:
+    """An explicit device must be there; the config's is replaced where it is not."""
+    cfg.MODEL.DEVICE = device or cfg.MODEL.DEVICE
+    try:
+        torch.device(cfg.MODEL.DEVICE)
+    except RuntimeError as error:
+        raise SetupError(f"The device {cfg.MODEL.DEVICE!r} is not one of torch's: give cpu, cuda or mps.") from error
+    pick_device(cfg)
+    if device and cfg.MODEL.DEVICE != device:
+        raise SetupError(f"The device {device} is not on this machine: give {cfg.MODEL.DEVICE}.")
+
+
+def _check_names(class_names: Sequence[str], cfg: CfgNode) -> tuple[str, ...]:
+    num_classes = cfg.MODEL.RETINANET.NUM_CLASSES
+    if len(class_names) != num_classes:
+        raise SetupError(f"class_names must be the {num_classes} of the detector, got {len(class_names)}.")
+    return tuple(class_names)

@@ -1,0 +1,250 @@
+"""Picture sheets: ground truth on the left, predictions on the right, what was missed or wrong dashed.
+
+Drawing is OpenCV's; boxes are (x1, y1, x2, y2) in pixels of the original image until they are drawn.
+"""
+
+import colorsys
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.data.detection_utils import read_image
+from detectron2.structures import Boxes, BoxMode, Instances, pairwise_iou
+
+from ...errors import SetupError
+
+try:
+    import cv2
+except ImportError as error:  # also when a system library of OpenCV is missing
+    cv2, CV2_ERROR = None, error
+
+__all__ = [
+    "ascii_name",
+    "class_color",
+    "draw_boxes",
+    "jpeg",
+    "match_predictions",
+    "prediction_panels",
+    "prediction_sheet",
+    "write_prediction_sheet",
+]
+
+MATCH_IOU = 0.5  # a prediction is right from this overlap on, as for AP50
+SHORT_SIDE, LONG_SIDE = 320, 640  # of a panel: labels stay legible on small images, 12 pairs below 1 MB
+GAP = 6  # pixels between panels
+CAPTION_HEIGHT = 32
+PAPER = (40, 40, 40)
+FONT, FONT_SCALE, LINE_WIDTH = 0, 0.45, 2  # 0 is cv2.FONT_HERSHEY_SIMPLEX; 0.45 gives letters about 10 pixels high
+DASH, DASH_PERIOD = 7, 13  # pixels drawn of each period
+JPEG_QUALITY = 85
+
+
+def class_color(k: int) -> tuple[int, int, int]:
+    """RGB colour of class ``k`` >= 0. Hues advance by the golden ratio, so that neighbours differ for any K."""
+    lightness = (0.55, 0.7, 0.4)[k % 3]
+    return tuple(round(255 * c) for c in colorsys.hls_to_rgb(k * 0.618034 % 1, lightness, 0.9))
+
+
+def match_predictions(
+    gt_boxes: Boxes, gt_classes: torch.Tensor, predictions: Instances
+) -> tuple[list[bool], list[bool]]:
+    """Pair predictions, best score first, with the free ground truth of their class that they overlap most.
+
+    Args:
+        gt_boxes: M boxes; gt_classes: (M,) long. M = 0 makes every prediction wrong.
+        predictions: D of them with ``pred_boxes``, ``scores``, ``pred_classes``, on CPU.
+
+    Returns:
+        M times whether a box was found, and D times whether a prediction is right: IoU >= 0.5, same class.
+    """
+    iou = pairwise_iou(predictions.pred_boxes, gt_boxes)  # (D, M)
+    iou = iou * (predictions.pred_classes[:, None] == gt_classes[None, :])
+    found, right = [False] * len(gt_boxes), [False] * len(predictions)
+    for d in predictions.scores.argsort(descending=True).tolist():
+        free = [(float(iou[d, m]), m) for m in range(len(found)) if not found[m] and iou[d, m] >= MATCH_IOU]
+        if free:
+            found[max(free)[1]] = right[d] = True
+    return found, right
+
+
+def prediction_sheet(
+    records: Sequence[dict],
+    predictions: Sequence[Instances],
+    class_names: Sequence[str],
+    *,
+    score_thresh: float,
+    title: str = "",
+    columns: int = 2,
+) -> np.ndarray:
+    """Draw each image twice, with its ground truth and with its predictions, under a one-line caption.
+
+    A box has the colour of its class. Dashed on the left: no prediction found it. Dashed on the right: no ground
+    truth of that class fits (``match_predictions``). Crowd annotations are left out. OpenCV's letters are ASCII:
+    accents are dropped from class names, and a name in another script or with control characters is shown as ``#`` and
+    the class number.
+
+    Args:
+        records: Detectron2 dataset dicts; "annotations" may be missing or empty.
+        predictions: one ``Instances`` per record, on CPU, in pixels of the original image; may be empty.
+        class_names: K names.
+        score_thresh: predictions below it are not drawn; in [0, 1].
+        title: begins the caption.
+        columns: pairs side by side, >= 1.
+
+    Returns:
+        (H, W, 3) uint8 RGB; only the caption if there are no records.
+
+    Raises:
+        SetupError: OpenCV is not installed.
+        ValueError: not as many predictions as records.
+    """
+    _need_opencv()
+    if len(records) != len(predictions):
+        raise ValueError(f"expected one Instances per record, got {len(predictions)} for {len(records)} records")
+    pairs = [
+        _stack(list(prediction_panels(r, p[p.scores >= score_thresh], class_names)), axis=1)
+        for r, p in zip(records, predictions, strict=True)
+    ]
+    rows = [_stack(pairs[i : i + columns], axis=1) for i in range(0, len(pairs), columns)]
+    width = max([row.shape[1] for row in rows], default=2 * LONG_SIDE)
+    legend = f"truth left, predictions (score >= {score_thresh:g}) right; dashed: missed or wrong"
+    text = title.encode("ascii", "replace").decode() + " | " + legend if title else legend
+    caption = np.full((CAPTION_HEIGHT, width, 3), PAPER, np.uint8)
+    text_width = cv2.getTextSize(text, FONT, 1.0, 1)[0][0]
+    _write(caption, text, (GAP, 21), (255, 255, 255), min(0.55, (width - 2 * GAP) / text_width))
+    return _stack([caption, *rows], axis=0)
+
+
+def write_prediction_sheet(
+    path: str | Path, records: Sequence[dict], predictions: Sequence[Instances], class_names: Sequence[str], **options
+) -> Path:
+    """Write ``prediction_sheet(records, predictions, class_names, **options)`` to ``path`` and make its folder.
+
+    The suffix decides: .jpg or .jpeg (small: 12 pairs below 1 MB) or .png (exact). Another one: ``SetupError``.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+        raise SetupError(f"a picture sheet is written as .jpg, .jpeg or .png, got {path}")
+    sheet = prediction_sheet(records, predictions, class_names, **options)
+    parameters = [] if path.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    _, encoded = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(sheet[..., ::-1]), parameters)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encoded.tobytes())
+    return path
+
+
+def jpeg(picture: np.ndarray) -> bytes:
+    """A JPEG file of an (H, W, 3) uint8 RGB picture."""
+    _need_opencv()
+    _, encoded = cv2.imencode(
+        ".jpg", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    )
+    return encoded.tobytes()
+
+
+def _need_opencv() -> None:
+    if cv2 is None:
+        raise SetupError(f"Pictures of boxes need OpenCV: pip install opencv-python-headless ({CV2_ERROR})")
+
+
+def ascii_name(name: str, k: int) -> str:
+    """``name`` in the letters that OpenCV has: without accents, or as ``#`` and its number."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+    return plain if plain.isascii() and plain.isprintable() else f"#{k}"
+
+
+def prediction_panels(
+    record: dict, predictions: Instances, class_names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ground truth and predictions of one image, drawn as in ``prediction_sheet``.
+
+    Returns:
+        two (h, w, 3) uint8 RGB pictures, the image scaled to SHORT_SIDE, at most LONG_SIDE.
+    """
+    _need_opencv()
+    names = [ascii_name(name, k) for k, name in enumerate(class_names)]
+    image = np.asarray(read_image(record["file_name"], "RGB"))
+    scale = min(SHORT_SIDE / min(image.shape[:2]), LONG_SIDE / max(image.shape[:2]))
+    size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
+    left = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    right = left.copy()
+    annotations = [a for a in record.get("annotations", []) if not a.get("iscrowd", 0)]
+    boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
+    gt_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
+    gt_classes = [a["category_id"] for a in annotations]
+    found, fits = match_predictions(gt_boxes, torch.tensor(gt_classes, dtype=torch.long), predictions)
+    truth = [names[k] + ("" if ok else " missed") for k, ok in zip(gt_classes, found, strict=True)]
+    draw_boxes(left, gt_boxes.tensor.numpy() * scale, gt_classes, truth, found)
+    classes, scores = predictions.pred_classes.tolist(), predictions.scores.tolist()
+    guess = [f"{names[k]} {score:.2f}" for k, score in zip(classes, scores, strict=True)]
+    draw_boxes(right, predictions.pred_boxes.tensor.numpy() * scale, classes, guess, fits)
+    return left, right
+
+
+def draw_boxes(
+    panel: np.ndarray,
+    boxes: np.ndarray,
+    classes: Sequence[int],
+    labels: Sequence[str],
+    solid: Sequence[bool],
+    *,
+    pen: float = 1.0,
+) -> None:
+    """Draw into ``panel`` (RGB): all boxes, then all labels, so that no box crosses a label. No label leaves the panel.
+
+    Args:
+        boxes: (M, 4) XYXY in pixels of the panel.
+        pen: factor of line width and letters.
+    """
+    height, width = panel.shape[:2]
+    corners = np.clip(np.rint(boxes), 0, [width - 1, height - 1] * 2).astype(int).tolist()
+    line = max(1, round(LINE_WIDTH * pen))
+    for (x1, y1, x2, y2), k, is_solid in zip(corners, classes, solid, strict=True):
+        if is_solid:
+            cv2.rectangle(panel, (x1, y1), (x2, y2), class_color(k), line)
+            continue
+        for x in range(x1, x2 + 1, DASH_PERIOD):
+            for y in (y1, y2):
+                cv2.line(panel, (x, y), (min(x + DASH, x2), y), class_color(k), line)
+        for y in range(y1, y2 + 1, DASH_PERIOD):
+            for x in (x1, x2):
+                cv2.line(panel, (x, y), (x, min(y + DASH, y2)), class_color(k), line)
+    for (x1, y1, _, _), k, label in zip(corners, classes, labels, strict=True):
+        _draw_label(panel, x1, y1, label, class_color(k), FONT_SCALE * pen)
+
+
+def _draw_label(panel: np.ndarray, x: int, y: int, label: str, color: tuple[int, int, int], size: float) -> None:
+    """Above the corner (x, y) of a box, or as near as the panel allows, in smaller letters where it is too wide."""
+    height, width = panel.shape[:2]
+    ink = max(1, round(size))
+    (w, h), base = cv2.getTextSize(label, FONT, size, ink)
+    if w + 2 > width:
+        size *= (width - 2) / w
+        (w, h), base = cv2.getTextSize(label, FONT, size, ink)
+    x, y = max(0, min(x, width - w - 2)), max(y - base, h + 2)
+    cv2.rectangle(panel, (x, y - h - 2), (x + w + 2, y + base - 1), color, -1)
+    cv2.putText(panel, label, (x + 1, y), FONT, size, _ink_on(color), ink, cv2.LINE_AA)
+
+
+def _ink_on(color: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Black or white, whichever is read better on ``color`` (luma of ITU-R BT.601)."""
+    return (0, 0, 0) if np.dot(color, (0.299, 0.587, 0.114)) > 115 else (255, 255, 255)
+
+
+def _write(panel: np.ndarray, text: str, origin: tuple[int, int], color: tuple[int, ...], scale: float) -> None:
+    cv2.putText(panel, text, origin, FONT, scale, color, 1, cv2.LINE_AA)
+
+
+def _stack(parts: list[np.ndarray], axis: int) -> np.ndarray:
+    """Put pictures below (axis 0) or beside (axis 1) each other, GAP apart, on PAPER."""
+    shape = [max(part.shape[0] for part in parts), max(part.shape[1] for part in parts), 3]
+    shape[axis] = sum(part.shape[axis] for part in parts) + GAP * (len(parts) - 1)
+    sheet = np.full(shape, PAPER, np.uint8)
+    start = 0
+    for part in parts:
+        y, x = (start, 0) if axis == 0 else (0, start)
+        sheet[y : y + part.shape[0], x : x + part.shape[1]] = part
+        start += part.shape[axis] + GAP
+    return sheet

@@ -1,0 +1,1 @@
+"""``retina study``: the paper's ablations, run and reported."""

@@ -1,0 +1,61 @@
+"""What a study would take, before it is begun: seconds from a few real steps, megabytes from the model's size."""
+
+import torch
+from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage
+
+from ...config.load import load_config
+from ...data.register import fill_num_classes, register_config_datasets
+from ...evaluation.evaluator import device_time
+from ...training.run import pick_device
+from ...training.trainer import RetinaTrainer
+from .plan import Run
+
+__all__ = ["checkpoint_megabytes", "measure_seconds"]
+
+# The first step allocates and is slow; the mean of two more is known well enough for an estimate in minutes.
+WARM_UP_STEPS, TIMED_STEPS = 1, 2
+# An optimiser's state in units of the weights, and the weights: AdamW has two moments, SGD one.
+CHECKPOINT_COPIES = {"AdamW": 3, "SGD": 2}
+
+
+def measure_seconds(run: Run) -> float:
+    """Training time of ``run`` on this machine, without its start and its evaluation, from three steps on its data.
+
+    Nothing is written; the weights are random.
+
+    Raises:
+        SetupError: the data set cannot be used.
+    """
+    cfg = load_config(run.config_file, run.opts)
+    register_config_datasets(cfg)
+    pick_device(cfg)
+    fill_num_classes(cfg)
+    cfg.SEED = run.seed
+    model = RetinaTrainer.build_model(cfg)
+    with EventStorage():
+        batches = iter(RetinaTrainer.build_train_loader(cfg))
+        for _ in range(WARM_UP_STEPS):
+            _step(model, next(batches))
+        start = device_time()
+        for _ in range(TIMED_STEPS):
+            _step(model, next(batches))
+    return (device_time() - start) / TIMED_STEPS * run.max_iter
+
+
+def checkpoint_megabytes(run: Run) -> float:
+    """Of a checkpoint of ``run``: weights and the optimiser's state. The model is built without memory."""
+    cfg = load_config(run.config_file, run.opts)
+    cfg.MODEL.DEVICE = "meta"
+    cfg.MODEL.RETINANET.NUM_CLASSES = cfg.MODEL.RETINANET.NUM_CLASSES or 1  # 0: of the data; a small part of the model
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = cfg.MODEL.ROI_HEADS.NUM_CLASSES or 1
+    with torch.device("meta"):
+        model = build_model(cfg)
+    num_bytes = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    return num_bytes * CHECKPOINT_COPIES[cfg.SOLVER.OPTIMIZER] / 1e6
+
+
+def _step(model: torch.nn.Module, batch: list[dict]) -> None:
+    """Without the optimiser, which takes some hundredths of a step and at full rate would let some rows diverge."""
+    model.zero_grad()
+    sum(model(batch).values()).backward()

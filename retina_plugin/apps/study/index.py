@@ -1,0 +1,212 @@
+"""The studies as data: ``configs/ablations/index.yaml``, the files beside it, and the paper's figures.
+
+A study is a folder of YAML files (its rows) or a grid of values. What its files change is read off by comparing them
+with the study's base, so that the same changes can be laid over any other config.
+"""
+
+import csv
+import itertools
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ...config.shipped import CONFIGS
+from ...config.yaml_source import base_files
+from ...errors import SetupError
+from .results import PLOTS
+
+__all__ = ["ABLATIONS", "Row", "Study", "load_studies", "paper_figures"]
+
+ABLATIONS = CONFIGS / "ablations"
+TABLES = Path(__file__).with_name("paper_tables.csv")
+METRICS = ("AP", "AP50", "AP75", "APS", "APM", "APL", "time_ms")
+# A folder without an entry in the index: what the paper's ablations change.
+DEFAULT_BASE = "retina_R50_FPN_600.yaml"
+STUDY_KEYS = {"title", "paper_table", "question", "base", "reference", "plot", "axes", "grid", "reported", "rows"}
+ROW_KEYS = {"label", "paper", "x"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a study's table: ``changes`` maps each key of the study to this row's value."""
+
+    name: str
+    label: str
+    changes: dict[str, Any]
+    paper: dict[str, Any] | None = None
+    x: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A table: rows that differ in the study's keys alone, and how to show them."""
+
+    name: str
+    title: str
+    paper_table: str
+    question: str
+    base: Path
+    reference: str
+    plot: str
+    rows: list[Row]
+    reported: list[dict[str, Any]] = field(default_factory=list)
+
+
+def load_studies(
+    names: list[str] | None = None, folder: Path = ABLATIONS, *, with_changes: bool = True
+) -> dict[str, Study]:
+    """Studies by name, in the order of the index, then those without an entry.
+
+    Args:
+        names: those wanted; "all" or None for every one.
+        folder: with ``index.yaml`` (may be missing) and one folder of YAML files per study.
+        with_changes: read what each file changes, by Detectron2. Without it ``changes`` of such rows are empty, and a
+            row that the index gives no label has its name for one.
+
+    Raises:
+        SetupError: an unknown study, or an index that does not fit the files.
+    """
+    if not folder.is_dir():
+        raise SetupError(f"{folder} is no folder: give --studies a folder with one folder of YAML files per study.")
+    index = _read_index(folder / "index.yaml")
+    folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and any(path.glob("*.yaml")))
+    known = [*index, *(name for name in folders if name not in index)]
+    wanted = known if names is None or "all" in names else names
+    if unknown := [name for name in wanted if name not in known]:
+        raise SetupError(f"unknown study {', '.join(unknown)}: choose from {', '.join(known)}, or all.")
+    return {name: _load_study(name, index.get(name, {}), folder, with_changes) for name in dict.fromkeys(wanted)}
+
+
+def paper_figures(reference: str) -> dict[str, Any]:
+    """The paper's figures of ``TABLE/ROW``: METRICS (None where not printed) and ``source``.
+
+    Raises:
+        SetupError: there is no such row in paper_tables.csv.
+    """
+    table, _, row = reference.partition("/")
+    for record in _tables():
+        if (record["table"], record["row_key"]) == (table, row):
+            return {**_figures(record), "source": f"{table}: {row}"}
+    raise SetupError(f"paper: {reference!r} is no TABLE/ROW of {TABLES.name}.")
+
+
+@cache
+def _tables() -> list[dict[str, str]]:
+    with TABLES.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _figures(record: dict[str, str]) -> dict[str, float | None]:
+    return {metric: float(record[metric]) if record[metric] else None for metric in METRICS}
+
+
+def _reported(tables: list[str]) -> list[dict[str, Any]]:
+    """The rows of whole tables, for detectors that are not run."""
+    return [
+        {"label": record["row_key"], **_figures(record), "source": f"{record['table']}: {record['row_key']}"}
+        for table in tables
+        for record in _tables()
+        if record["table"] == table
+    ]
+
+
+def _read_index(path: Path) -> dict[str, dict]:
+    if not path.is_file():
+        return {}
+    try:
+        index = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise SetupError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    for name, entry in index.items():
+        for key in set(entry) - STUDY_KEYS:
+            raise SetupError(
+                f"{path}: {name} has the unknown key {key!r}: choose from {', '.join(sorted(STUDY_KEYS))}."
+            )
+        for row, facts in (entry.get("rows") or {}).items():
+            for key in set(facts or {}) - ROW_KEYS:
+                raise SetupError(f"{path}: {name}/{row} has the unknown key {key!r}: choose from {sorted(ROW_KEYS)}.")
+        if entry.get("plot", "bars") not in PLOTS:
+            raise SetupError(f"{path}: {name} has plot {entry['plot']!r}: choose from {', '.join(PLOTS)}.")
+    return index
+
+
+def _load_study(name: str, entry: dict, folder: Path, with_changes: bool) -> Study:
+    base = folder.parent / entry.get("base", DEFAULT_BASE)
+    if not base.is_file():  # a folder of the user's own, elsewhere
+        base = CONFIGS / entry.get("base", DEFAULT_BASE)
+    axes = entry.get("axes", {})
+    if "grid" in entry:
+        values = _grid_values(entry["grid"], axes)
+    else:
+        values = _file_values(folder / name, base, with_changes)
+    facts = entry.get("rows") or {}
+    if lost := sorted(set(facts) - set(values)):
+        raise SetupError(f"{folder / 'index.yaml'}: {name} lists {', '.join(lost)}, for which there is no file.")
+    ordered = [*facts, *(row for row in values if row not in facts)] if "grid" not in entry else list(values)
+    rows = [_row(row, values[row], facts.get(row) or {}, axes) for row in ordered]
+    reference = entry.get("reference", rows[0].name)
+    if reference not in values:
+        raise SetupError(f"{folder / 'index.yaml'}: {name} has the reference {reference!r}, which is none of its rows.")
+    return Study(
+        name=name,
+        title=entry.get("title", name),
+        paper_table=entry.get("paper_table", "not in the paper"),
+        question=entry.get("question", ""),
+        base=base,
+        reference=reference,
+        plot=entry.get("plot", "bars"),
+        rows=rows,
+        reported=_reported(entry.get("reported", [])),
+    )
+
+
+def _row(name: str, changes: dict[str, Any], facts: dict, axes: dict[str, str]) -> Row:
+    x = {axis: float(changes[key]) for axis, key in axes.items() if isinstance(changes.get(key), (int, float))}
+    label = facts.get("label") or ", ".join(f"{axis} {value:g}" for axis, value in x.items()) or name
+    paper = paper_figures(facts["paper"]) if facts.get("paper") else None
+    return Row(name=name, label=label, changes=changes, paper=paper, x={**x, **facts.get("x", {})})
+
+
+def _file_values(folder: Path, base: Path, with_changes: bool) -> dict[str, dict[str, Any]]:
+    """Row name -> every key that some row of the folder changes in ``base``, with this row's value."""
+    paths = sorted(folder.glob("*.yaml"), key=_natural_order)
+    if not paths:
+        raise SetupError(f"{folder} holds no YAML file: a study needs one per row.")
+    if not with_changes:
+        return {path.stem: {} for path in paths}
+    from ...config.load import config_difference, load_base_config, load_config  # here: Detectron2
+
+    base_cfg = load_config(str(base), [])
+    changed = {}
+    for path in paths:
+        # A file that inherits from nothing is laid over the base as it stands.
+        before = base_cfg if base_files(str(path)) else load_base_config(str(path))
+        difference = config_difference(load_config(str(path), []), before)
+        changed[path.stem] = {key: value for key, (_, value) in difference.items()}
+    keys = sorted({key for values in changed.values() for key in values})
+    # A row says the base's value too where another row changes it: over another config it must mean the same.
+    return {name: {key: values.get(key, _value(base_cfg, key)) for key in keys} for name, values in changed.items()}
+
+
+def _grid_values(grid: dict[str, list[float]], axes: dict[str, str]) -> dict[str, dict[str, Any]]:
+    points = itertools.product(*grid.values())
+    return {
+        "-".join(f"{axis}_{value:g}" for axis, value in zip(grid, point, strict=True)): {
+            axes[axis]: value for axis, value in zip(grid, point, strict=True)
+        }
+        for point in points
+    }
+
+
+def _natural_order(path: Path) -> list:
+    return [float(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", path.stem))]
+
+
+def _value(node: Any, key: str) -> Any:
+    for part in key.split("."):
+        node = node[part]
+    return node

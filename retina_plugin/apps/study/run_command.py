@@ -1,0 +1,100 @@
+"""``study run``: from its arguments to runs, or with ``--dry-run`` to what they would take."""
+
+import argparse
+import math
+import shlex
+import sys
+
+import torch
+
+from ...config.load import load_config
+from ...errors import SetupError
+from .estimate import checkpoint_megabytes, measure_seconds
+from .index import Study, load_studies
+from .plan import Run, StudySettings, plan_runs, write_manifest
+from .runner import StudyRunner, clock, past_seconds, run_is_over, shell_command
+
+__all__ = ["run_studies", "show_plan"]
+
+
+def run_studies(args: argparse.Namespace) -> int:
+    """Run what the arguments ask for, or show it; the number of runs that failed.
+
+    Raises:
+        SetupError: in the arguments, the studies or the configs.
+    """
+    studies = load_studies(args.names, args.studies)
+    settings = StudySettings(args.config_file, args.opts, _fraction(args, studies))
+    runs, per_row = plan_runs(studies, settings, _seeds(args.seeds), args.output)
+    devices = _devices(args.devices)
+    if args.dry_run:
+        show_plan(runs, devices, retry_failed=args.retry_failed)
+        return 0
+    command = shlex.join(["python", *sys.orig_argv[1:]])
+    write_manifest(args.output, studies, settings, per_row, command=command, protocol=args.protocol)
+    failures = StudyRunner(runs, devices, retry_failed=args.retry_failed, say=_say).run()
+    _say(f"report: python -m retina_plugin.study report --input {args.output} --output {args.output / 'report'}")
+    return failures
+
+
+def show_plan(runs: list[Run], devices: list[str], *, retry_failed: bool) -> None:
+    """Print what would run, how long and with how much disk, and start nothing."""
+    waiting = [run for run in runs if not run_is_over(run, retry_failed)]
+    print(f"{len(waiting)} of {len(runs)} runs to do on {', '.join(devices)}")
+    if waiting:
+        print(_time_and_disk(runs, waiting, len(devices)))
+    for run in runs:
+        print(f"\n{run.status or 'to do'}: {run.name} seed {run.seed}, {run.max_iter} iterations")
+        print(f"  {shell_command(run)}")
+
+
+def _time_and_disk(runs: list[Run], waiting: list[Run], num_devices: int) -> str:
+    seconds, source = past_seconds(runs), "finished runs"
+    if not seconds:
+        # Each row by itself: rows of other sizes or depths take other times.
+        rows = {run.folder.parent: run for run in waiting}.values()
+        seconds, source = [measure_seconds(run) for run in rows], "three steps of each row, evaluation not counted"
+    mean = sum(seconds) / len(seconds)
+    sizes = [checkpoint_megabytes(run) for run in waiting]
+    return (
+        f"time: about {clock(mean * len(waiting) / num_devices)}, from {source}\n"
+        f"disk: up to {max(sizes):.0f} MB a run for its last checkpoint, {sum(sizes) / 1000:.1f} GB in all"
+    )
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _fraction(args: argparse.Namespace, studies: dict[str, Study]) -> float:
+    if args.iterations is None:
+        fraction = args.fraction
+    else:
+        config_file = args.config_file or str(next(iter(studies.values())).base)
+        if args.iterations < 1:
+            raise SetupError(f"--iterations must be at least 1, got {args.iterations}.")
+        fraction = args.iterations / load_config(config_file, args.opts).SOLVER.MAX_ITER
+    if not 0 < fraction < math.inf:
+        raise SetupError(f"--fraction must be a finite number above 0, got {fraction:g}.")
+    return fraction
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        seeds = [int(seed) for seed in text.split(",")]
+    except ValueError:
+        raise SetupError(f"--seeds must be whole numbers like 0,1,2, got {text!r}.") from None
+    if any(seed < 0 for seed in seeds):
+        raise SetupError(f"--seeds must be at least 0, got {text!r}: a negative seed would be drawn anew each time.")
+    return list(dict.fromkeys(seeds))
+
+
+def _devices(text: str) -> list[str]:
+    num_gpus = torch.cuda.device_count()
+    if text == "auto":
+        return [str(i) for i in range(num_gpus)] or ["cpu"]
+    devices = text.split(",")
+    for device in devices:
+        if device != "cpu" and not (device.isdigit() and int(device) < num_gpus):
+            raise SetupError(f"--devices {device}: give cpu, or numbers of the {num_gpus} GPUs of this machine.")
+    return devices

@@ -1,0 +1,236 @@
+"""Runs the planned trainings one after another, each in a process of its own, and survives being killed at any time.
+
+A run is `train_net.py --resume`: it goes on from its last checkpoint, with the batch that came next. A lock on its
+folder, which the training process holds too, keeps a second runner out until both are gone.
+"""
+
+import fcntl
+import json
+import os
+import queue
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from ...errors import EXIT_INTERRUPTED
+from ...files import write_whole
+from ...run_record import keep_previous
+from ...training.run import EXIT_DIVERGED
+from .plan import ENDED, Run, read_record
+from .results import RECORD
+
+__all__ = ["StudyRunner", "clock"]
+
+CONSOLE = "console.txt"  # Detectron2 writes log.txt
+SETUP_MARK = "setup_error"  # in a record: a mistake that may be mended by the next call
+LAST_LINES = 3  # of the console, as the reason of a failure
+
+
+class StudyRunner:
+    """Works through runs on one or several devices."""
+
+    def __init__(self, runs: list[Run], devices: list[str], *, retry_failed: bool, say: Callable[[str], None] = print):
+        """
+        Args:
+            runs: in the order in which they shall run.
+            devices: "cpu", or the number of a GPU each; one run at a time on each.
+            retry_failed: begin again what failed (not what diverged: that is a result).
+            say: where a line of progress goes.
+        """
+        self._runs, self._devices, self._retry_failed, self._say = runs, devices, retry_failed, say
+        self._queue: queue.Queue[Run] = queue.Queue()
+        self._children: set[subprocess.Popen] = set()
+        self._stopping = threading.Event()
+        self._guard = threading.Lock()
+
+    def run(self) -> int:
+        """Run all; the number of runs that failed in this call. Ctrl-C or SIGTERM ends the trainings and raises it."""
+        for run in self._runs:
+            if not run_is_over(run, self._retry_failed):
+                self._queue.put(run)
+        total, waiting = len(self._runs), self._queue.qsize()
+        self._say(f"{total - waiting} of {total} runs are done; {waiting} to go on {', '.join(self._devices)}")
+        self._left, self._failures, self._seconds = waiting, 0, past_seconds(self._runs)
+        errors: list[BaseException] = []
+        threads = [
+            threading.Thread(target=self._guarded_work, args=(device, errors), daemon=True) for device in self._devices
+        ]
+        previous = signal.signal(signal.SIGTERM, _raise_interrupt)
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(0.5)  # seconds: a join without end would keep Ctrl-C waiting
+        except KeyboardInterrupt:
+            self._stop()
+            for thread in threads:  # until the locks are free, or the same command at once would find them taken
+                thread.join()
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+        if errors:
+            raise errors[0]
+        return self._failures
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        with self._guard:
+            for child in self._children:
+                child.terminate()
+
+    def _guarded_work(self, device: str, errors: list[BaseException]) -> None:
+        try:
+            self._work(device)
+        except BaseException as error:  # an error of a thread would only be printed
+            errors.append(error)
+
+    def _work(self, device: str) -> None:
+        while not self._stopping.is_set():
+            try:
+                run = self._queue.get_nowait()
+            except queue.Empty:
+                return
+            run.folder.mkdir(parents=True, exist_ok=True)
+            with (run.folder / ".run.lock").open("w") as lock:
+                if not _take(lock):
+                    self._say(f"{run.name} seed {run.seed}: another runner has it")
+                    self._count(None)
+                elif run_is_over(run, self._retry_failed):  # by another runner, meanwhile
+                    self._count(None)
+                else:
+                    self._train(run, device, lock)
+
+    def _train(self, run: Run, device: str, lock: IO) -> None:
+        start = time.monotonic()
+        if run.ended:  # begun again: what it said then must not pass for what it says now
+            keep_previous(run.folder / RECORD)
+        self._say(f"{run.name} seed {run.seed}: {run.max_iter} iterations on {device}, log {run.folder / CONSOLE}")
+        with (run.folder / CONSOLE).open("ab") as console:
+            child = subprocess.Popen(
+                training_command(run, device),
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                env=environment(device),
+                pass_fds=[lock.fileno()],  # so that the lock lives as long as the training
+            )
+            with self._guard:
+                self._children.add(child)
+                if self._stopping.is_set():
+                    child.terminate()
+            status = child.wait()
+            with self._guard:
+                self._children.remove(child)
+        if self._stopping.is_set():
+            return
+        if status in (EXIT_INTERRUPTED, -signal.SIGINT):  # by somebody else: no result, and no failure of the run
+            self._count(None, failed=True)
+            self._say(f"{run.name} seed {run.seed}: interrupted; the same command goes on with it")
+            return
+        record_outcome(run.folder, status)
+        if run.status == "finished":
+            drop_intermediate_checkpoints(run.folder)
+        self._count(time.monotonic() - start, failed=run.status == "failed")
+        self._say(f"{run.name} seed {run.seed}: {outcome(run)}; {self._progress()}")
+
+    def _count(self, seconds: float | None, *, failed: bool = False) -> None:
+        with self._guard:
+            self._left -= 1
+            self._failures += failed
+            if seconds is not None:
+                self._seconds.append(seconds)
+
+    def _progress(self) -> str:
+        done = len(self._runs) - self._left
+        mean = sum(self._seconds) / max(len(self._seconds), 1)
+        return f"{done} of {len(self._runs)} done, about {clock(mean * self._left / len(self._devices))} left"
+
+
+def run_is_over(run: Run, retry_failed: bool = False) -> bool:
+    """Whether a run needs no further call: it finished or diverged, or it failed otherwise than by a setup mistake."""
+    record = read_record(run.folder) or {}
+    if record.get("status") == "failed":
+        return not (retry_failed or record.get(SETUP_MARK))
+    return record.get("status") in ENDED
+
+
+def training_command(run: Run, device: str) -> list[str]:
+    """`python -m retina_plugin.training.run` is `train_net.py` wherever the package is installed."""
+    opts = [*run.opts, "SEED", str(run.seed), "OUTPUT_DIR", str(run.folder), "MODEL.DEVICE", device_name(device)]
+    return [sys.executable, "-m", "retina_plugin.training.run", "--config-file", run.config_file, "--resume", *opts]
+
+
+def device_name(device: str) -> str:
+    return "cpu" if device == "cpu" else "cuda"
+
+
+def environment(device: str) -> dict[str, str]:
+    return os.environ | ({} if device == "cpu" else {"CUDA_VISIBLE_DEVICES": device})
+
+
+def record_outcome(folder: Path, status: int) -> None:
+    """See that the record says how the run ended, also where the process was killed before it could."""
+    record = read_record(folder) or {}
+    if record.get("status") in ENDED and (status == 0) == (record["status"] == "finished"):
+        return
+    if status == EXIT_DIVERGED:
+        return
+    signalled = f"killed by signal {-status} (9 is what a machine out of memory sends); " if status < 0 else ""
+    lines = (folder / CONSOLE).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_LINES:]
+    reason = f"{signalled}exit status {status}: {' '.join(lines)}"
+    setup = {SETUP_MARK: True} if not record or status == 2 else {}
+    text = json.dumps({**record, "status": "failed", "reason": reason, **setup}, indent=2)
+    write_whole(folder / RECORD, text + "\n")
+
+
+def drop_intermediate_checkpoints(folder: Path) -> None:
+    for path in folder.glob("model_*.pth"):
+        if path.name != "model_final.pth":
+            path.unlink()
+
+
+def outcome(run: Run) -> str:
+    """A finished run's AP and time, or how else it ended."""
+    record = read_record(run.folder) or {}
+    if record.get("status") != "finished":
+        return f"{record.get('status', 'no record')}: {str(record.get('reason')).splitlines()[0]}"
+    scores = (record.get("results") or {}).get("bbox", {})
+    return f"AP {scores.get('AP') or 0.0:.1f}, AP50 {scores.get('AP50') or 0.0:.1f} in {clock(record['wall_seconds'])}"
+
+
+def past_seconds(runs: list[Run]) -> list[float]:
+    records = [read_record(run.folder) or {} for run in runs]
+    return [record["wall_seconds"] for record in records if record.get("status") == "finished"]
+
+
+def clock(seconds: float) -> str:
+    """1 h 02 min, 5 min or 42 s."""
+    if seconds < 90:  # of a minute and a half: below, minutes are too coarse
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
+
+
+def shell_command(run: Run) -> str:
+    """What a user would type to repeat the run."""
+    opts = [*run.opts, "SEED", str(run.seed), "OUTPUT_DIR", str(run.folder)]
+    return shlex.join(["python", "train_net.py", "--config-file", run.config_file, *opts])
+
+
+def _take(lock: IO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _raise_interrupt(*_) -> None:
+    raise KeyboardInterrupt

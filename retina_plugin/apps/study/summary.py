@@ -1,0 +1,142 @@
+"""From the runs of a study to what its table says: mean and spread, differences, tests, agreement with the paper."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import NamedTuple
+
+from .results import Row, Run, Study
+from .statistics import SIGNIFICANCE, Ordering, Paired, compare_ordering, holm, mean_std, paired_difference, welch_test
+
+__all__ = ["Pairs", "RowSummary", "StudySummary", "summarize"]
+
+
+class Pairs(NamedTuple):
+    """Pairs of rows: all, those with a test, and those whose test finds no difference beyond seed noise."""
+
+    total: int
+    tested: int
+    within_noise: int
+
+
+@dataclass(frozen=True)
+class RowSummary:
+    """One line of a study's table."""
+
+    row: Row
+    is_reference: bool = False
+    difference: float | None = None  # of the mean AP from the reference row's
+    paired: Paired | None = None
+    p_value: float | None = None  # Welch, before correction
+    p_holm: float | None = None
+    paper_difference: float | None = None
+
+    @cached_property
+    def finished(self) -> tuple[Run, ...]:
+        return tuple(run for run in self.row.runs if run.status == "finished")
+
+    @property
+    def n(self) -> int:
+        return len(self.finished)
+
+    @property
+    def status(self) -> str:
+        """finished if any run is, else the gravest that befell one: diverged, failed, not finished."""
+        found = {run.status for run in self.row.runs}
+        return next((s for s in ("finished", "diverged", "failed") if s in found), "not finished")
+
+    def values(self, metric: str) -> list[float]:
+        """Of the finished runs that have it, by seed."""
+        return [run.metrics[metric] for run in self.finished if run.metrics.get(metric) is not None]
+
+    def mean_std(self, metric: str) -> tuple[float | None, float | None]:
+        return mean_std(self.values(metric))
+
+    @property
+    def ap(self) -> float | None:
+        return self.mean_std("AP")[0]
+
+    @property
+    def beyond_noise(self) -> bool | None:
+        """None without a test."""
+        return None if self.p_holm is None else self.p_holm < SIGNIFICANCE
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know of this row's runs beside its figures."""
+        notes = [f"{run.status} with seed {run.seed}" for run in self.row.runs if run.status != "finished"]
+        empty = [str(run.seed) for run in self.finished if run.no_detections]
+        return notes + ([f"no detections with seed {', '.join(empty)}"] if empty else [])
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """A study with all that is derived from its runs."""
+
+    study: Study
+    rows: tuple[RowSummary, ...]
+    ordering: Ordering | None
+    pairs: Pairs
+
+    @property
+    def reference(self) -> RowSummary | None:
+        return next((row for row in self.rows if row.is_reference), None)
+
+    @property
+    def has_times(self) -> bool:
+        return any(row.values("time_ms") or row.row.paper.get("time_ms") is not None for row in self.rows)
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({run.seed for row in self.rows for run in row.finished})
+
+
+def summarize(study: Study) -> StudySummary:
+    """Compare every row of a study with its reference row and with the paper.
+
+    The tests of a study are corrected together by Holm; pairs of rows (for the ordering) are not corrected. A row
+    without a finished run takes no part in either.
+    """
+    plain = [RowSummary(row) for row in study.rows]
+    reference = next((row for row in plain if row.row.name == study.reference), None)
+    others = [row for row in plain if reference and row is not reference]
+    p_values = [welch_test(row.values("AP"), reference.values("AP")) for row in others]
+    tests = {row.row.name: pair for row, pair in zip(others, zip(p_values, holm(p_values), strict=True), strict=True)}
+    rows = tuple(_compare(row, reference, *tests.get(row.row.name, (None, None))) for row in plain)
+    return StudySummary(study, rows, _ordering(rows), _pairs(rows))
+
+
+def _compare(row: RowSummary, reference: RowSummary | None, p_value: float | None, p_holm: float | None) -> RowSummary:
+    if reference is None:
+        return row
+    if row is reference:
+        return RowSummary(row.row, is_reference=True)
+    papers = row.row.paper.get("AP"), reference.row.paper.get("AP")
+    return RowSummary(
+        row.row,
+        difference=_subtract(row.ap, reference.ap),
+        paired=paired_difference(_by_seed(row), _by_seed(reference)),
+        p_value=p_value,
+        p_holm=p_holm,
+        paper_difference=_subtract(*papers),
+    )
+
+
+def _subtract(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first - second
+
+
+def _by_seed(row: RowSummary) -> dict[int, float]:
+    return {run.seed: run.metrics["AP"] for run in row.finished}
+
+
+def _ordering(rows: tuple[RowSummary, ...]) -> Ordering | None:
+    both = [row for row in rows if row.ap is not None and row.row.paper.get("AP") is not None]
+    return compare_ordering([row.ap for row in both], [row.row.paper["AP"] for row in both])
+
+
+def _pairs(rows: tuple[RowSummary, ...]) -> Pairs:
+    shown = [row for row in rows if row.ap is not None]
+    p_values = [welch_test(first.values("AP"), second.values("AP")) for first, second in combinations(shown, 2)]
+    tested = [p for p in p_values if p is not None]
+    return Pairs(len(p_values), len(tested), sum(p >= SIGNIFICANCE for p in tested))

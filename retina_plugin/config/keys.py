@@ -1,0 +1,169 @@
+"""The keys that retina_plugin adds to Detectron2's config: the one home of their defaults.
+
+Every default reproduces Detectron2's own RetinaNet, so that one of its YAML files behaves the same with
+``MODEL.META_ARCHITECTURE: FocalRetinaNet`` as its only change. The paper's choices are in ``configs/Base-Retina.yaml``.
+Alpha, gamma, the prior, the IoU thresholds and the box loss keep Detectron2's keys (``MODEL.RETINANET.*``).
+"""
+
+from detectron2.config import CfgNode, get_cfg
+
+__all__ = ["add_retina_config", "get_retina_cfg"]
+
+
+def add_retina_config(cfg: CfgNode) -> None:
+    """Add the plugin's keys to ``cfg`` in place. Calling it again keeps what ``cfg`` already holds."""
+    if "CLS_LOSS_NAME" in cfg.MODEL.RETINANET:
+        return
+    for add_group in _GROUPS:
+        add_group(cfg)
+
+
+def get_retina_cfg() -> CfgNode:
+    """Detectron2's default config with the plugin's keys."""
+    cfg = get_cfg()
+    add_retina_config(cfg)
+    return cfg
+
+
+def _add_classification_loss(cfg: CfgNode) -> None:
+    """The loss and its variants."""
+    retinanet = cfg.MODEL.RETINANET
+    # A name in CLASSIFICATION_LOSS_REGISTRY: FocalLoss, CrossEntropyLoss, FocalLossStar, OHEMLoss or your own.
+    # FOCAL_LOSS_ALPHA (weight of the foreground in [0, 1]; negative: no balancing) applies to each of them,
+    # FOCAL_LOSS_GAMMA (focusing, >= 0) to FocalLoss. Source: paper Sec. 3.
+    retinanet.CLS_LOSS_NAME = "FocalLoss"
+    # FL* of paper appendix A: steepness (> 0) and shift of sigmoid(gamma * x_t + beta). Table 3 has (2, 1) and (4, 0).
+    retinanet.FOCAL_STAR = CfgNode()
+    retinanet.FOCAL_STAR.GAMMA = 2.0
+    retinanet.FOCAL_STAR.BETA = 1.0
+    # Online hard example mining, paper Sec. 5.1 and Table 1d. What the paper leaves open is in docs/deviations.md.
+    retinanet.OHEM = CfgNode()
+    # Examples (anchors) kept in a minibatch: 128, 256 or 512 in Table 1d.
+    retinanet.OHEM.BATCH_SIZE = 128
+    # IoU above which NMS drops the easier of two examples, in (0, 1]: 0.5 or 0.7 in Table 1d.
+    retinanet.OHEM.NMS_THRESH = 0.5
+    # Negatives per positive: 3.0 for the "OHEM 1:3" rows of Table 1d; 0.0 sets no ratio.
+    retinanet.OHEM.NEG_POS_RATIO = 0.0
+    # What ranks an example: "cls" its classification loss, "total" that plus its box loss.
+    retinanet.OHEM.SCORE = "cls"
+    # What NMS compares: "anchors", or "decoded" for the boxes that the model predicts.
+    retinanet.OHEM.NMS_BOXES = "anchors"
+    # BATCH_SIZE is per "image", or per "batch" for all images of this process together.
+    retinanet.OHEM.SCOPE = "image"
+
+
+def _add_normalizer(cfg: CfgNode) -> None:
+    """The divisor of both losses."""
+    retinanet = cfg.MODEL.RETINANET
+    retinanet.NORMALIZER = CfgNode()
+    # "ema": moving average of the positive anchors (Detectron2); "batch": positives of this batch (paper Sec. 4.1).
+    retinanet.NORMALIZER.NAME = "ema"
+    # Share of the old value kept per step, in [0, 1), and the value before the first step. Detectron2 retinanet.py.
+    retinanet.NORMALIZER.MOMENTUM = 0.9
+    retinanet.NORMALIZER.INITIAL = 100.0
+    # Average the count over all workers, so that every image weighs the same. Detectron2 counts each worker alone.
+    retinanet.NORMALIZER.SYNC = False
+
+
+def _add_labelling_and_anchors(cfg: CfgNode) -> None:
+    """Which anchors there are, which are positive, and what the class layer begins with."""
+    retinanet = cfg.MODEL.RETINANET
+    # Whether the anchor that overlaps a ground-truth box most is positive even below the upper IoU threshold, and
+    # the least IoU for that, in [0, 1]: 0.0 in Detectron2 (IoU 0 never counts), 0.4 in the authors' code.
+    retinanet.ALLOW_LOW_QUALITY_MATCHES = True
+    retinanet.LOW_QUALITY_MIN_IOU = 0.0
+    # False sets the class layer's bias to 0 in place of the prior PRIOR_PROB (paper Sec. 3.3 and 5.1).
+    retinanet.USE_PRIOR = True
+    # Side of the smallest anchor of a level in units of the level's stride: 4 gives 32 px on P3 (paper Sec. 4).
+    cfg.MODEL.ANCHOR_GENERATOR.BASE_SIZE = 4.0
+    # Sizes per level, 2^(j / n) apart: 3 in the paper, 1 to 4 in Table 1c.
+    cfg.MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE = 3
+
+
+def _add_data(cfg: CfgNode) -> None:
+    """Data sets by path ("" = not used): docs/own_data.md."""
+    # They take the place of DATASETS.TRAIN / DATASETS.TEST, registered as custom_train / custom_val.
+    # COCO-format JSON and the folder of its images.
+    cfg.DATASETS.TRAIN_JSON = ""
+    cfg.DATASETS.TRAIN_IMAGES = ""
+    cfg.DATASETS.VAL_JSON = ""
+    cfg.DATASETS.VAL_IMAGES = ""
+    # A folder or file in any format: "coco", "voc", "yolo", "labelme", "csv", or "auto" to find out. *_IMAGES may be
+    # empty. A set that says itself what is for training and what for validation is used so.
+    cfg.DATASETS.TRAIN_PATH = ""
+    cfg.DATASETS.VAL_PATH = ""
+    cfg.DATASETS.FORMAT = "auto"
+    # Class names in their order, or one file of them; () takes those of the set, by name where it has no order.
+    cfg.DATASETS.CLASSES = ()
+    # Part of TRAIN_PATH (or TRAIN_JSON) to validate on, in [0, 1), drawn by SPLIT_SEED. Images of one "folder",
+    # "column:NAME" (CSV) or "regex:PATTERN" (of the file name) stay together.
+    cfg.DATASETS.VAL_FRACTION = 0.0
+    cfg.DATASETS.SPLIT_SEED = 0
+    cfg.DATASETS.SPLIT_GROUP = ""
+    # Take images that an annotation file names outside the folder of the images: docs/security.md.
+    cfg.DATASETS.ALLOW_OUTSIDE_PATHS = False
+    # Several sets: a list of {name, path} with, if wanted, format, images, classes, use ("train" or "val") and
+    # split {val, seed, group}.
+    cfg.DATASETS.OWN = []
+
+
+def _add_precision(cfg: CfgNode) -> None:
+    """The one key of speed that changes figures; what is exact is always on (docs/performance.md)."""
+    # "fp32"; "winograd": fp32 with Winograd's algorithm for wide 3 x 3 convolutions on a CPU, other roundings, as cuDNN
+    # may choose on a GPU; "bf16": backbone and head in bfloat16, on a CPU or GPU. Both in training and inference.
+    cfg.MODEL.PRECISION = "fp32"
+
+
+def _add_training(cfg: CfgNode) -> None:
+    """Optimiser, weights and what is watched while training."""
+    # "SGD" (Detectron2, paper Sec. 4.1) or "AdamW", which needs fewer steps from random weights. BASE_LR, WEIGHT_DECAY
+    # and the rest of SOLVER apply to both; MOMENTUM and NESTEROV to SGD alone.
+    cfg.SOLVER.OPTIMIZER = "SGD"
+    # Images for which BASE_LR, MAX_ITER, STEPS and the periods were written: another IMS_PER_BATCH scales them as
+    # Detectron2 does for REFERENCE_WORLD_SIZE (BASE_LR proportionally, iterations inversely). 0 = as they stand.
+    cfg.SOLVER.REFERENCE_BATCH = 0
+    # Forward and backward passes that make one iteration, each with its share of IMS_PER_BATCH.
+    cfg.SOLVER.ACCUMULATION_STEPS = 1
+    # Share of the averaged weights that a step keeps, in [0, 1): training/hooks/averaging.py. 0 = no average.
+    cfg.SOLVER.EMA_DECAY = 0.0
+    # Numbered checkpoints that stay in OUTPUT_DIR, the newest; the best and the final one stay besides. 0 = all.
+    cfg.SOLVER.KEEP_CHECKPOINTS = 0
+    # Take PyTorch's deterministic algorithms. Not needed on a CPU with a fixed thread count.
+    cfg.SOLVER.DETERMINISTIC = False
+    # Evaluations in a row without a TEST.BEST_METRIC better by MIN_DELTA (in its unit) that end the run. 0 = never.
+    cfg.SOLVER.EARLY_STOPPING = CfgNode()
+    cfg.SOLVER.EARLY_STOPPING.PATIENCE = 0
+    cfg.SOLVER.EARLY_STOPPING.MIN_DELTA = 0.0
+    # A step whose loss is not finite, or for which memory runs out, is the last of the run ("stop") or is left out
+    # ("skip"; ten in a row stop all the same). "split" takes a batch that does not fit in parts.
+    cfg.SOLVER.FAULTS = CfgNode()
+    cfg.SOLVER.FAULTS.NONFINITE_LOSS = "stop"
+    cfg.SOLVER.FAULTS.OUT_OF_MEMORY = "stop"
+    # Every so many iterations the losses on DATASETS.TEST: training/hooks/validation.py. 0 = never.
+    cfg.TEST.LOSS_PERIOD = 0
+    # Metric whose best checkpoint is kept as model_best.pth, such as "bbox/AP" or "validation/total_loss"; "" = none.
+    cfg.TEST.BEST_METRIC = ""
+    # Load a checkpoint whose layers have other shapes (another number of classes or anchors) without those layers.
+    cfg.MODEL.SKIP_MISMATCHED_WEIGHTS = False
+    # Take the class layer of a checkpoint class by class, by name; a class that it lacks starts with the prior.
+    cfg.MODEL.MAP_CLASSES = False
+    # Load a checkpoint that says of itself that it has other anchors, classes or pixels: weights/manifest.py.
+    cfg.MODEL.IGNORE_MANIFEST = False
+    # Unpickle whatever a file of weights holds, which runs any code in it: weights/read.py, docs/security.md.
+    cfg.MODEL.TRUST_WEIGHTS = False
+    # Let --eval-only score a model of which some parameters were not in the checkpoint.
+    cfg.TEST.ALLOW_PARTIAL_WEIGHTS = False
+    cfg.ANALYSIS = CfgNode()
+    # Every so many iterations the event storage (TensorBoard) gets the share of the classification loss that positives,
+    # negatives and the hardest of each carry in the batch: training/hooks/loss_shares.py. 0 = never.
+    cfg.ANALYSIS.LOSS_CDF_PERIOD = 0
+
+
+_GROUPS = (
+    _add_classification_loss,
+    _add_normalizer,
+    _add_labelling_and_anchors,
+    _add_data,
+    _add_precision,
+    _add_training,
+)

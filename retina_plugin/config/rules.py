@@ -1,0 +1,203 @@
+"""What a single config key may hold: a table of key, allowed values and, where it helps, the remedy.
+
+``config_checks.py`` applies it and looks at what spans several keys. Where a line has no source, Detectron2 or PyTorch
+fails on the refused value, or turns the loss into NaN.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.layers import get_norm
+from PIL import Image
+
+from ..errors import SetupError
+from ..modeling.precision import PRECISIONS
+
+__all__ = ["COMMON_RULES", "RETINANET_RULES", "Rule", "get_value", "image_channels", "interval", "one_of"]
+
+_NORMS = ("", "BN", "SyncBN", "FrozenBN", "GN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N", "LN")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A key whose value must satisfy ``holds``: "KEY must be <requirement>, got <value>: <remedy>"."""
+
+    key: str
+    holds: Callable[[Any], bool]
+    requirement: str
+    remedy: str = ""
+
+    def check(self, cfg: CfgNode) -> None:
+        """Raise SetupError if the key of ``cfg`` holds another value; a key that this Detectron2 lacks passes."""
+        try:
+            value = get_value(cfg, self.key)
+        except KeyError:
+            return
+        try:
+            good = self.holds(value)
+        except (TypeError, ValueError):  # a value of another type
+            good = False
+        if not good:
+            raise SetupError(
+                f"{self.key} must be {self.requirement}, got {value!r}" + (self.remedy and f": {self.remedy}")
+            )
+
+
+def get_value(cfg: CfgNode, key: str) -> Any:
+    """The value of a dotted key; KeyError without it."""
+    value = cfg
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+def interval(key: str, text: str, remedy: str = "") -> Rule:
+    """``key`` is a number in an interval written as in mathematics: "[0, 1)"; "[0, inf)" asks for a finite one."""
+    low, high = (float(bound) for bound in text[1:-1].split(","))
+
+    def holds(value: float) -> bool:
+        above = value >= low if text[0] == "[" else value > low
+        below = value <= high if text[-1] == "]" else value < high
+        return not isinstance(value, (bool, str)) and above and below
+
+    return Rule(key, holds, f"in {text}", remedy)
+
+
+def one_of(key: str, *options: Any) -> Rule:
+    """``key`` is one of a few names or numbers."""
+    return Rule(key, lambda value: value in options, f"one of {', '.join(map(repr, options))}")
+
+
+def _is_norm(name: str) -> bool:
+    """Whether Detectron2 knows a normalisation layer of this name: there is no list of them to read."""
+    try:
+        get_norm(name, 32)
+    except KeyError:
+        return False
+    return True
+
+
+def _norm(key: str) -> Rule:
+    return Rule(key, _is_norm, f"one of {', '.join(repr(name) for name in _NORMS if _is_norm(name))}")
+
+
+def _numbers(key: str, holds: Callable[[float], bool], requirement: str, remedy: str = "") -> Rule:
+    """``key`` is a list of at least one number, each of which satisfies ``holds``."""
+
+    def all_hold(values: Iterable[float]) -> bool:
+        values = list(values)
+        return bool(values) and all(not isinstance(v, bool) and math.isfinite(v) and holds(v) for v in values)
+
+    return Rule(key, all_hold, requirement, remedy)
+
+
+def image_channels(image_format: str) -> int | None:
+    """Channels of ``INPUT.FORMAT``; None for a format that neither Detectron2 nor Pillow has."""
+    if image_format in ("BGR", "YUV-BT.601"):
+        return 3
+    try:
+        return Image.getmodebands(image_format)
+    except KeyError:
+        return None
+
+
+_R = "MODEL.RETINANET."
+RETINANET_RULES = (
+    interval(_R + "NUM_CLASSES", "[0, inf)", "0 takes the number from the data"),
+    interval(_R + "NUM_CONVS", "[1, inf)"),
+    interval(_R + "FOCAL_LOSS_GAMMA", "[0, inf)"),
+    # A weight 1 - alpha below 0 makes the loss of the background negative.
+    interval(_R + "FOCAL_LOSS_ALPHA", "(-inf, 1]", "a negative value turns the balancing off"),
+    interval(_R + "FOCAL_STAR.GAMMA", "(0, inf)"),
+    interval(_R + "FOCAL_STAR.BETA", "(-inf, inf)"),
+    interval(_R + "PRIOR_PROB", "(0, 1)", "set MODEL.RETINANET.USE_PRIOR False to start without a prior"),
+    interval(_R + "OHEM.BATCH_SIZE", "[1, inf)"),
+    interval(_R + "OHEM.NMS_THRESH", "(0, 1]"),
+    interval(_R + "OHEM.NEG_POS_RATIO", "[0, inf)", "0 sets no ratio"),
+    one_of(_R + "OHEM.SCORE", "cls", "total"),
+    one_of(_R + "OHEM.NMS_BOXES", "anchors", "decoded"),
+    one_of(_R + "OHEM.SCOPE", "image", "batch"),
+    one_of(_R + "NORMALIZER.NAME", "ema", "batch"),
+    interval(_R + "NORMALIZER.MOMENTUM", "[0, 1)"),
+    interval(_R + "NORMALIZER.INITIAL", "(0, inf)"),
+    interval(_R + "LOW_QUALITY_MIN_IOU", "[0, 1]"),
+    interval(_R + "SMOOTH_L1_LOSS_BETA", "[0, inf)"),
+    one_of(_R + "BBOX_REG_LOSS_TYPE", "smooth_l1", "giou", "diou", "ciou"),
+    Rule(_R + "BBOX_REG_WEIGHTS", lambda v: len(v) == 4 and all(0 < w < math.inf for w in v), "4 numbers above 0"),
+    _numbers(_R + "IOU_THRESHOLDS", lambda v: 0 < v <= 1, "a list of numbers in (0, 1]"),
+    _numbers(_R + "IOU_LABELS", lambda v: v in (-1, 0, 1), "a list of -1 (ignored), 0 (background) and 1 (positive)"),
+    _norm(_R + "NORM"),
+    _norm("MODEL.FPN.NORM"),
+    _norm("MODEL.RESNETS.NORM"),
+    interval(_R + "SCORE_THRESH_TEST", "[0, 1]"),
+    interval(_R + "NMS_THRESH_TEST", "[0, 1]"),
+    interval(_R + "TOPK_CANDIDATES_TEST", "[1, inf)"),
+    interval("MODEL.ANCHOR_GENERATOR.OFFSET", "[0, 1)", "it is in units of the stride; 0.5 is the middle of a cell"),
+    interval("MODEL.ANCHOR_GENERATOR.BASE_SIZE", "(0, inf)"),
+    interval("MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE", "[1, inf)"),
+    interval("MODEL.BACKBONE.FREEZE_AT", "[0, inf)"),
+    one_of("MODEL.PRECISION", *PRECISIONS),
+)
+
+# As Detectron2's evaluators and training/hooks/validation.py name their scalars.
+_METRIC = re.compile(r"|(.+/)?bbox/AP.*|validation/(.+/)?(total_loss|loss_cls|loss_box_reg)")
+
+COMMON_RULES = (
+    _numbers("MODEL.PIXEL_MEAN", lambda v: True, "a list of finite numbers, one a channel"),
+    _numbers("MODEL.PIXEL_STD", lambda v: v > 0, "a list of numbers above 0, one a channel"),
+    Rule("INPUT.FORMAT", lambda v: image_channels(v) is not None, "'BGR', 'RGB', 'L' or another mode of Pillow's"),
+    _numbers("INPUT.MIN_SIZE_TRAIN", lambda v: v >= 0, "a list of sizes in pixels, 0 to keep an image's own"),
+    one_of("INPUT.MIN_SIZE_TRAIN_SAMPLING", "choice", "range"),
+    interval("INPUT.MAX_SIZE_TRAIN", "[1, inf)"),
+    interval("INPUT.MIN_SIZE_TEST", "[0, inf)"),
+    interval("INPUT.MAX_SIZE_TEST", "[1, inf)"),
+    one_of("INPUT.RANDOM_FLIP", "none", "horizontal", "vertical"),
+    interval("DATALOADER.NUM_WORKERS", "[0, inf)"),
+    one_of(
+        "DATALOADER.SAMPLER_TRAIN",
+        "TrainingSampler",
+        "RepeatFactorTrainingSampler",
+        "RandomSubsetTrainingSampler",
+        "WeightedTrainingSampler",
+        "WeightedCategoryTrainingSampler",
+    ),
+    interval("DATALOADER.REPEAT_THRESHOLD", "[0, 1]", "it is a part of the images; 0 repeats none"),
+    interval("SOLVER.IMS_PER_BATCH", "[1, inf)"),
+    interval("SOLVER.MAX_ITER", "[1, inf)"),
+    interval(
+        "SOLVER.CHECKPOINT_PERIOD", "[1, inf)", "the last iteration is saved anyway; one above MAX_ITER saves no other"
+    ),
+    # At 0 the cosine schedule, which divides by it, fails; another would train nothing.
+    interval("SOLVER.BASE_LR", "(0, inf)", "the linear rule gives 0.01 for 16 images"),
+    one_of("SOLVER.OPTIMIZER", "SGD", "AdamW"),
+    interval("SOLVER.MOMENTUM", "[0, 1)"),
+    interval("SOLVER.WEIGHT_DECAY", "[0, inf)"),
+    interval("SOLVER.GAMMA", "(0, inf)"),
+    interval("SOLVER.WARMUP_ITERS", "[0, inf)"),
+    interval("SOLVER.WARMUP_FACTOR", "[0, inf)"),
+    interval("SOLVER.REFERENCE_BATCH", "[0, inf)", "0 leaves the schedule as it stands"),
+    interval("SOLVER.ACCUMULATION_STEPS", "[1, inf)", "1 takes the batch at once"),
+    interval("SOLVER.EMA_DECAY", "[0, 1)", "0 keeps no average, 0.999 is a usual share"),
+    interval("SOLVER.KEEP_CHECKPOINTS", "[0, inf)", "0 keeps all"),
+    interval("SOLVER.EARLY_STOPPING.PATIENCE", "[0, inf)", "0 never stops early"),
+    interval("SOLVER.EARLY_STOPPING.MIN_DELTA", "[0, inf)"),
+    one_of("SOLVER.FAULTS.NONFINITE_LOSS", "stop", "skip"),
+    one_of("SOLVER.FAULTS.OUT_OF_MEMORY", "stop", "skip", "split"),
+    interval("TEST.EVAL_PERIOD", "[0, inf)", "0 evaluates at the end only"),
+    interval("TEST.LOSS_PERIOD", "[0, inf)", "0 never looks"),
+    Rule(
+        "TEST.BEST_METRIC",
+        lambda v: bool(_METRIC.fullmatch(v)),
+        "'' or the name of a metric",
+        "bbox/AP, bbox/AP50, bbox/AP-<class> or validation/total_loss, with <set>/ before bbox or total_loss where "
+        "DATASETS.TEST has several",
+    ),
+    _numbers("TEST.AUG.MIN_SIZES", lambda v: v > 0, "a list of sizes in pixels"),
+    interval("TEST.AUG.MAX_SIZE", "[1, inf)"),
+    interval("TEST.DETECTIONS_PER_IMAGE", "[1, inf)"),
+    interval("ANALYSIS.LOSS_CDF_PERIOD", "[0, inf)", "0 never looks"),
+)

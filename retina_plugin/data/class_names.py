@@ -1,0 +1,46 @@
+"""The names of a detector's classes, from whatever still knows them."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from detectron2.config import CfgNode
+
+from ..errors import SetupError
+from .register import known_class_names
+
+__all__ = ["find_class_names"]
+
+logger = logging.getLogger(__name__)
+
+
+def find_class_names(cfg: CfgNode, checkpoint: dict[str, Any]) -> tuple[str, ...]:
+    """K names: from the checkpoint's manifest, else from a data set of ``cfg``, else "0" to "K - 1".
+
+    Names of another number than ``MODEL.RETINANET.NUM_CLASSES`` belong to another detector and are passed over.
+
+    Args:
+        cfg: with its data sets registered.
+        checkpoint: what the file holds besides the model; ``["manifest"]["classes"]`` lists the names in order.
+    """
+    num_classes = cfg.MODEL.RETINANET.NUM_CLASSES
+    for source, names in _sources(cfg, checkpoint):
+        if len(names) == num_classes:
+            return tuple(map(str, names))
+        logger.warning("%s names %d classes, the detector has %d: passed over", source, len(names), num_classes)
+    logger.warning("nothing names the classes of this checkpoint: they are shown as numbers from 0 on")
+    return tuple(map(str, range(num_classes)))
+
+
+def _sources(cfg: CfgNode, checkpoint: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    manifest = checkpoint.get("manifest")
+    if isinstance(manifest, dict) and manifest.get("classes"):
+        yield "the checkpoint's manifest", manifest["classes"]
+    for name in dict.fromkeys([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]):
+        try:
+            names = known_class_names(name)
+        except SetupError as error:  # the data are not what is asked for here
+            logger.warning("%s", error)
+            continue
+        if names:
+            yield name, names

@@ -1,1 +1,0 @@
-"""``retina doctor``: whether a training will work and makes sense, before it starts."""

@@ -1,0 +1,1 @@
+"""Numbers of detections: COCO scores, error types, calibration, comparison."""

@@ -1,0 +1,204 @@
+"""What a judgement is made of: annotated boxes and detections as arrays, read from COCO JSON and checked."""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+
+from ..data.coco_json import read_coco_json
+from ..data.dataset_content import load_content
+from ..data.register import ALLOW_OUTSIDE
+from ..data.safe_json import load_json
+from ..errors import SetupError
+
+__all__ = ["Detections", "Truth", "read_detections", "read_truth"]
+
+logger = logging.getLogger(__name__)
+
+CATALOG_NAME = "ground truth"  # as which the file is registered while it is checked; begins the messages
+
+
+@dataclass(frozen=True)
+class Truth:
+    """N images, K classes and M annotated boxes. Images and classes are numbered by ascending id, as COCO does."""
+
+    source: str
+    image_ids: list
+    file_names: list[str]  # as the file has them
+    sizes: np.ndarray  # (N, 2) width and height, pixels
+    class_ids: list[int]
+    class_names: list[str]
+    annotation_ids: np.ndarray  # (M,)
+    images: np.ndarray  # (M,) in [0, N), ascending
+    classes: np.ndarray  # (M,) in [0, K)
+    boxes: np.ndarray  # (M, 4) XYWH, pixels
+    areas: np.ndarray  # (M,) pixels, as annotated: of the mask where there is one
+    crowd: np.ndarray  # (M,) True for a region of many objects: predictions in it are neither right nor wrong
+
+    @property
+    def class_counts(self) -> np.ndarray:
+        """(K,) boxes of each class that are no crowd."""
+        return np.bincount(self.classes[~self.crowd], minlength=len(self.class_ids))
+
+
+@dataclass(frozen=True)
+class Detections:
+    """D detections, by image, best score first; equal scores as in the file."""
+
+    images: np.ndarray  # (D,) in [0, N), ascending
+    classes: np.ndarray  # (D,) in [0, K)
+    boxes: np.ndarray  # (D, 4) XYWH, pixels
+    scores: np.ndarray  # (D,)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def best(self, limit: int) -> "Detections":
+        """The ``limit`` best of each image."""
+        firsts = np.searchsorted(self.images, self.images)  # where each detection's image begins
+        return self.where(np.arange(len(self)) - firsts < limit)
+
+    def where(self, mask: np.ndarray) -> "Detections":
+        """Those of a (D,) mask."""
+        return replace(self, **{name: getattr(self, name)[mask] for name in ("images", "classes", "boxes", "scores")})
+
+
+def read_truth(path: str | Path, image_root: str | Path = "", *, allow_outside: bool = False) -> Truth:
+    """Read COCO JSON, with the checks of a training's test set.
+
+    Args:
+        image_root: folder of the images; "" where none will be looked at.
+        allow_outside: let the file name images outside it (DATASETS.ALLOW_OUTSIDE_PATHS).
+
+    Raises:
+        SetupError: not a COCO file of boxes; the first mistake found in it.
+    """
+    path = str(path)
+    if not os.path.exists(path):
+        raise SetupError(f"the ground truth {path} does not exist: give the COCO JSON file of the annotated boxes.")
+    _check(path, str(image_root), allow_outside=allow_outside)
+    content = read_coco_json(CATALOG_NAME, path)
+    images = sorted(content["images"], key=lambda image: image["id"])
+    class_ids = sorted(category["id"] for category in content["categories"])
+    image_of = {image["id"]: i for i, image in enumerate(images)}
+    annotations = [a for a in content["annotations"] if a["image_id"] in image_of]
+    annotations.sort(key=lambda annotation: image_of[annotation["image_id"]])
+    names = {category["id"]: str(category["name"]) for category in content["categories"]}
+    class_of = {class_id: k for k, class_id in enumerate(class_ids)}
+    truth = Truth(
+        source=path,
+        image_ids=[image["id"] for image in images],
+        file_names=[image["file_name"] for image in images],
+        sizes=np.array([(image["width"], image["height"]) for image in images], dtype=float),
+        class_ids=class_ids,
+        class_names=[names[class_id] for class_id in class_ids],
+        annotation_ids=np.array([a["id"] for a in annotations], dtype=np.int64),
+        images=np.array([image_of[a["image_id"]] for a in annotations], dtype=np.int64),
+        classes=np.array([class_of[a["category_id"]] for a in annotations], dtype=np.int64),
+        boxes=np.array([a["bbox"] for a in annotations], dtype=float).reshape(-1, 4),
+        areas=np.array([a["area"] for a in annotations], dtype=float),
+        crowd=np.array([bool(a["iscrowd"]) for a in annotations], dtype=bool),
+    )
+    bad = ~np.isfinite(truth.boxes).all(axis=1) | (truth.boxes[:, 2:] < 0).any(axis=1)
+    if bad.any():
+        i = int(bad.argmax())
+        raise SetupError(
+            f"{CATALOG_NAME}: {path}: bbox must be finite with width and height of 0 or more, got "
+            f"{truth.boxes[i].tolist()} (annotation id {truth.annotation_ids[i]}; {bad.sum()} such boxes)."
+        )
+    return truth
+
+
+def _check(path: str, image_root: str, *, allow_outside: bool) -> None:
+    """With the checks of data sets that are registered, for which this one is, for that time."""
+    register_coco_instances(CATALOG_NAME, {ALLOW_OUTSIDE: allow_outside}, path, image_root)
+    try:
+        # for_training: without annotations there is nothing to judge by. for_test: what COCO's metrics read.
+        content = load_content(CATALOG_NAME, for_training=True, for_test=True)
+    finally:
+        DatasetCatalog.remove(CATALOG_NAME)
+        MetadataCatalog.remove(CATALOG_NAME)
+    for warning in content.warnings:
+        logger.warning("%s", warning)
+
+
+def read_detections(path: str | Path, truth: Truth) -> Detections:
+    """Read COCO results JSON: a list of image_id, category_id, bbox (XYWH, pixels) and score. [] is no detection.
+
+    Raises:
+        SetupError: not such a file, a value that is none, or detections of images or classes that ``truth`` lacks.
+    """
+    entries = _parse(Path(path))
+    image_of = {image_id: i for i, image_id in enumerate(truth.image_ids)}
+    class_of = {class_id: k for k, class_id in enumerate(truth.class_ids)}
+    for i, entry in enumerate(entries):
+        _check_entry(entry, f"{path}: detection {i + 1}")
+    _check_known(entries, "image_id", image_of, "images", f"{path}", truth)
+    _check_known(entries, "category_id", class_of, "categories", f"{path}", truth)
+    images = np.array([image_of[entry["image_id"]] for entry in entries], dtype=np.int64)
+    scores = np.array([entry["score"] for entry in entries], dtype=float)
+    found = Detections(
+        images=images,
+        classes=np.array([class_of[entry["category_id"]] for entry in entries], dtype=np.int64),
+        boxes=np.array([entry["bbox"] for entry in entries], dtype=float).reshape(-1, 4),
+        scores=scores,
+    )
+    return found.where(np.lexsort((-scores, images)))  # which is stable
+
+
+def _parse(path: Path) -> list:
+    if not path.is_file():
+        kind = "is a folder" if path.is_dir() else "does not exist"
+        raise SetupError(f"the predictions {path} {kind}: give a COCO results file (coco_instances_results.json).")
+    try:
+        entries = load_json(path)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SetupError(f"the predictions {path} are not valid JSON: {error}.") from error
+    if not isinstance(entries, list):
+        hint = " This looks like ground truth." if isinstance(entries, dict) and "annotations" in entries else ""
+        raise SetupError(
+            f"the predictions {path} must be a list of image_id, category_id, bbox and score (COCO results), "
+            f"got {type(entries).__name__}.{hint}"
+        )
+    return entries
+
+
+def _check_entry(entry: Any, where: str) -> None:
+    if not isinstance(entry, dict):
+        raise SetupError(f"{where} must be an object with image_id, category_id, bbox and score, got {entry!r}.")
+    lacking = [key for key in ("image_id", "category_id", "bbox", "score") if key not in entry]
+    if lacking:
+        raise SetupError(f"{where} has no {lacking[0]}: {str(entry)[:120]}.")
+    if not _finite(entry["score"]):
+        raise SetupError(f"{where} must have a finite number as score, got {entry['score']!r}.")
+    box = entry["bbox"]
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_finite, box)) or min(box[2:]) < 0:
+        raise SetupError(f"{where} must have bbox [x, y, width, height] in pixels, sides of 0 or more, got {box!r}.")
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_known(entries: list[dict], key: str, known: dict, what: str, path: str, truth: Truth) -> None:
+    try:
+        strays = [entry[key] for entry in entries if entry[key] not in known]
+    except TypeError as error:  # a list cannot be looked up
+        raise SetupError(f"{path}: every {key} must be a number or text: {error}.") from error
+    if strays:
+        raise SetupError(
+            f"{path}: {len(strays)} of {len(entries)} detections have an unknown {key}: {strays[0]!r} is not among the "
+            f"{what} of {truth.source} ({_some(list(known))}). Give the ground truth that these predictions are for."
+        )
+
+
+def _some(values: Sequence) -> str:
+    return ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")

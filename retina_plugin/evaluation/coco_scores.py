@@ -1,0 +1,212 @@
+"""COCO's numbers of boxes: the twelve of its table, precision by recall and class, by size and shape, and who matched.
+
+The scoring is hotcoco's or pycocotools' (``evaluation/coco_evaluator.py``); here it is given other ranges of sizes.
+"""
+
+import contextlib
+import io
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from .boxes import Detections, Truth
+from .coco_evaluator import hotcoco_module, hotcoco_truth
+
+__all__ = ["ASPECTS", "AT_50", "AT_75", "RECALLS", "SIZES", "THRESHOLDS", "Bin", "Scores", "score"]
+
+THRESHOLDS = np.linspace(0.5, 0.95, 10)  # COCO's IoU
+RECALLS = np.linspace(0, 1, 101)  # COCO's
+AT_50, AT_75 = 0, 5  # in THRESHOLDS
+FAR = 1e5  # COCO's "no limit" for the side of a box
+# Root of the area, pixels. The first four are COCO's; the finer ones halve them and go on to today's image sizes.
+COCO_SIZES = {"all": (0, FAR), "small": (0, 32), "medium": (32, 96), "large": (96, FAR)}
+SIDES = (0, 8, 16, 32, 64, 96, 128, 256, 512, FAR)
+SIZES = {
+    f"{low:g} to {high:g}" if high < FAR else f"{low:g} and more": (low, high)
+    for low, high in zip(SIDES, SIDES[1:], strict=False)
+}
+# Width / height. 3/4 and 4/3 are TIDE's bounds of tall, square and wide; 1/3 and 3 part off what is thin.
+ASPECTS = {
+    "thin, upright (below 1:3)": (0, 1 / 3),
+    "upright (1:3 to 3:4)": (1 / 3, 3 / 4),
+    "square (3:4 to 4:3)": (3 / 4, 4 / 3),
+    "lying (4:3 to 3:1)": (4 / 3, 3),
+    "thin, lying (3:1 and more)": (3, FAR),
+}
+
+
+@dataclass(frozen=True)
+class Bin:
+    """AP of the objects of a range of sizes or shapes; percent, None without such an object."""
+
+    name: str
+    low: float
+    high: float
+    boxes: int
+    ap: float | None
+    ap50: float | None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Percent throughout; None or NaN where there is nothing to score. T = 10 IoU thresholds, R = 101 recalls."""
+
+    package: str
+    summary: dict[str, float | None]
+    precision: np.ndarray  # (T, R, K) in [0, 1]; NaN for a class without boxes
+    class_ap: np.ndarray  # (K,)
+    class_ap50: np.ndarray
+    class_ap75: np.ndarray
+    sizes: list[Bin]
+    aspects: list[Bin]
+    counted: np.ndarray  # (D,) whether COCO's limit of detections leaves it in
+    right: np.ndarray  # (T, D) matched to a box
+    ignored: np.ndarray  # (T, D) neither right nor wrong: in a crowd
+
+
+def score(truth: Truth, found: Detections, *, limit: int) -> Scores:
+    """Score detections as COCO and Detectron2 do.
+
+    Args:
+        limit: detections of an image and class that count; COCO's 100.
+    """
+    areas = truth.areas, found.boxes[:, 2] * found.boxes[:, 3]
+    evaluation, package = _evaluate(truth, found, *areas, _squared(COCO_SIZES) + _squared(SIZES), limit)
+    precision, recall = (_numbers(evaluation.eval[key]) for key in ("precision", "recall"))
+    # Apart: what matched comes as an object for every image, class and range, most of the time that scoring takes.
+    matching, _ = _evaluate(truth, found, *areas, _squared(COCO_SIZES)[:1], limit)
+    # Its ranges are of what stands for the area.
+    shapes, _ = _evaluate(truth, found, _aspects(truth.boxes), _aspects(found.boxes), list(ASPECTS.values()), limit)
+    return Scores(
+        package=package,
+        summary=_summary(precision, recall, limit),
+        precision=precision[:, :, :, 0, -1],
+        class_ap=_mean(precision[:, :, :, 0, -1], (0, 1)),
+        class_ap50=_mean(precision[AT_50, :, :, 0, -1], 0),
+        class_ap75=_mean(precision[AT_75, :, :, 0, -1], 0),
+        sizes=_bins(SIZES, np.sqrt(truth.areas[~truth.crowd]), precision[:, :, :, len(COCO_SIZES) :, -1]),
+        aspects=_bins(ASPECTS, _aspects(truth.boxes)[~truth.crowd], _numbers(shapes.eval["precision"])[..., -1]),
+        **_matches(matching.evalImgs, len(found)),
+    )
+
+
+def _limits(limit: int) -> list[int]:
+    """COCO's limits of detections, the last of which is for AP. Detectron2 would score 10 where ``limit`` is less."""
+    return sorted({1, min(10, limit), limit})
+
+
+def _squared(ranges: dict) -> list[tuple[float, float]]:
+    return [(low**2, high**2) for low, high in ranges.values()]
+
+
+def _aspects(boxes: np.ndarray) -> np.ndarray:
+    """Width / height, at most FAR: a line has a shape too."""
+    width, height = boxes[:, 2], boxes[:, 3]
+    return np.divide(width, height, out=np.full(len(boxes), FAR), where=height > 0).clip(max=FAR)
+
+
+def _evaluate(truth: Truth, found: Detections, gt_areas, areas, ranges: list, limit: int):
+    """An accumulated COCOeval with a range for each of ``ranges``, and the package's name and version."""
+    images = [{"id": i} for i in range(len(truth.image_ids))]
+    categories = [{"id": k, "name": str(k)} for k in range(len(truth.class_ids))]
+    annotations = _entries(truth.annotation_ids, truth, gt_areas, crowd=truth.crowd)
+    results = _entries(np.arange(1, len(found) + 1), found, areas, score=found.scores)
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    results = {"images": images, "annotations": results, "categories": categories}
+    hotcoco = hotcoco_module()
+    ground_truth = hotcoco and hotcoco_truth(hotcoco, content)
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        if ground_truth:
+            evaluation = hotcoco.COCOeval(ground_truth, hotcoco.COCO(results), "bbox")
+        else:
+            evaluation = COCOeval(_coco(content), _coco(results), "bbox")
+        evaluation.params.areaRng = [list(map(float, bounds)) for bounds in ranges]
+        evaluation.params.areaRngLbl = [str(i) for i in range(len(ranges))]
+        evaluation.params.maxDets = _limits(limit)
+        evaluation.evaluate()
+        evaluation.accumulate()
+    name = "hotcoco" if ground_truth else "pycocotools"
+    return evaluation, f"{name} {version(name)}"
+
+
+def _entries(ids: np.ndarray, boxes: Truth | Detections, areas, crowd=None, score=None) -> list[dict]:
+    crowd = np.zeros(len(ids), dtype=int) if crowd is None else crowd.astype(int)
+    columns = {
+        "id": ids, "image_id": boxes.images, "category_id": boxes.classes, "bbox": boxes.boxes, "area": areas,
+        "iscrowd": crowd, **({} if score is None else {"score": score}),
+    }  # fmt: skip
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def _coco(content: dict) -> COCO:
+    coco = COCO()
+    coco.dataset = content
+    coco.createIndex()
+    return coco
+
+
+def _numbers(values) -> np.ndarray:
+    """COCO marks with -1 what it could not score."""
+    values = np.asarray(values, dtype=float)
+    return np.where(values > -1, values, np.nan)
+
+
+def _mean(values: np.ndarray, axis=None):
+    """Percent, of what is no NaN; NaN of nothing."""
+    known = ~np.isnan(values)
+    number = known.sum(axis=axis)
+    total = np.where(known, values, 0).sum(axis=axis)
+    return 100 * np.divide(total, number, out=np.full_like(np.asarray(total, float), np.nan), where=number > 0)
+
+
+def _percent(values: np.ndarray) -> float | None:
+    mean = float(_mean(values))
+    return None if np.isnan(mean) else mean
+
+
+def _summary(precision: np.ndarray, recall: np.ndarray, limit: int) -> dict[str, float | None]:
+    """COCO's twelve numbers, named as Detectron2 names them, and the recalls.
+
+    Args:
+        precision: (T, R, K, sizes, limits); recall: (T, K, sizes, limits).
+    """
+    numbers = {
+        "AP": precision[:, :, :, 0, -1],
+        "AP50": precision[AT_50, :, :, 0, -1],
+        "AP75": precision[AT_75, :, :, 0, -1],
+        **{f"AP{size[0]}": precision[:, :, :, i, -1] for i, size in enumerate(COCO_SIZES) if i},
+        **{f"AR@{number}": recall[:, :, 0, i] for i, number in enumerate(_limits(limit))},
+        **{f"AR{size[0]}": recall[:, :, i, -1] for i, size in enumerate(COCO_SIZES) if i},
+    }
+    return {name: _percent(values) for name, values in numbers.items()}
+
+
+def _bins(ranges: dict, values: np.ndarray, precision: np.ndarray) -> list[Bin]:
+    """Args: values of the boxes that are no crowd; precision (T, R, K, number of ranges)."""
+    bins = []
+    for i, (name, (low, high)) in enumerate(ranges.items()):
+        inside = int(((values >= low) & (values <= high)).sum())  # both ends, as COCO
+        bins.append(Bin(name, low, high, inside, _percent(precision[..., i]), _percent(precision[AT_50, ..., i])))
+    return bins
+
+
+def _matches(per_image: list, number: int) -> dict[str, np.ndarray]:
+    """What COCO's evaluation of one range of sizes matched, per detection."""
+    T = len(THRESHOLDS)
+    counted = np.zeros(number, dtype=bool)
+    right, ignored = np.zeros((T, number), dtype=bool), np.zeros((T, number), dtype=bool)
+    entries = [entry for entry in per_image if entry is not None and len(entry["dtIds"])]
+    if entries:
+        detections = np.concatenate([entry["dtIds"] for entry in entries]).astype(int) - 1
+        matched, excused = (
+            np.concatenate([np.asarray(entry[key]).reshape(T, -1) for entry in entries], axis=1).astype(np.int64)
+            for key in ("dtMatches", "dtIgnore")
+        )
+        counted[detections] = True
+        ignored[:, detections] = excused
+        right[:, detections] = (matched > 0) & ~ignored[:, detections]
+    return {"counted": counted, "right": right, "ignored": ignored}

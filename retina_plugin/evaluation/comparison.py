@@ -1,0 +1,121 @@
+"""Two detectors on the same images: differences with what chance could do, and who wins where."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..files import write_csv, write_json
+from .bootstrap import draw_images, interval, resampled_ap
+from .error_types import ERRORS
+from .judge import Judgement
+
+__all__ = ["Comparison", "Difference", "compare", "write_comparison"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A number of both sides, percent, and the 95 % interval of B - A over drawn images; None where unknown."""
+
+    name: str
+    boxes: int
+    first: float | None
+    second: float | None
+    interval: tuple[float, float] | None
+
+    @property
+    def value(self) -> float | None:
+        return None if self.first is None or self.second is None else self.second - self.first
+
+    @property
+    def beyond_chance(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Of the judgements of two sides with the same truth."""
+
+    first: Judgement
+    second: Judgement
+    overall: list[Difference]  # AP and AP50
+    classes: list[Difference]  # AP of each
+    fewer_mistakes: np.ndarray  # (N,) mistakes of A - mistakes of B, each from its own threshold on; above 0: B wins
+    samples: int
+    seed: int
+
+    def wins(self, side: int, number: int) -> list[int]:
+        """Images where a side (0 or 1) makes fewer mistakes than the other, the largest difference first."""
+        gain = self.fewer_mistakes if side else -self.fewer_mistakes
+        order = np.argsort(-gain, kind="stable")
+        return [i for i in order[:number].tolist() if gain[i] > 0]
+
+
+def compare(first: Judgement, second: Judgement, *, samples: int, seed: int) -> Comparison:
+    """Compare two judgements of the same truth; ``samples`` draws of images, the same for both."""
+    truth = first.truth
+    draws = draw_images(len(truth.image_ids), samples, seed)
+    ap, ap50 = zip(*(resampled_ap(truth, side.found, side.scores, draws) for side in (first, second)), strict=True)
+    gains = ap[1] - ap[0]
+    boxes = int(truth.class_counts.sum())
+    overall = [
+        Difference(name, boxes, first.scores.summary[name], second.scores.summary[name],
+                   interval(_mean_of_classes(values[1]) - _mean_of_classes(values[0])))
+        for name, values in (("AP", ap), ("AP50", ap50))
+    ]  # fmt: skip
+    classes = [
+        Difference(name, int(truth.class_counts[k]), *(_known(side.scores.class_ap[k]) for side in (first, second)),
+                   interval(gains[:, k]))
+        for k, name in enumerate(truth.class_names)
+    ]  # fmt: skip
+    fewer = first.mistakes.total - second.mistakes.total
+    return Comparison(first, second, overall, classes, fewer, samples, seed)
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _mean_of_classes(values: np.ndarray) -> np.ndarray:
+    """(S, K) to (S,): of the classes that a draw has boxes of; NaN where it has none."""
+    known = ~np.isnan(values)
+    number = known.sum(axis=1)
+    total = np.where(known, values, 0).sum(axis=1)
+    return np.divide(total, number, out=np.full(len(values), np.nan), where=number > 0)
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write ``comparison.json`` and CSV files into ``folder``, which must exist; the paths written."""
+    truth = comparison.first.truth
+    keys = ["name", "boxes", "A", "B", "difference", "low", "high"]
+    rows = [
+        [d.name, d.boxes, d.first, d.second, d.value, *(d.interval or (None, None))]
+        for d in (*comparison.overall, *comparison.classes)
+    ]
+    image_keys = ["image_id", "file_name", "mistakes_A", "mistakes_B"]
+    totals = [side.mistakes.total for side in (comparison.first, comparison.second)]
+    images = [
+        [truth.image_ids[i], truth.file_names[i], int(totals[0][i]), int(totals[1][i])]
+        for i in range(len(truth.image_ids))
+    ]
+    error_keys = ["error", "count_A", "count_B", "AP50_lost_A", "AP50_lost_B"]
+    both = (comparison.first.errors, comparison.second.errors)
+    errors = [[name, *(e.counts[name] for e in both), *(e.lost[name] for e in both)] for name in ERRORS]
+    tables = {
+        "differences": (keys, rows), "image_mistakes": (image_keys, images), "error_differences": (error_keys, errors)
+    }  # fmt: skip
+    content = {
+        name: [dict(zip(columns, row, strict=True)) for row in lines] for name, (columns, lines) in tables.items()
+    }
+    head = {
+        "ground_truth": truth.source,
+        "samples": comparison.samples,
+        "seed": comparison.seed,
+        "threshold_A": comparison.first.threshold,
+        "threshold_B": comparison.second.threshold,
+    }
+    write_json(folder / "comparison.json", {**head, **content})
+    for name, (columns, lines) in tables.items():
+        write_csv(folder / f"{name}.csv", columns, lines)
+    return [folder / "comparison.json", *(folder / f"{name}.csv" for name in tables)]

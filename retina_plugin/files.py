@@ -1,0 +1,75 @@
+"""Files that are there under their name only once they are whole."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+__all__ = ["remove_parts", "write_csv", "write_durably", "write_json", "write_whole"]
+
+# Ends the name of a file that is being written.
+PART = ".part"
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write ``path`` (text as UTF-8); until that is done, and where it fails, what was there stays."""
+    part = _part_of(path)
+    try:
+        part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_durably(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """As ``write_whole``, by a function that writes into a file; when it returns, a power cut takes nothing back."""
+    part = _part_of(path)
+    try:
+        with part.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())  # before the rename: a file system may do that first
+        os.replace(part, path)
+        _sync_folder(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON that any reader takes: NaN is refused."""
+    write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A header and the rows; None is an empty cell, and numbers keep 9 digits, which is more than float32 has."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([f"{cell:.9g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
+    write_whole(path, text.getvalue())
+
+
+def remove_parts(folder: Path, suffix: str) -> list[Path]:
+    """Remove what killed processes have left of files of ``folder`` whose names end in ``suffix``; what that was."""
+    parts = sorted(folder.glob(f".*{suffix}.*{PART}"))
+    for part in parts:
+        part.unlink(missing_ok=True)
+    return parts
+
+
+def _part_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}{PART}")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush the names of a folder's files; where a folder cannot be opened (Windows) there is no such call."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

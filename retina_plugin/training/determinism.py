@@ -1,0 +1,69 @@
+"""What makes an iteration of a training the same whenever, and after whatever interruption, it is done."""
+
+import os
+from pathlib import Path
+
+import torch
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+from ..data.randomness import seed_generators
+from ..modeling import TrainingState
+from ..weights.files import seed_of
+
+__all__ = ["IterationSeed", "ProcessStates", "choose_seed", "use_deterministic_algorithms"]
+
+
+class IterationSeed(HookBase):
+    """Before each iteration seeds the global generators by the run's seed, the iteration and the process.
+
+    A checkpoint then need not hold their states, of which there is one a device and process, and a resumed run draws
+    (dropout, stochastic depth) what the run would have drawn. The first of the hooks.
+    """
+
+    def __init__(self, seed: int):
+        """
+        Args:
+            seed: >= 0 (SEED).
+        """
+        self._seed = seed
+
+    def before_step(self) -> None:
+        seed_generators(self._seed, self.trainer.iter, comm.get_rank())
+
+
+class ProcessStates(HookBase):
+    """With several processes, collects what each has for itself at the iterations that save a checkpoint.
+
+    In every process, before Detectron2's PeriodicCheckpointer, which the main process alone has.
+    """
+
+    def __init__(self, state: TrainingState, period: int):
+        """
+        Args:
+            state: what is collected.
+            period: SOLVER.CHECKPOINT_PERIOD.
+        """
+        self._state = state
+        self._period = period
+
+    def before_step(self) -> None:
+        self._state.forget()
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done % self._period == 0 or done >= self.trainer.max_iter:
+            self._state.gather()
+
+
+def choose_seed(resumed: Path | None) -> int:
+    """The seed of the run in a folder, or a new one: Detectron2 would draw it and nobody could repeat the run."""
+    seed = seed_of(resumed) if resumed else -1
+    return seed if seed >= 0 else comm.shared_random_seed()
+
+
+def use_deterministic_algorithms() -> None:
+    """Have PyTorch take them in this process; where it has none, it warns and names the operation."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # PyTorch asks for it, before cuBLAS is loaded
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False  # it picks the fastest algorithm by time

@@ -1,0 +1,85 @@
+"""One training at a time in an OUTPUT_DIR."""
+
+import json
+import logging
+import os
+import socket
+from pathlib import Path
+from types import TracebackType
+
+from ..errors import SetupError
+from ..files import remove_parts
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+__all__ = ["FolderLock"]
+
+logger = logging.getLogger(__name__)
+
+LOCK_FILE = ".lock"
+
+
+class FolderLock:
+    """Holds a folder for this process, to the end of the context; a process that ends in whatever way holds none.
+
+    A record lock of POSIX: the kernel gives it back with the process, a kill -9 included, so that no stale one is left
+    to be removed; and workers of a data loader that outlive the process do not hold it, as they would hold a flock.
+    Where the file system has no locks, a warning takes its place.
+    """
+
+    def __init__(self):
+        self._file = None
+
+    def hold(self, folder: Path) -> None:
+        """Take the folder, unless that is done: make it if need be, remove what killed processes left half written.
+
+        Raises:
+            SetupError: another process trains in it, or it cannot be written to.
+        """
+        if fcntl is None or self._file:
+            return
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # Opened once: closing any descriptor of the file would give a record lock back.
+            self._file = (folder / LOCK_FILE).open("a+", encoding="utf-8")
+        except OSError as error:
+            raise SetupError(f"OUTPUT_DIR {folder} cannot be written to: {error.strerror}. Give another.") from error
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:  # POSIX allows both
+            holder = self._holder()
+            self._file.close()
+            self._file = None  # it holds nothing
+            raise SetupError(
+                f"OUTPUT_DIR {folder} is in use by {holder}. Wait for it, stop it, or give another OUTPUT_DIR."
+            ) from error
+        except OSError as error:
+            logger.warning("%s cannot be locked (%s): start no second training in it", folder, error.strerror)
+            return
+        self._sign()
+        for part in remove_parts(folder, ".pth"):
+            logger.info("removed %s, which a killed process had not finished writing", part.name)
+
+    def __enter__(self) -> "FolderLock":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._file:
+            self._file.close()
+
+    def _sign(self) -> None:
+        self._file.truncate(0)
+        self._file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n")
+        self._file.flush()
+
+    def _holder(self) -> str:
+        """Who signed, for a message."""
+        try:
+            self._file.seek(0)
+            signature = json.loads(self._file.read())
+            return f"process {signature['pid']} on {signature['host']}"
+        except (ValueError, KeyError, TypeError):  # it has the lock, but has not signed yet
+            return "another process"

@@ -1,0 +1,1 @@
+"""Training hooks, one a file; each works alone in any ``DefaultTrainer``."""

@@ -1,0 +1,42 @@
+"""A moving average of the weights beside those that are trained (EMA): evaluated, and kept over a resume."""
+
+from detectron2.engine import HookBase
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+__all__ = ["WeightAverage"]
+
+
+class WeightAverage(HookBase):
+    """After each step: average = decay * average + (1 - decay) * weights.
+
+    The average begins as the weights after the first step. Parameters are averaged; buffers (statistics of batch
+    norms, the divisor's average) are those of the trained model. By torch's ``AveragedModel``, which works on all
+    parameters at once and whose ``module`` is a whole detector to evaluate.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        """
+        Args:
+            model: the trained model, without DistributedDataParallel: its replicas have the same weights.
+            decay: share of the average that a step keeps, in (0, 1) (SOLVER.EMA_DECAY).
+        """
+        self._model = model
+        self._average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+    @property
+    def model(self) -> nn.Module:
+        """A detector with the averaged weights."""
+        return self._average.module
+
+    def before_train(self) -> None:
+        if self._average.n_averaged == 0:  # made before the weights were loaded, and not resumed
+            self._average.module.load_state_dict(self._model.state_dict())
+
+    def after_step(self) -> None:
+        self._average.update_parameters(self._model)
+
+    @property
+    def checkpointable(self) -> AveragedModel:
+        """What a checkpointer saves under AVERAGE_KEY: not a hook's state, which Detectron2 hides in "trainer"."""
+        return self._average

@@ -1,0 +1,297 @@
+"""Steps that must not change the weights: a loss that is not finite, memory that ran out, images that never came."""
+
+import logging
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from ...errors import RunFault, first_line
+from ...modeling import LossNormalizer
+from ..accumulation import needs_accumulation
+from ..machine_faults import describe_loss_of_worker, is_out_of_memory
+from ..processes import largest_of_all
+from ..step_dump import FOLDER, not_finite_inputs, random_state, write_dump
+
+__all__ = ["MAX_IN_A_ROW", "StepGuard"]
+
+logger = logging.getLogger(__name__)
+
+# Files of a batch named in a message.
+MAX_NAMED = 8
+# Dumps that a run leaves: each is as large as the weights, and further ones seldom show another cause.
+MAX_DUMPS = 3
+# Steps skipped in a row that end the run: so many batches are not to blame, the weights or the machine are.
+MAX_IN_A_ROW = 10
+
+
+class _LackInAProcess(MemoryError):
+    """Memory ran out in at least one of several processes, as its text says."""
+
+
+class StepGuard(HookBase):
+    """A hook that sees each loss before the optimizer does, and the context in which a step runs.
+
+    ``with guard: step()`` ends the run with a message, or, where SOLVER.FAULTS says "skip", leaves the step out: the
+    weights and every average are as before it, and the schedule goes on. A loss that is not finite in one of several
+    processes is one for all of them.
+    """
+
+    def __init__(self, cfg: CfgNode):
+        self._cfg = cfg
+        self.num_skipped = self.num_split = 0
+        self._in_a_row = self._num_dumps = 0
+        self._losses: dict[str, Tensor] = {}
+        self._handles = []
+        self._in_step = False  # the hooks are called by losses on the test sets too
+
+    def before_train(self) -> None:
+        model = self.trainer.model
+        # Otherwise by ``agree``.
+        self._votes_in_forward = comm.get_world_size() > 1 and not needs_accumulation(self._cfg)
+        self._handles = [
+            model.register_forward_pre_hook(self._begin),
+            model.register_forward_hook(self._end),
+            self.trainer.optimizer.register_step_pre_hook(self._begin_to_change_weights),
+        ]
+        # What a forward pass changes.
+        self._buffers = [
+            buffer
+            for part in model.modules()
+            if isinstance(part, (LossNormalizer, _NormBase))
+            for buffer in part.buffers(recurse=False)
+        ]
+
+    def after_train(self) -> None:
+        while self._handles:
+            self._handles.pop().remove()
+
+    def before_step(self) -> None:
+        self._losses = {}
+        self._random_state = None
+        self._is_stepping, self._num_parts = False, 1
+        self._copies = [buffer.clone() for buffer in self._buffers]
+
+    def _begin(self, model: nn.Module, inputs: tuple) -> None:
+        if self._in_step and self._random_state is None:
+            self._random_state = random_state()
+
+    def _begin_to_change_weights(self, *_) -> None:
+        self._is_stepping = True
+
+    def _end(self, model: nn.Module, inputs: tuple, output: object) -> None:
+        if not self._in_step or not isinstance(output, dict):
+            return
+        for name, loss in output.items():  # of several parts of a batch, the sum
+            self._losses[name] = self._losses.get(name, 0) + loss.detach()
+        is_bad = int((~torch.isfinite(torch.stack(list(self._losses.values())))).any())
+        if largest_of_all(is_bad) if self._votes_in_forward else is_bad:
+            raise FloatingPointError("loss is not finite")
+
+    def agree(self, error: BaseException | None) -> None:
+        """Called by each of several processes with its fault or None, once a step: one's fault is raised in all.
+
+        Raises:
+            FloatingPointError: a loss is not finite, which goes before a lack of memory.
+            MemoryError: memory ran out; it says where.
+        """
+        is_lack = error is not None and is_out_of_memory(error)
+        worst = largest_of_all(2 if isinstance(error, FloatingPointError) else int(is_lack))
+        if worst == 2:
+            raise FloatingPointError("loss is not finite in a process")
+        if worst == 1:
+            said = comm.all_gather(self._describe_lack(error) if is_lack else "")
+            raise _LackInAProcess(" ".join(f"process {process}: {text}" for process, text in enumerate(said) if text))
+
+    def after_step(self) -> None:
+        for name, number in (("skipped_steps", self.num_skipped), ("split_steps", self.num_split)):
+            if number:
+                self.trainer.storage.put_scalar(name, number, smoothing_hint=False)
+
+    def __enter__(self) -> "StepGuard":
+        self._in_step = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self._in_step = False
+        if error is None:
+            self._in_a_row = 0
+            return False
+        if isinstance(error, FloatingPointError):
+            return self._end_not_finite()
+        if is_out_of_memory(error):
+            traceback.clear_frames(trace)  # which hold the activations
+            return self._end_out_of_memory(error)
+        if said := describe_loss_of_worker(error):
+            raise RunFault(self.describe_lost_worker(said)) from None
+        return False
+
+    def _restore(self) -> None:
+        for buffer, copy in zip(self._buffers, self._copies, strict=True):
+            buffer.copy_(copy)
+
+    # --- A loss that is not finite ---
+
+    def _end_not_finite(self) -> bool:
+        self._restore()
+        text = f"{self._describe_divergence()}{self._dump()}"
+        if self._cfg.SOLVER.FAULTS.NONFINITE_LOSS == "skip":
+            return self._skip(text, FloatingPointError)
+        raise FloatingPointError(f"{text} {self._last_checkpoint()}") from None
+
+    def _describe_divergence(self) -> str:
+        """One line on what is not finite, where, and what helps."""
+        batch, where = self.trainer.data_loader.batch, f"iteration {self.trainer.iter}"
+        if comm.get_world_size() > 1:
+            return self._describe_processes(where, batch)
+        bad_losses = self._bad_losses_per_image(batch)
+        parts = {name for names in bad_losses for name in names}
+        guilty = [image for image, names in zip(batch, bad_losses, strict=True) if names]
+        where = f"{where}: {', '.join(sorted(parts)) or 'the loss'} is not finite"
+        if inputs := _describe_inputs(batch):
+            return f"{where}: {inputs}. Mend the data."
+        if len(guilty) == len(batch):
+            return (
+                f"{where} for every image of the batch ({_named(batch)}): the weights have diverged. "
+                f"Lower SOLVER.BASE_LR (now {self._cfg.SOLVER.BASE_LR}), lengthen SOLVER.WARMUP_ITERS, "
+                "or check the normalisation layers."
+            )
+        if not guilty:
+            return f"{where} for the batch ({_named(batch)}), but for none of its images alone."
+        return f"{where} for {_named(guilty)}. Check these images and their boxes."
+
+    def _describe_processes(self, where: str, batch: list[dict]) -> str:
+        """Of several processes each knows its losses; another forward pass might wait for the others."""
+        mine = self._bad_losses()
+        said = comm.all_gather((sorted(mine), _named(batch), _describe_inputs(batch)))
+        found = [
+            f"process {process} ({', '.join(names)}): {inputs or files}"
+            for process, (names, files, inputs) in enumerate(said)
+            if names
+        ]
+        return f"{where}: the loss is not finite in {'; '.join(found) or 'no process alone'}."
+
+    def _bad_losses(self) -> set[str]:
+        return {name for name, loss in self._losses.items() if not torch.isfinite(loss)}
+
+    @torch.no_grad()
+    def _bad_losses_per_image(self, batch: list[dict]) -> list[list[str]]:
+        """For each image alone, the names of its losses that are not finite; no average takes a step."""
+        model = self.trainer.model
+        with torch.autocast("cuda", enabled=self._cfg.SOLVER.AMP.ENABLED):
+            found = [[name for name, loss in model([image]).items() if not torch.isfinite(loss)] for image in batch]
+        self._restore()
+        return found
+
+    def _dump(self) -> str:
+        """Write the step where this process's loss is not finite; a clause on how to replay it."""
+        bad = self._bad_losses()
+        if not bad or self._num_dumps >= MAX_DUMPS:
+            return ""
+        self._num_dumps += 1
+        rank = comm.get_rank() if comm.get_world_size() > 1 else None
+        # Of a batch in parts a finite loss is known as the sum of the parts' sums alone.
+        in_parts = needs_accumulation(self._cfg)
+        name = f"iteration_{self.trainer.iter:07d}" + ("" if rank is None else f"_process_{rank}")
+        path = Path(self._cfg.OUTPUT_DIR, FOLDER, f"{name}.pth")
+        try:
+            write_dump(
+                path,
+                self._cfg,
+                getattr(self.trainer.model, "module", self.trainer.model),
+                self.trainer.data_loader.batch,
+                iteration=self.trainer.iter,
+                process=rank or 0,
+                losses={name: float(loss) for name, loss in self._losses.items() if not in_parts or name in bad},
+                in_parts=in_parts,
+                random_state=self._random_state,
+            )
+        except (OSError, RuntimeError) as error:  # torch.save has both for a full disk; the loss is the news
+            return f" The step could not be kept in {path} ({error})."
+        return f" The step is kept: retina replay {path}."
+
+    # --- The others ---
+
+    def begin_again(self, error: BaseException, num_parts: int) -> None:
+        """Make room for the step's batch once more, in ``num_parts`` parts, after ``error`` for lack of memory."""
+        self._forget_step()
+        self.num_split += self._num_parts == 1
+        self._num_parts = num_parts
+        log = logger.warning if self.num_split <= MAX_IN_A_ROW else logger.debug
+        lack = f"iteration {self.trainer.iter}: {self._describe_lack(error)}"
+        log("%s It is taken in %d parts. (%d such steps so far)", lack, num_parts, self.num_split)
+
+    def _forget_step(self) -> None:
+        self._restore()
+        self._losses, self._random_state = {}, None
+        self.trainer.optimizer.zero_grad(set_to_none=True)
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+    def _describe_lack(self, error: BaseException) -> str:
+        batch = self.trainer.data_loader.batch
+        sizes = ", ".join(f"{tuple(one['image'].shape[-2:])} {len(one.get('instances', ()))}" for one in batch)
+        return f"memory ran out ({first_line(error)}) with {_named(batch)}; height, width and boxes: {sizes}."
+
+    def _end_out_of_memory(self, error: BaseException) -> bool:
+        self._forget_step()
+        text = str(error) if isinstance(error, _LackInAProcess) else self._describe_lack(error)
+        text = f"iteration {self.trainer.iter}: {text}"
+        if self._is_stepping:
+            raise RunFault(
+                f"{text} It was while the weights were changed, so that some may be and some not. "
+                f"{self._last_checkpoint()} Go on from it with --resume."
+            ) from None
+        if self._cfg.SOLVER.FAULTS.OUT_OF_MEMORY == "skip":
+            return self._skip(text, RunFault)
+        remedy = "Set a smaller INPUT.MAX_SIZE_TRAIN, or SOLVER.FAULTS.OUT_OF_MEMORY skip to leave out such a batch"
+        if len(self.trainer.data_loader.batch) > 1 and self._cfg.SOLVER.FAULTS.OUT_OF_MEMORY != "split":
+            remedy += ", or split to take it in parts, or SOLVER.ACCUMULATION_STEPS 2 for all of them"
+        elif len(self.trainer.data_loader.batch) > 1:
+            remedy = f"Not even single images fit. {remedy}"
+        raise RunFault(f"{text} {remedy}. {self._last_checkpoint()}") from None
+
+    def describe_lost_worker(self, said: str) -> str:
+        """The sentence on a data loader's worker that was ended; ``said`` by ``describe_loss_of_worker``."""
+        return (
+            f"iteration {self.trainer.iter}: {said.rstrip('.')}. A process that reads images was ended, "
+            "as the system does when memory runs out; fewer DATALOADER.NUM_WORKERS (now "
+            f"{self._cfg.DATALOADER.NUM_WORKERS}) need less. {self._last_checkpoint()} Go on with --resume."
+        )
+
+    def _skip(self, text: str, error: type[Exception]) -> bool:
+        self.trainer.optimizer.zero_grad(set_to_none=True)
+        self.num_skipped += 1
+        self._in_a_row += 1
+        if self._in_a_row >= MAX_IN_A_ROW:
+            raise error(
+                f"{text} It is the {self._in_a_row}th skipped in a row: not one batch is to blame. "
+                f"{self._last_checkpoint()}"
+            ) from None
+        logger.warning("skipped %s (%d so far)", text, self.num_skipped)
+        return True
+
+    def _last_checkpoint(self) -> str:
+        checkpointer = self.trainer.checkpointer
+        last = checkpointer.get_checkpoint_file() if checkpointer.has_checkpoint() else ""
+        return f"The last checkpoint is {last}." if last else "No checkpoint was written yet."
+
+
+def _named(batch: list[dict]) -> str:
+    names = [image.get("file_name", "an image without a name") for image in batch]
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
+
+
+def _describe_inputs(batch: list[dict]) -> str:
+    """Which images or boxes hold NaN or infinity; "" for none."""
+    found = [f"the {' and '.join(bad)} of {_named([one])}" for one in batch if (bad := not_finite_inputs(one))]
+    return f"NaN or infinity in {', '.join(found)}" if found else ""

@@ -1,0 +1,111 @@
+"""The two losses on the test sets while training, beside those on the training batches."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
+from detectron2.data.detection_utils import build_augmentation
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+from torch import Tensor, nn
+
+from ...data.mapper import RetinaDatasetMapper
+
+__all__ = ["PREFIX", "ExampleCounter", "ValidationLossHook", "validation_losses"]
+
+# Of the scalars in the event storage.
+PREFIX = "validation/"
+
+
+class ExampleCounter(nn.Module):
+    """Stands in for a LossNormalizer: divides by ``divisor`` and adds up the counts of what it was to divide by."""
+
+    def __init__(self, divisor: float = 1.0):
+        super().__init__()
+        self.divisor = divisor
+        self.counts: list[Tensor] = []  # 0-dim each
+
+    def forward(self, count: Tensor) -> Tensor:
+        self.counts.append(count.detach().float())
+        return torch.full_like(self.counts[-1], self.divisor)
+
+
+@contextmanager
+def _losses_of_evaluation(model: nn.Module) -> Iterator[ExampleCounter]:
+    """Within it, ``model`` gives its losses as sums, and neither batch norms nor divisor nor pictures take a step."""
+    training = {module: module.training for module in model.modules()}
+    normalizer, period = model.loss_normalizer, model.vis_period
+    try:
+        model.eval()
+        model.training = True  # of FocalRetinaNet alone: losses in place of detections
+        model.loss_normalizer, model.vis_period = ExampleCounter(), 0
+        with EventStorage():  # what the model puts belongs to no iteration
+            yield model.loss_normalizer
+    finally:
+        model.loss_normalizer, model.vis_period = normalizer, period
+        for module, mode in training.items():
+            module.training = mode
+
+
+@torch.no_grad()
+def validation_losses(model: nn.Module, loader) -> dict[str, float]:
+    """The losses over a whole data set: each summed over its images and divided by all its positive anchors.
+
+    The divisor is the paper's (Sec. 4.1) with the set as one batch, whatever the model trains with: the value depends
+    neither on the size of the batches nor on the training before.
+
+    Args:
+        model: a FocalRetinaNet; it is left as it was.
+        loader: this process's batches, with ground truth.
+
+    Returns:
+        ``loss_cls``, ``loss_box_reg`` and ``total_loss``, the same in every process; {} for a set without images.
+    """
+    sums: dict[str, float] = {}
+    with _losses_of_evaluation(model) as counter:
+        for batch in loader:
+            for name, loss in model(batch).items():
+                sums[name] = sums.get(name, 0.0) + loss.item()
+    num_examples = sum(count.item() for count in counter.counts)
+    parts = comm.all_gather((sums, num_examples))
+    num_examples = max(sum(number for _, number in parts), 1)
+    names = {name for part, _ in parts for name in part}
+    losses = {name: sum(part.get(name, 0.0) for part, _ in parts) / num_examples for name in sorted(names)}
+    return {**losses, "total_loss": sum(losses.values())} if losses else {}
+
+
+def build_validation_loader(cfg: CfgNode, dataset_name: str):
+    """Test images, resized as for evaluation, with their boxes; images without boxes among them."""
+    mapper = RetinaDatasetMapper(cfg, is_train=True, augmentations=build_augmentation(cfg, is_train=False))
+    records = get_detection_dataset_dicts(dataset_name, filter_empty=False)
+    return build_detection_test_loader(dataset=records, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS)
+
+
+class ValidationLossHook(HookBase):
+    """Every ``period`` iterations, and after the last, puts ``validation/...`` of the test sets into the storage."""
+
+    def __init__(self, cfg: CfgNode, model: nn.Module):
+        """
+        Args:
+            cfg: with TEST.LOSS_PERIOD >= 1. One set has ``validation/loss_cls``, of several each has
+                ``validation/<set>/loss_cls``.
+            model: what is evaluated.
+        """
+        self._cfg = copy.deepcopy(cfg)
+        self._model = model
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done % self._cfg.TEST.LOSS_PERIOD and done != self.trainer.max_iter:
+            return
+        names = self._cfg.DATASETS.TEST
+        for name in names:
+            losses = validation_losses(self._model, build_validation_loader(self._cfg, name))
+            prefix = PREFIX if len(names) == 1 else f"{PREFIX}{name}/"
+            scalars = {prefix + loss: value for loss, value in losses.items()}
+            self.trainer.storage.put_scalars(smoothing_hint=False, **scalars)
+        comm.synchronize()  # as after Detectron2's evaluation: the next iteration begins together

@@ -1,0 +1,296 @@
+"""The command line of ``train_net.py``: from arguments to a trained and evaluated model."""
+
+import argparse
+import json
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import default_setup
+from detectron2.evaluation import verify_results
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+
+from ..config.batch_scaling import scale_to_batch
+from ..config.checks import check_config
+from ..config.keys import get_retina_cfg
+from ..config.load import config_difference, load_base_config, load_config
+from ..config.shipped import find_config
+from ..data.checks import check_datasets
+from ..data.register import fill_num_classes, register_config_datasets
+from ..errors import EXIT_INTERRUPTED, EXIT_SETUP, RunFault, SetupError, print_error
+from ..evaluation.augmented_inference import with_augmentation
+from ..evaluation.evaluator import InferenceTimer, build_evaluator
+from ..modeling import CLASSIFICATION_LOSS_REGISTRY, build_inference_model
+from ..run_record import RunRecord, check_output_dir, keep_previous
+from ..weights.checkpointer import build_checkpointer, check_weights
+from ..weights.files import DISK_FULL
+from .arguments import argument_parser
+from .determinism import choose_seed
+from .folder_lock import FolderLock
+from .hooks.interruption import Interrupted
+from .log_text import escape_control_characters
+from .processes import describe_exit, start
+from .terminal import describe_training, terminal_essentials
+from .trainer import RetinaTrainer
+
+__all__ = ["main", "prepare", "run"]
+
+logger = logging.getLogger("retina_plugin")
+
+# What only FocalRetinaNet reads.
+KEYS_OF_THE_MODEL = tuple(
+    f"MODEL.RETINANET.{key}"
+    for key in ("CLS_LOSS_NAME", "FOCAL_STAR", "OHEM", "NORMALIZER", "ALLOW_LOW", "LOW_QUALITY", "USE_PRIOR")
+) + ("ANALYSIS.LOSS_CDF_PERIOD", "MODEL.PRECISION")
+# Keys that do not make it another training.
+MAY_CHANGE_ON_RESUME = (
+    "ANALYSIS.", "DATALOADER.", "DATASETS.TEST", "DATASETS.VAL", "MODEL.DEVICE", "MODEL.IGNORE_MANIFEST",
+    "MODEL.WEIGHTS", "OUTPUT_DIR", "SEED",
+    "SOLVER.CHECKPOINT_PERIOD", "SOLVER.EARLY_STOPPING", "SOLVER.FAULTS", "SOLVER.MAX_ITER", "SOLVER.STEPS", "TEST.",
+    "VIS_PERIOD",
+)  # fmt: skip
+# Exit statuses besides EXIT_SETUP and EXIT_INTERRUPTED.
+EXIT_DIVERGED = 3
+EXIT_FAULT = 4  # something from outside ended it: the same command with --resume goes on
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``train_net.py``; the return value is the exit status.
+
+    0, 2 (a mistake to mend), 3 (a loss that is not finite), 4 (a fault of the machine), 130 (Ctrl-C) or 143 (SIGTERM).
+    """
+    args = argument_parser().parse_args(argv)
+    # For the run record; a spawned process has another one.
+    args.command = shlex.join(["python", *sys.orig_argv[1:]])
+    try:
+        start(run, args)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        print(f"error: {error}. Free space, and go on with --resume.", file=sys.stderr)
+        return EXIT_SETUP
+    except (SetupError, FloatingPointError, RunFault, ProcessRaisedException) as error:
+        # Of several processes only the text of the error arrives.
+        kinds = {SetupError: EXIT_SETUP, FloatingPointError: EXIT_DIVERGED, RunFault: EXIT_FAULT}
+        status = next((kinds[kind] for kind in kinds if isinstance(error, kind) or kind.__name__ in str(error)), None)
+        if status is None:
+            raise
+        print_error(error)
+        return status
+    except ProcessExitedException as error:
+        print(f"error: {describe_exit(error)}", file=sys.stderr)
+        return EXIT_FAULT
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return stop.status
+    except KeyboardInterrupt:  # before the training, or in several processes
+        print("stopped; go on with --resume from the last checkpoint", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def run(args: argparse.Namespace) -> dict:
+    """Train and evaluate, or only evaluate, in this process (one of ``--num-gpus``).
+
+    Returns:
+        the metrics of the evaluation, by task; {} without a test set.
+    """
+    with FolderLock() as lock:
+        cfg, facts = prepare(args, lock)
+        return evaluate(cfg, args, facts) if args.eval_only else train(cfg, args, facts)
+
+
+def prepare(args: argparse.Namespace, lock: FolderLock | None = None) -> tuple[CfgNode, dict]:
+    """The frozen config of a run and facts for its record, everything checked that can be before long work.
+
+    A training takes its folder into ``lock``; an evaluation may go on beside one.
+
+    Raises:
+        SetupError: in the config, the data sets or the weights.
+    """
+    setup_logger(name="retina_plugin", distributed_rank=comm.get_rank())
+    escape_control_characters("retina_plugin")
+    args.config_file = find_config(args.config_file)  # Detectron2's default_setup opens it too
+    cfg = scale_to_batch(load_config(args.config_file, args.opts))
+    output_dir = Path(cfg.OUTPUT_DIR)
+    check_output_dir(output_dir)
+    locks = lock and not args.eval_only and comm.is_main_process()
+    if locks and output_dir.is_dir():
+        lock.hold(output_dir)
+    # First of all: what follows may write the COCO form of the data sets into it.
+    if not args.eval_only and not args.resume and (output_dir / "last_checkpoint").exists():
+        raise SetupError(
+            f"OUTPUT_DIR {cfg.OUTPUT_DIR} holds a run already. Add --resume to go on with it, "
+            "or give another OUTPUT_DIR."
+        )
+    register_config_datasets(cfg, output_dir / "datasets")
+    pick_device(cfg)
+    # More would only take turns; torch warns of it.
+    cfg.DATALOADER.NUM_WORKERS = min(cfg.DATALOADER.NUM_WORKERS, os.cpu_count() or 1)
+    fill_num_classes(cfg)
+    if cfg.SEED < 0:
+        cfg.SEED = choose_seed(output_dir if args.resume else None)
+    warnings = check_config(cfg, known_losses=[name for name, _ in CLASSIFICATION_LOSS_REGISTRY])
+    refuse_unread_keys(cfg)
+    if args.resume and not args.eval_only:
+        warnings += changes_since(output_dir / "config.yaml", cfg)
+    check_weights(cfg, resume=args.resume)
+    # Once, not by every process: a large set takes a while to look at.
+    data = asdict(check_datasets(cfg, train=not args.eval_only)) if comm.is_main_process() else None
+    cfg.freeze()
+    changed = config_difference(cfg, load_base_config(args.config_file))
+    if locks:  # and only now makes the folder
+        lock.hold(output_dir)
+    if comm.is_main_process():
+        write_config_difference(changed, output_dir, fresh=not args.resume and not args.eval_only)
+    with terminal_essentials(verbose=args.verbose):
+        default_setup(cfg, args)
+    logger.handlers[:] = logging.getLogger("detectron2").handlers  # from here on into its log file too
+    escape_control_characters("detectron2", "fvcore", "retina_plugin")
+    for warning in warnings:
+        logger.warning("%s", warning)
+    if data and not args.eval_only:
+        logger.info("%s", describe_training(cfg, data))
+    if not args.verbose:
+        logger.info("%s has the environment, config and model too; --verbose shows them here", output_dir / "log.txt")
+    facts = {
+        "command": args.command,
+        "config_file": args.config_file,
+        "difference_from_base": {key: value for key, (_, value) in changed.items()},
+        "data": data,
+    }
+    return cfg, facts
+
+
+def refuse_unread_keys(cfg: CfgNode) -> None:
+    """Detectron2's own RetinaNet would train without a word about the plugin's keys."""
+    if cfg.MODEL.META_ARCHITECTURE != "RetinaNet":
+        return
+    changed = [key for key in config_difference(cfg, get_retina_cfg()) if key.startswith(KEYS_OF_THE_MODEL)]
+    if changed:
+        raise SetupError(
+            f"{', '.join(changed)} is set, but MODEL.META_ARCHITECTURE is Detectron2's RetinaNet, which does not read "
+            "it. Set MODEL.META_ARCHITECTURE FocalRetinaNet."
+        )
+
+
+def changes_since(config_yaml: Path, cfg: CfgNode) -> list[str]:
+    """Warnings about a resumed run whose config is no longer the one it began with."""
+    if not config_yaml.is_file():
+        return []
+    changed = config_difference(cfg, load_config(str(config_yaml), []))
+    return [
+        f"--resume with another {key}: {now!r}, the run began with {before!r}"
+        for key, (before, now) in changed.items()
+        # As JSON: YAML gives back the inner tuples of a default as lists.
+        if not key.startswith(MAY_CHANGE_ON_RESUME) and json.dumps(now) != json.dumps(before)
+    ]
+
+
+def write_config_difference(changed: dict[str, tuple], output_dir: Path, *, fresh: bool) -> None:
+    """Write ``config_diff.yaml``, a line a key; what an earlier run left under the names of this one is kept aside."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    for name in ("config.yaml", "config_diff.yaml", *(["metrics.json"] if fresh else [])):
+        keep_previous(output_dir / name)
+    lines = [f"{key}: {json.dumps(value)}  # was {json.dumps(base)}\n" for key, (base, value) in changed.items()]
+    (output_dir / "config_diff.yaml").write_text("".join(lines), encoding="utf-8")
+
+
+def pick_device(cfg: CfgNode) -> None:
+    """Take CUDA, MPS or the CPU where the config's device is not there, and say so."""
+    wanted = cfg.MODEL.DEVICE
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if not there.get(wanted.split(":")[0], True):
+        cfg.MODEL.DEVICE = next(device for device, available in there.items() if available)
+        logger.warning("MODEL.DEVICE %s is not there: running on %s", wanted, cfg.MODEL.DEVICE)
+    if cfg.SOLVER.AMP.ENABLED and not cfg.MODEL.DEVICE.startswith("cuda"):
+        cfg.SOLVER.AMP.ENABLED = False
+        logger.warning("SOLVER.AMP.ENABLED needs CUDA: running on %s without", cfg.MODEL.DEVICE)
+
+
+def record_path(cfg: CfgNode, name: str) -> Path | None:
+    return Path(cfg.OUTPUT_DIR, name) if comm.is_main_process() else None
+
+
+def train(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
+    """Train, evaluate and leave ``OUTPUT_DIR/run_record.json``, whatever the outcome."""
+    with RunRecord(record_path(cfg, "run_record.json"), cfg, **facts) as record:
+        trainer = RetinaTrainer(cfg)
+        trainer.resume_or_load(resume=args.resume)
+        record.earlier_seconds = trainer.earlier_seconds
+        if trainer.start_iter >= trainer.max_iter:
+            logger.info("nothing to train: iteration %d of %d is done", trainer.start_iter, trainer.max_iter)
+        try:
+            with InferenceTimer(trainer.evaluated_model) as timer:
+                trainer.train()
+        finally:
+            record.update(
+                start_iteration=trainer.start_iter,
+                # Detectron2 counts one more after a loop that had nothing to do.
+                iterations=min(getattr(trainer, "iter", trainer.start_iter), trainer.max_iter),
+                images_per_batch=trainer.cfg.SOLVER.IMS_PER_BATCH,
+                losses=trainer.last_losses,
+                results=trainer.last_results,
+                evaluator=trainer.scored_by,
+                inference_ms_per_image=timer.ms_per_image,
+                **({"stopped_early": trainer.stopped_early} if trainer.stopped_early else {}),
+                **({"skipped_steps": trainer.num_skipped} if trainer.num_skipped else {}),
+            )
+    return trainer.last_results or {}
+
+
+def evaluate(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
+    """Score a checkpoint (``--eval-only``) and store the result in ``OUTPUT_DIR/eval_record.json``.
+
+    Raises:
+        SetupError: no weights are named, or they lack part of the model (unless TEST.ALLOW_PARTIAL_WEIGHTS).
+    """
+    with RunRecord(record_path(cfg, "eval_record.json"), cfg, **facts) as record:
+        model = RetinaTrainer.build_model(cfg)
+        checkpointer = build_checkpointer(cfg, model, cfg.OUTPUT_DIR)
+        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        report = checkpointer.report
+        if not cfg.TEST.ALLOW_PARTIAL_WEIGHTS and (report is None or report.missing):
+            raise SetupError(
+                f"--eval-only would score random weights: {report or 'MODEL.WEIGHTS is empty'}.\n"
+                "Give MODEL.WEIGHTS a trained checkpoint, or --resume for the last one of OUTPUT_DIR "
+                "(TEST.ALLOW_PARTIAL_WEIGHTS True scores it all the same)."
+            )
+        record.update(weights=report and report.path, weights_loaded=str(report))
+        # Not into the folder of the training's own evaluation.
+        folder = Path(cfg.OUTPUT_DIR, "inference_eval_only")
+        evaluators = [build_evaluator(cfg, name, str(folder / name)) for name in cfg.DATASETS.TEST]
+        model = build_inference_model(model, inplace=True)
+        if cfg.TEST.AUG.ENABLED:
+            model, cfg = with_augmentation(cfg, model), original_sizes(cfg)
+        with InferenceTimer(model) as timer:
+            results = RetinaTrainer.test(cfg, model, evaluators)
+        record.update(
+            results=results,
+            evaluator=RetinaTrainer.scored_by,
+            inference_ms_per_image=timer.ms_per_image,
+        )
+    if comm.is_main_process():
+        verify_results(cfg, results)
+    return results
+
+
+def original_sizes(cfg: CfgNode) -> CfgNode:
+    """``cfg`` with test images as they are: the augmentation resizes them, and twice would blur them."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.INPUT.MIN_SIZE_TEST = 0
+    cfg.freeze()
+    return cfg
+
+
+if __name__ == "__main__":
+    sys.exit(main())

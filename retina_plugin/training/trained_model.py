@@ -1,0 +1,44 @@
+"""The model of a checkpoint, whole or not at all: for whatever looks at what was trained."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from torch import nn
+
+from ..errors import SetupError
+from ..weights.checkpointer import LoadReport, build_checkpointer, check_weights
+from .trainer import RetinaTrainer
+
+__all__ = ["config_beside", "load_trained_model"]
+
+
+def config_beside(weights: str | os.PathLike) -> Path:
+    """``config.yaml`` in the folder of a checkpoint, where a training leaves it.
+
+    Raises:
+        SetupError: it is not there.
+    """
+    path = Path(weights).with_name("config.yaml")
+    if not path.is_file():
+        raise SetupError(f"There is no {path} beside the weights: give the config they were trained with.")
+    return path
+
+
+def load_trained_model(cfg: CfgNode) -> tuple[nn.Module, LoadReport, dict[str, Any]]:
+    """The model of ``MODEL.WEIGHTS`` in eval mode, what was loaded, and what else the checkpoint holds.
+
+    Raises:
+        SetupError: no weights are named, they cannot be read, or they lack part of the model.
+    """
+    if not cfg.MODEL.WEIGHTS:
+        raise SetupError("No weights: give a trained checkpoint, by --weights or MODEL.WEIGHTS.")
+    check_weights(cfg, resume=False)
+    model = RetinaTrainer.build_model(cfg)
+    checkpointer = build_checkpointer(cfg, model)
+    rest = checkpointer.load(cfg.MODEL.WEIGHTS)
+    report = checkpointer.report
+    if report.missing:
+        raise SetupError(f"Part of the model would have random weights: {report}.\nGive a trained checkpoint.")
+    return model.eval(), report, rest

@@ -1,0 +1,150 @@
+"""What the weights of a checkpoint mean besides their shapes: kept in it as ``manifest``, compared on loading.
+
+Nine anchors of 32 px and nine of 24 px have the same layers, and so have BGR and RGB: Detectron2 loads one for the
+other without a word, and the detector is wrong.
+"""
+
+import math
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils import comm
+from torch import nn
+
+from ..config.rules import get_value
+from ..run_record import versions
+
+__all__ = ["anchors_of", "build_manifest", "class_names", "disagreements"]
+
+# Keys whose values the weights were trained for.
+PART_OF_THE_WEIGHTS = (
+    "MODEL.BACKBONE.NAME",
+    "INPUT.FORMAT",
+    "MODEL.PIXEL_MEAN",
+    "MODEL.PIXEL_STD",
+    "MODEL.RESNETS.STRIDE_IN_1X1",
+    "MODEL.RETINANET.BBOX_REG_WEIGHTS",
+)
+# Keys that another run may change; kept so that whoever has only the file knows them.
+KEPT = (
+    "INPUT.MIN_SIZE_TRAIN",
+    "INPUT.MAX_SIZE_TRAIN",
+    "INPUT.MIN_SIZE_TEST",
+    "INPUT.MAX_SIZE_TEST",
+    "MODEL.RETINANET.SCORE_THRESH_TEST",
+    "MODEL.RETINANET.NMS_THRESH_TEST",
+    "MODEL.RETINANET.TOPK_CANDIDATES_TEST",
+    "TEST.DETECTIONS_PER_IMAGE",
+)
+PACKAGES = ("retina_plugin", "detectron2", "torch")
+# Numbers that agree to this share are the same written in two ways: 50.8 is 32 * 2^(2/3) to 8e-5.
+TOLERANCE = 1e-3
+# Depths below have no 1x1 convolution with a stride.
+FIRST_BOTTLENECK_DEPTH = 50
+
+
+def build_manifest(cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
+    """The manifest of a model that ``cfg`` describes: plain lists, numbers and strings.
+
+    Returns:
+        ``classes``: names in the order of the class ids, None where no data set tells them. ``anchors``: see
+        :func:`anchors_of`. ``config``: config key -> value. ``versions``: package -> version.
+    """
+    keys = [*PART_OF_THE_WEIGHTS, *KEPT]
+    if cfg.MODEL.RESNETS.DEPTH < FIRST_BOTTLENECK_DEPTH:
+        keys.remove("MODEL.RESNETS.STRIDE_IN_1X1")
+    known = versions()
+    return {
+        "classes": class_names(cfg),
+        "anchors": anchors_of(model),
+        "config": {key: _plain(get_value(cfg, key)) for key in keys},
+        "versions": {package: str(known[package]) for package in PACKAGES},
+    }
+
+
+def class_names(cfg: CfgNode) -> list[str] | None:
+    """Names of the config's classes by class id; None where no registered data set has NUM_CLASSES of them."""
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        if name not in DatasetCatalog:
+            continue
+        if not MetadataCatalog.get(name).get("thing_classes") and not comm.is_main_process():
+            DatasetCatalog.get(name)  # only the main process has checked the sets, which reads their names
+        names = MetadataCatalog.get(name).get("thing_classes")
+        if names and len(names) == cfg.MODEL.RETINANET.NUM_CLASSES:
+            return [str(name) for name in names]
+    return None
+
+
+def anchors_of(model: nn.Module) -> dict[str, Any] | None:
+    """The anchors of a dense detector, None for a model without an anchor generator of Detectron2's kind.
+
+    Returns:
+        ``sizes`` (sqrt of the area, pixels) and ``aspect_ratios`` (h / w): a list a level, one value an anchor, in the
+        order of the head's channels. ``strides`` of the levels in pixels; ``offset`` in strides.
+    """
+    generator = getattr(model, "anchor_generator", None)
+    if not hasattr(generator, "cell_anchors") or not hasattr(generator, "offset"):
+        return None
+    sides = [(cells[:, 2:] - cells[:, :2]).tolist() for cells in generator.cell_anchors]
+    return {
+        "sizes": [[round(math.sqrt(w * h), 3) for w, h in level] for level in sides],
+        "aspect_ratios": [[round(h / w, 4) for w, h in level] for level in sides],
+        "strides": [int(stride) for stride in generator.strides],
+        "offset": float(generator.offset),
+    }
+
+
+def disagreements(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    """Where a checkpoint contradicts the config in what shapes do not show; classes are another matter.
+
+    Args:
+        found: of the checkpoint. What it does not say, it does not contradict.
+        expected: of the config.
+
+    Returns:
+        one clause for each contradiction, with both values.
+    """
+    clauses = []
+    theirs, ours = found.get("config") or {}, expected["config"]
+    for key in PART_OF_THE_WEIGHTS:
+        if key in theirs and key in ours and not _same(theirs[key], ours[key]):
+            clauses.append(f"{key} is {theirs[key]} in the checkpoint and {ours[key]} in the config")
+    if found.get("anchors") and expected["anchors"]:
+        clauses += _anchor_disagreements(found["anchors"], expected["anchors"])
+    return clauses
+
+
+def _anchor_disagreements(theirs: dict, ours: dict) -> list[str]:
+    key = "MODEL.ANCHOR_GENERATOR"
+    if len(theirs["sizes"]) != len(ours["sizes"]):
+        return [f"{key} has {len(theirs['sizes'])} levels in the checkpoint and {len(ours['sizes'])} in the config"]
+    if list(map(len, theirs["sizes"])) != list(map(len, ours["sizes"])):
+        return []  # a number of anchors shows in the shapes
+    clauses = []
+    for part, words in (("sizes", "anchor sizes"), ("aspect_ratios", "aspect ratios")):
+        for level, (a, b) in enumerate(zip(theirs[part], ours[part], strict=True)):
+            if not _same(a, b):
+                where = f"{key}: {words} of level {level + 1}"
+                clauses.append(f"{where} are {_distinct(a)} in the checkpoint and {_distinct(b)} in the config")
+                break
+    for part in ("strides", "offset"):
+        if not _same(theirs[part], ours[part]):
+            clauses.append(f"{key}: {part} {theirs[part]} in the checkpoint and {ours[part]} in the config")
+    return clauses
+
+
+def _distinct(values: list[float]) -> str:
+    return ", ".join(f"{value:g}" for value in dict.fromkeys(values))
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
+        return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return a == b
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

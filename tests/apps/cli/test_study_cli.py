@@ -1,0 +1,104 @@
+"""``retina study`` from the command line: list, dry run, mistakes; and one real row from start to record."""
+
+import json
+
+import pytest
+
+from retina_plugin.apps.cli import main as retina
+from retina_plugin.apps.cli import study as cli
+from retina_plugin.apps.study import run_command
+from retina_plugin.apps.study.plan import Run
+from retina_plugin.data.sample.files import make_sample_dataset
+
+
+def test_list_names_studies_rows_and_the_papers_figures(capsys):
+    assert cli.main(["list", "prior"]) == 0
+    printed = capsys.readouterr().out
+    assert "prior: The prior of the class layer - Sec. 3.3" in printed and "reported AP 30.2  (reference)" in printed
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """Dry runs take three steps of each row, for which a test has no data: here each run takes ten seconds."""
+    monkeypatch.setattr(run_command, "measure_seconds", lambda run: 10.0)
+
+
+def test_dry_run_starts_nothing_and_says_what_it_would(capsys, tmp_path, no_training):
+    output = tmp_path / "study"
+    arguments = ["run", "prior", "--config-file", "configs/study/small.yaml", "--seeds", "0,1", "--output", str(output)]
+    assert cli.main([*arguments, "--fraction", "0.5", "--devices", "cpu", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "8 of 8 runs to do on cpu" in printed and "prior_without_ce seed 1, 50 iterations" in printed
+    assert "time: about 80 s, from three steps of each row" in printed
+    # 2.098637 M parameters of 4 bytes, and AdamW's two moments
+    assert "disk: up to 25 MB a run for its last checkpoint, 0.2 GB in all" in printed
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("iterations", [10, 400], ids=["shorter", "longer"])
+def test_iterations_stand_for_a_fraction(capsys, tmp_path, no_training, iterations):
+    arguments = ["run", "prior", "--config-file", "configs/study/small.yaml", "--iterations", str(iterations)]
+    assert cli.main([*arguments, "--dry-run", "--output", str(tmp_path)]) == 0
+    assert f"prior_with_fl seed 0, {iterations} iterations" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nonsense"], "unknown study nonsense"),
+        (["run", "prior", "--fraction", "0"], "--fraction must be a finite number above 0, got 0"),
+        (["run", "prior", "--iterations", "-5"], "--iterations must be at least 1, got -5"),
+        (["run", "prior", "--seeds", "0;1"], "--seeds must be whole numbers like 0,1,2, got '0;1'"),
+        (["run", "prior", "--seeds=-1"], "--seeds must be at least 0"),
+        (["run", "prior", "--devices", "99"], "--devices 99: give cpu, or numbers"),
+        (["run", "prior", "--config-file", "none.yaml"], "none.yaml"),
+        (["run", "prior", "--opts", "MODEL.NO_KEY", "1"], "MODEL.NO_KEY"),
+        (["list", "--studies", "/nowhere"], "/nowhere is no folder"),
+    ],
+)
+def test_mistake_is_one_line_and_status_2(capsys, arguments, message):
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error
+
+
+def test_retina_hands_its_arguments_to_a_program(capsys):
+    assert retina.main(["study", "list", "alpha"]) == 0
+    assert "Table 1a" in capsys.readouterr().out
+    assert retina.main(["stduy"]) == 2 and retina.main([]) == 2
+    assert "there is no command 'stduy': did you mean study?" in capsys.readouterr().err
+
+
+def test_study_trains_a_row_and_does_not_train_it_again(tmp_path, capsys):
+    sample = make_sample_dataset(tmp_path / "set", num_train=4, num_val=2, max_objects=1, one_class=True)
+    folder = tmp_path / "studies" / "own"
+    folder.mkdir(parents=True)
+    (folder / "own_1.yaml").write_text("MODEL: {RETINANET: {FOCAL_LOSS_GAMMA: 1.0}}\n")
+    output = tmp_path / "out"
+    arguments = [
+        "run", "own", "--studies", str(tmp_path / "studies"), "--config-file", "configs/quickstart.yaml",
+        "--iterations", "2", "--output", str(output), "--devices", "cpu", "--opts",
+        "DATASETS.TRAIN_JSON", str(sample / "annotations/train.json"),
+        "DATASETS.TRAIN_IMAGES", str(sample / "images/train"),
+        "DATASETS.VAL_JSON", str(sample / "annotations/val.json"),
+        "DATASETS.VAL_IMAGES", str(sample / "images/val"),
+        "MODEL.RETINANET.NUM_CLASSES", "0", "DATALOADER.NUM_WORKERS", "0", "SOLVER.IMS_PER_BATCH", "2",
+        "INPUT.MIN_SIZE_TRAIN", "64", "INPUT.MIN_SIZE_TEST", "64",
+    ]  # fmt: skip
+    assert cli.main([*arguments[:1], "own", "--dry-run", *arguments[2:]]) == 0
+    assert "time: about" in capsys.readouterr().out and not output.exists()
+    assert cli.main(arguments) == 0
+    manifest = json.loads((output / "study.json").read_text())
+    (row,) = manifest["studies"]["own"]["rows"]
+    record = json.loads((output / row["runs"]["0"] / "run_record.json").read_text())
+    assert record["status"] == "finished" and record["iterations"] == 2 and record["inference_ms_per_image"] > 0
+    assert record["difference_from_base"]["MODEL.RETINANET.FOCAL_LOSS_GAMMA"] == 1.0
+    assert cli.main(arguments) == 0
+    assert "1 of 1 runs are done; 0 to go on cpu" in capsys.readouterr().out
+
+
+def test_shell_command_repeats_a_run(tmp_path):
+    run = Run("a", "c.yaml", ["MODEL.RETINANET.FOCAL_LOSS_ALPHA", "-1.0"], tmp_path / "a", 3, 10)
+    assert run_command.shell_command(run) == (
+        f"python train_net.py --config-file c.yaml MODEL.RETINANET.FOCAL_LOSS_ALPHA -1.0 SEED 3 OUTPUT_DIR {tmp_path}/a"
+    )

@@ -1,0 +1,192 @@
+"""The pages: self-contained, escaped, complete, and small however many classes there are."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from judged import make_found, make_truth
+from PIL import Image
+
+from retina_plugin.apps.evaluate.compare_page import comparison_page
+from retina_plugin.apps.evaluate.page import evaluation_page
+from retina_plugin.apps.evaluate.page_parts import count, html_table, page_text
+from retina_plugin.apps.evaluate.pictures import draw_image, picture_list
+from retina_plugin.evaluation.comparison import compare
+from retina_plugin.evaluation.judge import judge, write_figures
+
+ONE, TWO, FAR = [0, 0, 10, 10], [20, 0, 10, 10], [80, 80, 10, 10]
+HOSTILE = ["<script>alert(1)</script>\"'&", "a\x00\x1b[31m\u202eb\n<img src=x onerror=alert(1)>"]
+SECTIONS = ["scores", "classes", "errors", "confusion", "curves", "shapes", "calibration", "images"]
+
+
+def page_of(truth, found, image_root=None, **options):
+    judgement = judge(truth, found, limit=100, threshold=0.5)
+    return evaluation_page(judgement, title="A page", image_root=image_root, **options), judgement
+
+
+class Tags(HTMLParser):
+    """What a browser would follow or run."""
+
+    def __init__(self):
+        super().__init__()
+        self.links = []
+
+    def handle_starttag(self, tag, attributes):
+        self.links += [value for name, value in attributes if name in ("src", "href", "xlink:href")]
+        assert not [name for name, _ in attributes if name.startswith("on")]
+
+
+def assert_self_contained(page):
+    tags = Tags()
+    tags.feed(page)
+    assert tags.links and all(link.startswith(("#", "data:")) for link in tags.links)
+    assert "@import" not in page and "url(http" not in page
+    assert page.count("<script>") == page.count("</script>") == 1
+    for tag in ("section", "table", "figure", "div", "tr", "p"):
+        assert len(re.findall(rf"<{tag}[ >]", page)) == page.count(f"</{tag}>"), tag
+
+
+def plain_set():
+    truth = make_truth([(0, 0, ONE), (0, 1, TWO), (1, 0, ONE)], images=2)
+    return truth, make_found([(0, 0, ONE, 0.9), (0, 0, TWO, 0.8), (1, 1, FAR, 0.7)])
+
+
+def test_page_has_every_section_once():
+    page, _ = page_of(*plain_set())
+    assert re.findall(r'<section class="study" id="([^"]+)"', page) == SECTIONS
+    assert_self_contained(page)
+    assert "give the folder of the images with --images" in page
+    assert page.count('<svg role="img"') == 3 + 1 + 3  # curves of mean, cat and dog; errors; two bins, reliability
+
+
+def test_hostile_names_are_text():
+    truth = make_truth([(0, 0, ONE), (0, 1, TWO)], classes=HOSTILE, file_names=["<b onclick=x>.jpg"])
+    found = make_found([(0, 0, TWO, 0.9), (0, 1, FAR, 0.8)])
+    judgement = judge(truth, found, limit=100)
+    pages = [
+        evaluation_page(judgement, title=HOSTILE[0], image_root="nowhere"),
+        comparison_page(
+            compare(judgement, judgement, samples=5, seed=0),
+            title=HOSTILE[1], sources=tuple(HOSTILE), image_root=None, pictures=3,
+        ),
+    ]  # fmt: skip
+    for page in pages:
+        assert_self_contained(page)
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+        assert not re.search(r"<(img|b)\b", page) and "<script>alert" not in page
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\u202e]", page)
+
+
+def test_hostile_names_below_pictures_are_text():
+    name = '"><img src=x onerror=alert(1)>'
+    html = picture_list([(name, [(name, b"jpeg")])])
+    # Heading 1, alternative text 2 (what it shows and the heading), caption 1.
+    assert html.count("<img ") == 1 and html.count("&lt;img src=x onerror=alert(1)&gt;") == 4
+
+
+def test_pictures_show_from_the_threshold_on(tmp_path):
+    truth, found = plain_set()
+    Image.new("RGB", (100, 100), (90, 10, 200)).save(tmp_path / "0.jpg")
+    first, second, third = (draw_image(truth, found, 0, str(tmp_path), threshold=t)[1] for t in (0.85, 0.9, 0.8))
+    assert first == second != third  # scores 0.9 and 0.8
+
+
+def test_detections_beyond_the_limit_count_nowhere():
+    truth = make_truth([(0, 0, ONE), (0, 0, TWO)])
+    judgement = judge(truth, make_found([(0, 0, ONE, 0.9), (0, 1, FAR, 0.8)]), limit=1, threshold=0.5)
+    assert judgement.errors.counts["background"] == 0 and judgement.confusion.tolist()[-1] == [0, 0, 0]
+
+
+def test_page_text():
+    assert page_text("a<b>&\"'") == "a&lt;b&gt;&amp;&quot;&#x27;"
+    mark = "\N{REPLACEMENT CHARACTER}"
+    assert page_text("x\x07y\u2066z\nw") == f"x{mark}y{mark}z{mark}w"
+    assert page_text("Größe 猫") == "Größe 猫"
+
+
+def test_table_knows_what_to_sort_by():
+    table = html_table("T", ["Name", "N", "Word"], [["a", 0.123456, "within"], ["b", None, "+1.0"]], sortable=True)
+    assert 'data-kind="text"><button type="button">Name' in table
+    assert 'data-kind="number"><button type="button">N' in table
+    assert 'data-kind="text"><button type="button">Word' in table
+    assert '<td data-value="0.123456">0.1</td>' in table and '<td data-value="" class="quiet">' in table
+
+
+def test_count():
+    assert [count(n, noun) for n, noun in ((0, "box"), (1, "class"), (2, "class"), (2, "image"))] == [
+        "0 boxes", "1 class", "2 classes", "2 images"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "truth, found, words",
+    [
+        ([], [], ["There is no annotated box", "There is no detection", "No annotated box, no curve", "no detections"]),
+        ([(0, 0, ONE)], [], ["There is no detection: every box is missed", "No calibration: no detections"]),
+        ([], [(0, 0, ONE, 0.9)], ["There is no annotated box", "1 of 1 image"]),
+        ([(0, 0, ONE)], [(0, 0, ONE, 7.0)], ["scores outside [0, 1] are no probabilities"]),
+        ([(0, 0, ONE, True)], [(0, 0, ONE, 0.9)], ["1 crowd region", "There is no annotated box"]),
+    ],
+    ids=["nothing", "no detection", "no truth", "odd scores", "only a crowd"],
+)
+def test_empty_cases_say_so(truth, found, words, tmp_path):
+    page, judgement = page_of(make_truth(truth, classes=["cat"]), make_found(found))
+    for text in words:
+        assert text in page
+    assert_self_contained(page)
+    assert "nan" not in re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.DOTALL).lower()
+    assert len(write_figures(judgement, tmp_path)) == 9  # JSON without NaN, or it would have been refused
+
+
+def test_a_thousand_classes():
+    names = [f"class {k}" for k in range(1000)]
+    rows = [(k % 50, k, [k % 80, k // 80, 12, 14]) for k in range(1000)]
+    truth = make_truth(rows, images=50, classes=names)
+    found = make_found([(i, (k + k % 3) % 1000, box, 0.5 + k / 2500) for i, k, box in rows])
+    page, _ = page_of(truth, found)
+    assert len(page.encode()) < 2e6
+    assert page.count('id="pr-') > 0 and "The 24 classes with the most boxes; all are in pr_curves.csv" in page
+    assert "The 20 of 1000 classes with the most mistakes are shown" in page
+    assert all(f">{name}<" in page for name in names)  # in the table
+
+
+def test_pictures_of_the_worst_images(tmp_path):
+    truth, found = plain_set()
+    Image.new("RGB", (100, 100), (90, 10, 200)).save(tmp_path / "0.jpg")
+    page, _ = page_of(truth, found, str(tmp_path))
+    assert page.count('src="data:image/jpeg;base64,') == 2  # truth and predictions of one; the other is no file
+    assert "1 images could not be read" not in page and "1 image could not be read" in page
+    assert "0.jpg: 1 missed, 1 wrong detection" in page
+    page, _ = page_of(truth, found, str(tmp_path), pictures=0)
+    assert "data:image/jpeg" not in page and "could not be read" not in page
+
+
+def test_files_hold_the_figures(tmp_path):
+    _, judgement = page_of(*plain_set())
+    names = [path.name for path in write_figures(judgement, tmp_path)]
+    assert sorted(names) == sorted(path.name for path in tmp_path.iterdir())
+    rows = (tmp_path / "confusion.csv").read_text().splitlines()
+    assert rows[0] == "truth,predicted,count" and "cat,cat,1" in rows and "dog,cat,1" in rows
+    # cat: one of two found: AP 51 / 101 at every IoU; dog: 0.
+    classes = (tmp_path / "classes.csv").read_text().splitlines()
+    assert classes[1].startswith("cat,2,2,50.4950495,50.4950495,50.4950495,0.9,1,0.5,0.666666667")
+    assert classes[2].startswith("dog,1,1,0,0,0,,,,")
+    assert len((tmp_path / "pr_curves.csv").read_text().splitlines()) == 1 + 2 * 101
+
+
+def test_comparison_page_shows_where_each_wins(tmp_path):
+    truth, found = plain_set()
+    for name in truth.file_names:
+        Image.new("RGB", (100, 100), (90, 10, 200)).save(tmp_path / name)
+    better = make_found([(0, 0, ONE, 0.9), (0, 1, TWO, 0.8), (1, 0, ONE, 0.7)])
+    sides = [judge(truth, side, limit=100, threshold=0.5) for side in (found, better)]
+    page = comparison_page(
+        compare(*sides, samples=20, seed=0), title="T", sources=("a", "b"), image_root=str(tmp_path), pictures=6
+    )
+    assert_self_contained(page)
+    b_wins, a_wins = page.split('id="b-wins"')[1].split('id="a-wins"')
+    assert b_wins.count("<img ") == 2 * 4 and a_wins.count("<img ") == 0
+    assert "On 2 images B makes fewer mistakes than A" in b_wins
+    assert "A makes fewer mistakes on 0 images, B on 2" in page
+    assert np.isclose(sides[1].scores.summary["AP"], 100) and "AP 25.2 (A) and 100.0 (B)" in page

@@ -1,0 +1,226 @@
+"""Data sets declared by path: what is registered, with which classes, and which declarations are refused."""
+
+import json
+import logging
+import shutil
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from own_folders import SCENES, WRITERS, write_coco, write_labelme, write_voc, write_yolo
+
+from retina_plugin.config.keys import get_retina_cfg
+from retina_plugin.config.load import load_config
+from retina_plugin.data import register as datasets
+from retina_plugin.data.register import fill_num_classes, register_config_datasets
+from retina_plugin.errors import SetupError
+
+pytest_plugins = ("tiny_sets",)
+
+
+@pytest.fixture(autouse=True)
+def clean(clean_catalog, monkeypatch):
+    monkeypatch.setattr(datasets, "_OWN_NAMES", {"custom_train", "custom_val"})
+
+
+def make_cfg(**keys):
+    cfg = get_retina_cfg()
+    cfg.MODEL.RETINANET.NUM_CLASSES = 0
+    for key, value in keys.items():
+        cfg.DATASETS[key] = value if key in ("OWN", "CLASSES") else type(cfg.DATASETS[key])(value)
+    return cfg
+
+
+def registered_names(name: str) -> list[str]:
+    return sorted(record["file_name"].rsplit("/", 1)[1] for record in DatasetCatalog.get(name))
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_folder_of_any_format_is_split_and_registered(tmp_path, kind):
+    cfg = make_cfg(TRAIN_PATH=WRITERS[kind](tmp_path / "set"), VAL_FRACTION=0.4)
+    register_config_datasets(cfg, tmp_path / "run")
+    assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == (("custom_train",), ("custom_val",))
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["custom_train.json", "custom_val.json"]
+    train, val = registered_names("custom_train"), registered_names("custom_val")
+    assert len(val) == 2 and sorted(train + val) == [name for name, _, _ in SCENES]
+    fill_num_classes(cfg)
+    assert cfg.MODEL.RETINANET.NUM_CLASSES == 2
+    record = next(record for record in DatasetCatalog.get("custom_train") if record["annotations"])
+    expected = next(boxes for name, _, boxes in SCENES if record["file_name"].endswith(name))
+    x1, y1, x2, y2, class_name = expected[0]
+    assert record["annotations"][0]["bbox"] == pytest.approx([x1, y1, x2 - x1, y2 - y1], abs=1e-3)
+    assert MetadataCatalog.get("custom_train").thing_classes[record["annotations"][0]["category_id"]] == class_name
+
+
+def test_split_by_fraction_says_that_the_set_has_its_own(tmp_path, caplog):
+    write_voc(tmp_path / "set")
+    cfg = make_cfg(TRAIN_PATH=tmp_path / "set", VAL_FRACTION=0.4)
+    with caplog.at_level(logging.INFO):
+        register_config_datasets(cfg, tmp_path / "run")
+    assert "its own split" not in caplog.text
+    (tmp_path / "set/ImageSets/Main").mkdir(parents=True)
+    (tmp_path / "set/ImageSets/Main/val.txt").write_text("d\ne\n")
+    with caplog.at_level(logging.INFO):
+        register_config_datasets(cfg, tmp_path / "run")
+    assert "its own split is not used" in caplog.text and "ImageSets/Main/val.txt" in caplog.text
+
+
+def test_same_folder_for_both_uses_the_parts_that_it_names(tmp_path):
+    write_voc(tmp_path)
+    (tmp_path / "ImageSets/Main").mkdir(parents=True)
+    (tmp_path / "ImageSets/Main/train.txt").write_text("a\nb\nc\n")
+    (tmp_path / "ImageSets/Main/val.txt").write_text("d\ne\n")
+    register_config_datasets(make_cfg(TRAIN_PATH=tmp_path, VAL_PATH=tmp_path))
+    assert (registered_names("custom_train"), registered_names("custom_val")) == (
+        ["a.png", "b.png", "c.png"],
+        ["d.png", "e.png"],
+    )
+    shutil.rmtree(tmp_path / "ImageSets")
+    with pytest.raises(SetupError, match="has the same images to train and to validate on, and says of no part"):
+        register_config_datasets(make_cfg(TRAIN_PATH=tmp_path, VAL_PATH=tmp_path))
+
+
+def test_json_without_a_partner_can_be_split(tmp_path):
+    root = write_coco(tmp_path)
+    cfg = make_cfg(TRAIN_JSON=root / "boxes.json", TRAIN_IMAGES=root / "images", VAL_FRACTION=0.2)
+    register_config_datasets(cfg)
+    assert (len(registered_names("custom_train")), len(registered_names("custom_val"))) == (4, 1)
+
+
+def test_classes_are_common_to_train_and_val(tmp_path):
+    dogs = [scene for scene in SCENES if all(box[4] == "dog" for box in scene[2])]
+    cats = [scene for scene in SCENES if any(box[4] == "cat" for box in scene[2])]
+    register_config_datasets(
+        make_cfg(TRAIN_PATH=write_labelme(tmp_path / "1", dogs), VAL_PATH=write_voc(tmp_path / "2", cats))
+    )
+    for name in ("custom_train", "custom_val"):
+        assert MetadataCatalog.get(name).thing_classes == ["cat", "dog"]
+    # A file of names comes first, and its order stays.
+    register_config_datasets(
+        make_cfg(TRAIN_PATH=write_labelme(tmp_path / "3", dogs), VAL_PATH=write_yolo(tmp_path / "4", cats))
+    )
+    assert MetadataCatalog.get("custom_train").thing_classes == ["dog", "cat"]
+
+
+@pytest.mark.parametrize("given", [("cat", "cow", "dog"), ("names.txt",)])
+def test_classes_by_name_or_file(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "names.txt").write_text("cat\ncow\ndog\n")
+    register_config_datasets(make_cfg(TRAIN_PATH=write_voc(tmp_path / "set"), CLASSES=given))
+    assert MetadataCatalog.get("custom_train").thing_classes == ["cat", "cow", "dog"]
+
+
+def test_list_of_sets_from_yaml(tmp_path):
+    write_voc(tmp_path / "voc"), write_yolo(tmp_path / "yolo"), write_labelme(tmp_path / "lm")
+    (tmp_path / "my.yaml").write_text(f"""
+DATASETS:
+  OWN:
+    - {{name: farm, path: {tmp_path}/voc}}
+    - {{name: road, path: {tmp_path}/yolo, format: yolo, split: {{val: 0.4, seed: 1, group: "regex:^(.)"}}}}
+    - {{name: town, path: {tmp_path}/lm, use: val, classes: [dog, cat]}}
+""")
+    cfg = load_config(str(tmp_path / "my.yaml"), [])
+    register_config_datasets(cfg)
+    assert cfg.DATASETS.TRAIN == ("farm", "road_train") and cfg.DATASETS.TEST == ("road_val", "town")
+    assert [len(registered_names(name)) for name in ("farm", "road_train", "road_val", "town")] == [5, 3, 2, 5]
+    # The config of a run is read again on --resume.
+    (tmp_path / "again.yaml").write_text(cfg.dump())
+    assert load_config(str(tmp_path / "again.yaml"), []).DATASETS.OWN == cfg.DATASETS.OWN
+    register_config_datasets(load_config(str(tmp_path / "again.yaml"), []))
+
+
+def test_changed_files_are_seen_by_a_later_call(tmp_path):
+    root = write_yolo(tmp_path / "set")
+    cfg = make_cfg(TRAIN_PATH=root)
+    register_config_datasets(cfg, tmp_path / "run")
+    assert len(DatasetCatalog.get("custom_train")[1]["annotations"]) == 1
+    (root / "data.yaml").write_text("names: [dog, cat, cow]")
+    (root / "labels/b.txt").write_text("2 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.25 0.25\n")
+    register_config_datasets(cfg, tmp_path / "run")
+    assert MetadataCatalog.get("custom_train").thing_classes == ["dog", "cat", "cow"]
+    assert len(DatasetCatalog.get("custom_train")[1]["annotations"]) == 2
+
+
+def test_missing_training_set_does_not_keep_from_evaluating(tmp_path, caplog):
+    cfg = make_cfg(TRAIN_PATH=tmp_path / "not_here", VAL_PATH=write_yolo(tmp_path / "set"))
+    register_config_datasets(cfg)
+    fill_num_classes(cfg)
+    assert cfg.MODEL.RETINANET.NUM_CLASSES == 2 and len(registered_names("custom_val")) == 5
+    with pytest.raises(SetupError, match="custom_train: .*/not_here does not exist: give the folder or file"):
+        DatasetCatalog.get("custom_train")
+
+
+def test_set_without_any_box_is_refused(tmp_path):
+    root = write_labelme(tmp_path / "set", [(name, size, []) for name, size, _ in SCENES])
+    with pytest.raises(SetupError, match=r"^.*/set has no box in any image: there is no class to learn\.$"):
+        register_config_datasets(make_cfg(TRAIN_PATH=root))
+
+
+def test_log_tells_what_was_left_out(tmp_path, caplog):
+    root = write_yolo(tmp_path)
+    (root / "labels/b.txt").unlink()
+    with caplog.at_level(logging.INFO):
+        register_config_datasets(make_cfg(TRAIN_PATH=root))
+    assert f"custom_train: 5 images of {root}" in caplog.messages
+    assert (
+        f"custom_train: image without a label file taken as one without objects ({root}/images/b.png)"
+        in caplog.messages
+    )
+    assert any(m.startswith("custom_train: 2 images without objects are left out of training") for m in caplog.messages)
+
+
+REFUSED = [
+    ({"FORMAT": "pascal"}, "DATASETS.FORMAT must be one of auto, coco, voc, yolo, labelme, csv, got 'pascal'."),
+    ({"VAL_FRACTION": 20.0}, "DATASETS.VAL_FRACTION must be in [0, 1), got 20: 0.2 is a fifth."),
+    ({"VAL_FRACTION": 0.2}, "DATASETS.VAL_FRACTION needs DATASETS.TRAIN_PATH, the set to split."),
+    ({"TRAIN_PATH": "{set}", "VAL_PATH": "{set}", "VAL_FRACTION": 0.2},
+     "DATASETS.VAL_FRACTION is 0.2, but DATASETS.VAL_PATH names a set to validate on: give one of them."),
+    ({"TRAIN_PATH": "{set}", "TRAIN_JSON": "a.json"},
+     "DATASETS.TRAIN_PATH and DATASETS.TRAIN_JSON are both set: give one of them."),
+    ({"TRAIN_PATH": "{set}/no"},
+     "DATASETS.TRAIN_PATH is {set}/no, which does not exist: give the folder or file of the boxes."),
+    ({"TRAIN_PATH": "{set}", "CLASSES": ("a", "a")},
+     "DATASETS.CLASSES must be different names, or a file of them, got ('a', 'a')."),
+    ({"TRAIN_PATH": "{set}", "CLASSES": ("no.txt",)}, "no.txt does not exist."),
+    ({"TRAIN_PATH": "{set}", "VAL_FRACTION": 0.2, "SPLIT_GROUP": "camera"},
+     "The group of a split must be folder, column:NAME or regex:PATTERN, got 'camera'."),
+    ({"TRAIN_PATH": "{set}", "OWN": [{"name": "a", "path": "{set}"}]},
+     "DATASETS.OWN and DATASETS.TRAIN_PATH are both set: give the sets in one of them."),
+    ({"OWN": ["{set}"]}, "DATASETS.OWN[0] must be KEY: VALUE pairs (name, path, format, images, classes, use, split), "
+     "got '{set}'."),
+    ({"OWN": [{"name": "a", "path": "{set}", "formt": "voc"}]},
+     "DATASETS.OWN[0] has an unknown key 'formt'; did you mean format?"),
+    ({"OWN": [{"name": "a", "path": "{set}", "xyz": 1}]},
+     "DATASETS.OWN[0] has an unknown key 'xyz'; known are name, path, format, images, classes, use, split."),
+    ({"OWN": [{"path": "{set}"}]}, "DATASETS.OWN[0] needs name, as text, got None."),
+    ({"OWN": [{"name": "../a", "path": "{set}"}]},
+     "DATASETS.OWN[0]: name must be of letters, digits, '_', '-' and '.', got '../a'."),
+    ({"OWN": [{"name": "a", "path": "{set}", "use": "test"}]},
+     "DATASETS.OWN[0]: use must be train or val, got 'test'."),
+    ({"OWN": [{"name": "a", "path": "{set}", "format": "xml"}]},
+     "DATASETS.OWN[0]: format must be one of auto, coco, voc, yolo, labelme, csv, got 'xml'."),
+    ({"OWN": [{"name": "a", "path": "{set}", "split": {"val": 20}}]},
+     "DATASETS.OWN[0]: split.val must be in (0, 1), got 20: 0.2 is a fifth."),
+    ({"OWN": [{"name": "a", "path": "{set}", "split": {"val": 0.2, "seed": "x"}}]},
+     "DATASETS.OWN[0]: split.seed must be a whole number and split.group text, got 'x' and ''."),
+    ({"OWN": [{"name": "a", "path": "{set}", "split": {"part": 0.2}}]},
+     "DATASETS.OWN[0]: split has an unknown key 'part'; known are val, seed, group."),
+    ({"OWN": [{"name": "a", "path": "{set}"}, {"name": "a", "path": "{set}"}]},
+     "DATASETS.OWN has more than one set with the name 'a': make it unique."),
+    ({"OWN": [{"name": "coco_2017_val", "path": "{set}"}]},
+     "DATASETS.OWN names a set 'coco_2017_val', which is registered already: give it another name."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("keys", "message"), REFUSED, ids=lambda value: str(value)[:60])
+def test_declaration_is_refused(tmp_path, keys, message):
+    write_yolo(tmp_path / "set")
+    filled = json.loads(json.dumps(keys).replace("{set}", str(tmp_path / "set")))
+    with pytest.raises(SetupError) as caught:
+        register_config_datasets(make_cfg(**{**filled, **({"CLASSES": keys["CLASSES"]} if "CLASSES" in keys else {})}))
+    assert str(caught.value) == message.replace("{set}", str(tmp_path / "set"))
+
+
+def test_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(SetupError, match=r"run/custom_train.json, the COCO form of .*, cannot be written: "):
+        register_config_datasets(make_cfg(TRAIN_PATH=write_yolo(tmp_path / "set")), tmp_path / "run")
