@@ -146,7 +146,8 @@ def test_detectors_of_the_benchmark_are_equal_and_find_something():
     with torch.no_grad():
         found, expected = (model([image])[0]["instances"] for model in (ours, theirs))
     assert 0 < len(found) == len(expected)
-    assert torch.equal(found.scores, expected.scores)
+    # Convolutions in channels-last order add up in another order where the processor has AVX-512: 1e-6 of a logit.
+    torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", [inference_case, postprocess_case, training_step_case])
