@@ -225,7 +225,6 @@ warnings.warn("`torch.jit.script` is deprecated: my own", FutureWarning)
         ("retina_plugin", ["convert", "--help"]),
         ("retina_plugin", ["export", "--help"]),
         ("retina_plugin", ["doctor", "--help"]),
-        ("retina_plugin", ["replay", "--help"]),
         ("retina_plugin.study", ["--help"]),
         ("retina_plugin.study", ["run", "--help"]),
         ("retina_plugin.study", ["list"]),

@@ -1,7 +1,6 @@
-"""Steps that must not change the weights: stopped or skipped by key, kept in a dump, replayed."""
+"""Steps that must not change the weights: stopped or skipped by key."""
 
 import logging
-import math
 import re
 
 import pytest
@@ -9,11 +8,8 @@ import torch
 from detectron2.utils.events import EventStorage, EventWriter
 from guarded_training import Training, same, weights
 
-from retina_plugin.apps.cli import main as program
-from retina_plugin.apps.cli.replay import replay
 from retina_plugin.training.hooks import step_guard as bad_steps
-from retina_plugin.training.hooks.step_guard import MAX_DUMPS, MAX_IN_A_ROW
-from retina_plugin.training.step_dump import random_state, restore_random_state
+from retina_plugin.training.hooks.step_guard import MAX_IN_A_ROW
 from retina_plugin.training.tolerant_writer import TolerantWriter
 
 pytest_plugins = ("guarded_training",)
@@ -31,8 +27,7 @@ def test_not_finite_input_stops_before_the_step_and_is_named(guard_cfg, guard_ba
         training.train(0, 2)
     assert re.search(
         r"^iteration 1: loss_\w+(, loss_\w+)? is not finite: NaN or infinity in the image of b1.jpg. "
-        r"Mend the data. The step is kept: retina replay .*bad_steps/iteration_0000001.pth. "
-        r"The last checkpoint is model_5.pth.$",
+        r"Mend the data. The last checkpoint is model_5.pth.$",
         str(stop.value),
     )
     assert all(value.isfinite().all() for value in training.model.state_dict().values())
@@ -56,7 +51,7 @@ def test_skipped_step_changes_nothing(guard_cfg, guard_batches, caplog):
     assert "skipped iteration 1: " in caplog.text and "image of a1.jpg" in caplog.text and "(1 so far)" in caplog.text
 
 
-def test_too_many_skipped_in_a_row_stop(guard_cfg, make_batch, tmp_path):
+def test_too_many_skipped_in_a_row_stop(guard_cfg, make_batch):
     guard_cfg.SOLVER.FAULTS.NONFINITE_LOSS = "skip"
     bad, good = make_batch((64, 64, 1)), make_batch((64, 64, 1))
     spoil_image(bad[0])
@@ -65,72 +60,6 @@ def test_too_many_skipped_in_a_row_stop(guard_cfg, make_batch, tmp_path):
     with pytest.raises(FloatingPointError, match=f"It is the {MAX_IN_A_ROW}th skipped in a row.*checkpoint is model_5"):
         training.train(0, len(guard_batches))
     assert training.iter == len(guard_batches) - 1  # a good one between them starts the count afresh
-    assert len(list((tmp_path / "bad_steps").iterdir())) == MAX_DUMPS
-
-
-def test_dump_is_replayed_by_one_command(guard_cfg, guard_batches, tmp_path, capsys):
-    spoil_image(guard_batches[1][0])
-    training = Training(guard_cfg, guard_batches)
-    with pytest.raises(FloatingPointError):
-        training.train(0, 2)
-    path = tmp_path / "bad_steps" / "iteration_0000001.pth"
-    torch.manual_seed(5)  # nothing of this process matters
-    assert program.main(["replay", str(path)]) == 0
-    text = capsys.readouterr().out
-    assert text.startswith("iteration 1\n") and text.endswith("the same as in the training\n")
-    assert re.search(r"a1.jpg  64 x 64, 2 boxes .* nan .*NaN or infinity in its image", text)
-    assert re.search(r"b1.jpg  64 x 64, 1 boxes  loss_cls [0-9.e-]+  loss_box_reg [0-9.e-]+\n", text)
-    report = replay(path)
-    assert math.isnan(report["now"]["loss_cls"]) and math.isnan(report["then"]["loss_cls"])
-    assert report["gradients"] and report["num_gradients"] > len(report["gradients"])
-
-
-def test_replay_says_where_it_is_another_step(guard_cfg, guard_batches, tmp_path, capsys):
-    spoil_image(guard_batches[0][0])
-    with pytest.raises(FloatingPointError):
-        Training(guard_cfg, guard_batches).train(0, 1)
-    path = tmp_path / "bad_steps" / "iteration_0000000.pth"
-    dump = torch.load(path, weights_only=True)
-    dump["losses"]["loss_cls"] = 1.01
-    torch.save(dump, path)
-    assert program.main(["replay", str(path)]) == 1
-    assert capsys.readouterr().out.endswith("NOT the same as in the training\n")
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "is not a file"),
-        (b"nothing", "cannot be read as a dump"),
-        ({"model": {}}, "is no dump of a training step"),
-    ],
-)
-def test_what_is_no_dump_is_refused(tmp_path, capsys, content, message):
-    path = tmp_path / "x.pth"
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    elif content:
-        torch.save(content, path)
-    assert program.main(["replay", str(path)]) == 2
-    assert message in capsys.readouterr().err
-
-
-def test_dump_that_cannot_be_written_does_not_hide_the_loss(guard_cfg, guard_batches, tmp_path):
-    (tmp_path / "bad_steps").write_text("in the way")
-    spoil_image(guard_batches[0][0])
-    with pytest.raises(FloatingPointError, match="is not finite.* could not be kept in .*exists"):
-        Training(guard_cfg, guard_batches).train(0, 1)
-
-
-def test_random_state_comes_back():
-    import random
-
-    import numpy as np
-
-    state = random_state()
-    first = torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()
-    restore_random_state(state)
-    assert (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()) == first
 
 
 # --- Several processes ---

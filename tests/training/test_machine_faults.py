@@ -104,25 +104,6 @@ def test_lack_of_memory_while_the_weights_change_is_not_skipped(guard_cfg, guard
         training.train(0, 2)
 
 
-def test_batch_in_parts_begins_with_the_random_numbers_of_its_own_attempt(guard_cfg, guard_batches):
-    training = Training(guard_cfg, guard_batches)
-    states = []
-
-    def fail(module, inputs, losses):
-        states.append(training.guard._random_state["torch"].clone())
-        torch.rand(1)
-        if len(states) == 1:
-            raise OUT_OF_MEMORY
-
-    training.model.register_forward_hook(fail)
-    training._trainer = AccumulatingTrainer(
-        training.model, training.data_loader, training.optimizer, num_parts=1, amp=False,
-        before_split=training.guard.begin_again,
-    )  # fmt: skip
-    training.train(0, 1)
-    assert len(states) == 3 and not torch.equal(states[0], states[1]) and torch.equal(states[1], states[2])
-
-
 def test_real_lack_of_memory_is_recognised():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)

@@ -68,14 +68,12 @@ def test_forward_passes_outside_a_step_are_not_judged(guard):
     for _ in range(2):  # after a step; after the training
         assert guard.trainer.model(bad)["loss_mean"].isinf()
         guard.after_train()
-    assert not guard.trainer.model._forward_hooks and not guard.trainer.model._forward_pre_hooks
+    assert not guard.trainer.model._forward_hooks
 
 
-def test_state_and_losses_are_those_of_the_whole_step(guard):
+def test_losses_are_those_of_the_whole_step(guard):
     guard.trainer.model(images(1))  # before the step, as losses on a test set
-    before = torch.get_rng_state()
     step(guard, images(1, 2), images(1), images(2))
-    assert torch.equal(guard._random_state["torch"], before)
     assert guard._losses["loss_mean"].item() == 3
 
 
@@ -143,23 +141,13 @@ def test_many_files_are_counted(guard):
     assert "more)" not in said_of(guard, images(1, count=MAX_NAMED))
 
 
-@pytest.mark.parametrize("error", [OSError("no space"), RuntimeError("unexpected pos 64 vs 0")])
-def test_dump_that_cannot_be_written_is_said(guard, monkeypatch, error):
-    def refuse(*_, **__):
-        raise error
-
-    monkeypatch.setattr(bad_steps, "write_dump", refuse)
-    assert f"could not be kept in {guard._cfg.OUTPUT_DIR}" in said_of(guard, images("inf"))
-
-
-def test_processes_dump_their_own_step_of_the_model_itself(guard, monkeypatch, tmp_path):
+def test_processes_name_their_own_images(guard, monkeypatch):
     class Wrapped(nn.Module):
         def __init__(self, module):
             super().__init__()
             self.module, self.forward = module, module.forward
 
-    dumps, said, reduced = [], [], []
-    monkeypatch.setattr(bad_steps, "write_dump", lambda path, *parts, **facts: dumps.append((path, parts, facts)))
+    said, reduced = [], []
     monkeypatch.setattr(bad_steps.comm, "get_world_size", lambda: 2)
     monkeypatch.setattr(bad_steps.comm, "get_rank", lambda: 1)
     monkeypatch.setattr(bad_steps.comm, "all_gather", lambda mine: said.append(mine) or [mine])
@@ -169,12 +157,9 @@ def test_processes_dump_their_own_step_of_the_model_itself(guard, monkeypatch, t
     guard.trainer.model = Wrapped(model)
     guard.before_train()
     said_of(guard, images(1))
-    assert dumps == [] and said[0][0] == []  # the other's loss is the bad one
+    assert said[0][0] == []  # the other's loss is the bad one
     assert model.norm.num_batches_tracked.item() == 0
     said_of(guard, images("inf"))
-    ((path, parts, facts),) = dumps
-    assert path == tmp_path / "bad_steps" / "iteration_0000002_process_1.pth"
-    assert parts[1] is model and facts["process"] == 1 and facts["iteration"] == 2
     assert said[1] == (["loss_mean"], "inf.jpg", "NaN or infinity in the image of inf.jpg")
     assert reduced == [0, 1]
 

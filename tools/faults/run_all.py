@@ -54,20 +54,6 @@ A step that is left out changes neither weights nor averages, and ten in a row e
 lacks memory is taken in 2, 4, ... parts, with the gradients of the whole up to rounding (but for batch norms, which see
 one part); a single image that does not fit ends the run. Of several processes each takes its own part of the batch in
 parts, and a step that one leaves out is left out by all.
-
-A step whose loss is not finite is kept in `OUTPUT_DIR/bad_steps` (weights, batch, random numbers; at most three a run):
-
-```
-retina replay output/mine/bad_steps/iteration_0000120.pth
-```
-
-runs it again: its losses then and now, each image alone, what is not finite in the input and in the gradients.
-"""
-REPLAY = """
-Of the row "{fault}":
-
-```
-{replay}```
 """
 
 
@@ -97,8 +83,7 @@ def succeeds(command: str) -> bool:
 def page(folder: Path) -> str:
     """The page from the records of a folder."""
     rows = [(row, path) for path in sorted(folder.glob("*.json")) for row in _rows(path)]
-    replays = [REPLAY.format(**row) for row, _ in rows if "replay" in row]
-    return HEAD + "".join(_line(row, path) for row, path in rows) + TAIL + "".join(replays)
+    return HEAD + "".join(_line(row, path) for row, path in rows) + TAIL
 
 
 def _rows(path: Path) -> list[dict]:

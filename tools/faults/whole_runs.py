@@ -25,7 +25,6 @@ from detectron2.engine.hooks import PeriodicWriter
 from many_processes import lack_in_one_process, lost_process, lost_process_of_torchrun, machines_that_come_and_go
 from records import end_with_rows, versions
 
-from retina_plugin.apps.cli import replay
 from retina_plugin.training import run as cli
 from retina_plugin.training.trainer import RetinaTrainer
 
@@ -121,14 +120,6 @@ def goes_on(
             "log": "" if good else text[-2000:]}  # fmt: skip
 
 
-def replayed(bench: Bench, name: str) -> dict:
-    result = stops(bench, name, spoil_input)
-    dumps = list((bench.folder / name / "bad_steps").glob("*.pth"))
-    status, text = bench.run(f"{name}_replay", str(dumps[0]), program=replay.main) if dumps else (1, "no dump")
-    lost = f"{result['lost']}; replayed with {'the same' if status == 0 else 'ANOTHER'} outcome"
-    return {**result, "good": result["good"] and status == 0, "lost": lost, "replay": bench.without_folder(text)}
-
-
 def change_images(bench: Bench, change: Callable[[Path], object]) -> Callable:
     def act(_) -> None:
         for image in bench.images.iterdir():
@@ -183,7 +174,7 @@ def cases(bench: Bench) -> dict[str, tuple[str, Callable[[str], dict]]]:
                                            lost="no step; batch norms saw one image at a time")),
         "memory_of_two": ("memory runs out in one of two processes, OUT_OF_MEMORY skip",
                           lambda n: lack_in_one_process(bench, n)),
-        "nan": ("NaN in an image, loss not finite", lambda n: replayed(bench, n)),
+        "nan": ("NaN in an image, loss not finite", lambda n: stops(bench, n, spoil_input)),
         "nan_skip": ("the same, NONFINITE_LOSS skip", lambda n: goes_on(bench, n, spoil_input, *nan, **without_step)),
         "clock": ("clock set back to 1970", lambda n: clock(bench, n)),
         "read_only": ("OUTPUT_DIR read-only", lambda n: read_only(bench, n)),

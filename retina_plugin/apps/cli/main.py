@@ -20,7 +20,6 @@ COMMANDS = {
         "retina_plugin.apps.cli.convert_weights",
         "torchvision's RetinaNet weights for Detectron2",
     ),
-    "replay": ("training", "retina_plugin.apps.cli.replay", "run again a training step whose loss was not finite"),
     "evaluate": (
         "looking",
         "retina_plugin.apps.cli.evaluate",

@@ -2,7 +2,6 @@
 
 import logging
 import traceback
-from pathlib import Path
 from types import TracebackType
 
 import torch
@@ -17,7 +16,6 @@ from ...modeling import LossNormalizer
 from ..accumulation import needs_accumulation
 from ..machine_faults import describe_loss_of_worker, is_out_of_memory
 from ..processes import largest_of_all
-from ..step_dump import FOLDER, not_finite_inputs, random_state, write_dump
 
 __all__ = ["MAX_IN_A_ROW", "StepGuard"]
 
@@ -25,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 # Files of a batch named in a message.
 MAX_NAMED = 8
-# Dumps that a run leaves: each is as large as the weights, and further ones seldom show another cause.
-MAX_DUMPS = 3
 # Steps skipped in a row that end the run: so many batches are not to blame, the weights or the machine are.
 MAX_IN_A_ROW = 10
 
@@ -46,7 +42,7 @@ class StepGuard(HookBase):
     def __init__(self, cfg: CfgNode):
         self._cfg = cfg
         self.num_skipped = self.num_split = 0
-        self._in_a_row = self._num_dumps = 0
+        self._in_a_row = 0
         self._losses: dict[str, Tensor] = {}
         self._handles = []
         self._in_step = False  # the hooks are called by losses on the test sets too
@@ -56,7 +52,6 @@ class StepGuard(HookBase):
         # Otherwise by ``agree``.
         self._votes_in_forward = comm.get_world_size() > 1 and not needs_accumulation(self._cfg)
         self._handles = [
-            model.register_forward_pre_hook(self._begin),
             model.register_forward_hook(self._end),
             self.trainer.optimizer.register_step_pre_hook(self._begin_to_change_weights),
         ]
@@ -74,13 +69,8 @@ class StepGuard(HookBase):
 
     def before_step(self) -> None:
         self._losses = {}
-        self._random_state = None
         self._is_stepping, self._num_parts = False, 1
         self._copies = [buffer.clone() for buffer in self._buffers]
-
-    def _begin(self, model: nn.Module, inputs: tuple) -> None:
-        if self._in_step and self._random_state is None:
-            self._random_state = random_state()
 
     def _begin_to_change_weights(self, *_) -> None:
         self._is_stepping = True
@@ -142,7 +132,7 @@ class StepGuard(HookBase):
 
     def _end_not_finite(self) -> bool:
         self._restore()
-        text = f"{self._describe_divergence()}{self._dump()}"
+        text = self._describe_divergence()
         if self._cfg.SOLVER.FAULTS.NONFINITE_LOSS == "skip":
             return self._skip(text, FloatingPointError)
         raise FloatingPointError(f"{text} {self._last_checkpoint()}") from None
@@ -191,33 +181,6 @@ class StepGuard(HookBase):
         self._restore()
         return found
 
-    def _dump(self) -> str:
-        """Write the step where this process's loss is not finite; a clause on how to replay it."""
-        bad = self._bad_losses()
-        if not bad or self._num_dumps >= MAX_DUMPS:
-            return ""
-        self._num_dumps += 1
-        rank = comm.get_rank() if comm.get_world_size() > 1 else None
-        # Of a batch in parts a finite loss is known as the sum of the parts' sums alone.
-        in_parts = needs_accumulation(self._cfg)
-        name = f"iteration_{self.trainer.iter:07d}" + ("" if rank is None else f"_process_{rank}")
-        path = Path(self._cfg.OUTPUT_DIR, FOLDER, f"{name}.pth")
-        try:
-            write_dump(
-                path,
-                self._cfg,
-                getattr(self.trainer.model, "module", self.trainer.model),
-                self.trainer.data_loader.batch,
-                iteration=self.trainer.iter,
-                process=rank or 0,
-                losses={name: float(loss) for name, loss in self._losses.items() if not in_parts or name in bad},
-                in_parts=in_parts,
-                random_state=self._random_state,
-            )
-        except (OSError, RuntimeError) as error:  # torch.save has both for a full disk; the loss is the news
-            return f" The step could not be kept in {path} ({error})."
-        return f" The step is kept: retina replay {path}."
-
     # --- The others ---
 
     def begin_again(self, error: BaseException, num_parts: int) -> None:
@@ -231,7 +194,7 @@ class StepGuard(HookBase):
 
     def _forget_step(self) -> None:
         self._restore()
-        self._losses, self._random_state = {}, None
+        self._losses = {}
         self.trainer.optimizer.zero_grad(set_to_none=True)
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
@@ -292,6 +255,12 @@ def _named(batch: list[dict]) -> str:
 
 
 def _describe_inputs(batch: list[dict]) -> str:
-    """Which images or boxes hold NaN or infinity; "" for none."""
-    found = [f"the {' and '.join(bad)} of {_named([one])}" for one in batch if (bad := not_finite_inputs(one))]
+    """The images or boxes that hold NaN or infinity; "" for none."""
+    found = []
+    for image in batch:
+        tensors = {"image": image["image"]}
+        if "instances" in image:
+            tensors["boxes"] = image["instances"].gt_boxes.tensor
+        if bad := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
+            found.append(f"the {' and '.join(bad)} of {_named([image])}")
     return f"NaN or infinity in {', '.join(found)}" if found else ""
