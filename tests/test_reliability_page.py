@@ -41,7 +41,7 @@ def test_records_of_both_kinds_become_rows(run_all, tmp_path):
 
 def test_every_script_has_a_quick_command_without_a_record(run_all):
     scripts = {f"tools/faults/{path.name}" for path in (ROOT / "tools/faults").glob("*.py")}
-    helpers = {f"tools/faults/{name}.py" for name in ("bench", "lacking", "many_processes", "records", "run_all")}
+    helpers = {f"tools/faults/{name}.py" for name in ("bench", "many_processes", "records", "run_all")}
     for quick in (False, True):
         commands = run_all.commands(quick=quick)
         assert {command.split()[0] for command in commands} == scripts - helpers

@@ -9,10 +9,10 @@ import torch
 # Detectron2 v0.6 has to come after retina_plugin.compat.
 from retina_plugin import get_retina_cfg  # isort: skip
 from detectron2.data.datasets import register_coco_instances
+from detectron2.engine import SimpleTrainer
 from detectron2.utils.events import EventStorage
 from guarded_training import Training
 
-from retina_plugin.errors import RunFault
 from retina_plugin.training import processes
 from retina_plugin.training.accumulation import AccumulatingTrainer
 from retina_plugin.training.arguments import argument_parser
@@ -62,54 +62,32 @@ def step_and_evaluate(folder: Path) -> None:
     (folder / f"results_{rank}.json").write_text(json.dumps(results))
 
 
-def train_with_faults(cfg, batches: list[list[dict]], fits: int) -> Training:
-    """Train on each process's half of the batches; at iteration 1 ``fits`` images fit into process 1's memory."""
+def train(cfg, batches: list[list[dict]]) -> Training:
+    """Train on each process's half of the batches."""
     rank = torch.distributed.get_rank()
     torch.manual_seed(0)
     training = Training(cfg, [batch[2 * rank : 2 * rank + 2] for batch in batches])
-
-    def lack(model, inputs):
-        if rank == 1 and training.iter == 1 and len(inputs[0]) > fits:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    training.model.register_forward_pre_hook(lack)
     training.model = processes.create_ddp_model(training.model, broadcast_buffers=False)
-    splits = cfg.SOLVER.FAULTS.OUT_OF_MEMORY == "split"
-    training._trainer = AccumulatingTrainer(
-        training.model, training.data_loader, training.optimizer, num_parts=cfg.SOLVER.ACCUMULATION_STEPS, amp=False,
-        before_split=training.guard.begin_again if splits else None, agree=training.guard.agree,
-    )  # fmt: skip
+    training._trainer = (
+        AccumulatingTrainer(training.model, training.data_loader, training.optimizer, num_parts=2, amp=False)
+        if cfg.SOLVER.ACCUMULATION_STEPS == 2
+        else SimpleTrainer(training.model, training.data_loader, training.optimizer)
+    )
     training.train(0, len(batches))
     return training
 
 
-# Name -> SOLVER.FAULTS, images that fit, what the second batch has.
-FAULTS = {
-    "split": ("split", "stop", 1, "images"),
-    "skip": ("skip", "stop", 0, "images"),
-    "parts": ("stop", "stop", 2, "images"),
-    "NaN beside it": ("split", "skip", 0, "NaN"),
-    "not even one": ("split", "stop", 0, "images"),
-}
-
-
 def train_through_faults(folder: Path) -> None:
+    """In parts; and, in parts or not, with a NaN in a batch of process 0."""
     rank = torch.distributed.get_rank()
-    for name, (memory, loss, fits, content) in FAULTS.items():
+    for name, parts, content in (("parts", 2, "images"), ("NaN in parts", 2, "NaN"), ("NaN", 1, "NaN")):
         cfg = get_retina_cfg()
         cfg.merge_from_file(str(folder / "batch.yaml"))
         cfg.OUTPUT_DIR = str(folder / name)
-        cfg.SOLVER.FAULTS.OUT_OF_MEMORY, cfg.SOLVER.FAULTS.NONFINITE_LOSS = memory, loss
-        cfg.SOLVER.ACCUMULATION_STEPS = 2 if name == "parts" else 1
+        cfg.SOLVER.FAULTS.NONFINITE_LOSS, cfg.SOLVER.ACCUMULATION_STEPS = "skip", parts
         batches = torch.load(folder / "batches.pth", weights_only=False)
         if content == "NaN":
             batches[1][0]["image"] = torch.full_like(batches[1][0]["image"], float("nan"), dtype=torch.float32)
-        try:
-            training = train_with_faults(cfg, batches, fits)
-        except RunFault as error:
-            found = str(error)
-        else:
-            guard = training.guard
-            weights = training.model.module.state_dict()
-            found = {"skipped": guard.num_skipped, "split": guard.num_split, "weights": weights}
+        training = train(cfg, batches)
+        found = {"skipped": training.guard.num_skipped, "weights": training.model.module.state_dict()}
         torch.save(found, folder / f"{name}_{rank}.pth")

@@ -135,7 +135,7 @@ def _add_training(cfg: CfgNode) -> None:
     cfg.SOLVER.EARLY_STOPPING.PATIENCE = 0
     cfg.SOLVER.EARLY_STOPPING.MIN_DELTA = 0.0
     # A step whose loss is not finite, or for which memory runs out, is the last of the run ("stop") or is left out
-    # ("skip"; ten in a row stop all the same). "split" takes a batch that does not fit in parts.
+    # ("skip"; ten in a row stop all the same; for memory in one process only).
     cfg.SOLVER.FAULTS = CfgNode()
     cfg.SOLVER.FAULTS.NONFINITE_LOSS = "stop"
     cfg.SOLVER.FAULTS.OUT_OF_MEMORY = "stop"

@@ -10,13 +10,12 @@ from .rules import get_value
 
 __all__ = ["check_training"]
 
-# What hangs on parts that only FocalRetinaNet has: key -> its values that do without them, the advised one first.
+# Keys that need FocalRetinaNet -> the value that does not.
 _FOCAL_ONLY = {
-    "SOLVER.ACCUMULATION_STEPS": (1,), "TEST.LOSS_PERIOD": (0,), "SOLVER.FAULTS.OUT_OF_MEMORY": ("stop", "skip"),
+    "SOLVER.ACCUMULATION_STEPS": 1, "TEST.LOSS_PERIOD": 0,
 }  # fmt: skip
-# Norms whose statistics are those of one pass, and of these the ones that processes exchange within it.
-_SYNCED_NORMS = ("SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
-_BATCH_NORMS = ("BN", *_SYNCED_NORMS)
+# Norms whose statistics are those of one pass.
+_BATCH_NORMS = ("BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
 
 
 def check_training(cfg: CfgNode) -> Iterator[str]:
@@ -25,16 +24,22 @@ def check_training(cfg: CfgNode) -> Iterator[str]:
     Raises:
         SetupError: values that cannot work together.
     """
-    several = comm.get_world_size() > 1
     for key, off in _FOCAL_ONLY.items():
-        if several and key == "SOLVER.FAULTS.OUT_OF_MEMORY":
-            off = off[:1]
-        if get_value(cfg, key) not in off and cfg.MODEL.META_ARCHITECTURE != "FocalRetinaNet":
+        if get_value(cfg, key) != off and cfg.MODEL.META_ARCHITECTURE != "FocalRetinaNet":
             raise SetupError(
                 f"{key} {get_value(cfg, key)} needs MODEL.META_ARCHITECTURE FocalRetinaNet, got "
-                f"{cfg.MODEL.META_ARCHITECTURE}: set that, or {key} {off[0]}."
+                f"{cfg.MODEL.META_ARCHITECTURE}: set that, or {key} {off}."
             )
-    _check_agreement(cfg)
+    if cfg.SOLVER.FAULTS.OUT_OF_MEMORY == "split":
+        yield (
+            "SOLVER.FAULTS.OUT_OF_MEMORY split was removed and acts as skip: SOLVER.ACCUMULATION_STEPS takes every "
+            "batch in parts."
+        )
+    if cfg.SOLVER.FAULTS.OUT_OF_MEMORY != "stop" and comm.get_world_size() > 1:
+        yield (
+            "SOLVER.FAULTS.OUT_OF_MEMORY skip works in one process: with several, a process that runs out of memory "
+            "ends the run, and --resume goes on."
+        )
     yield from _check_accumulation(cfg)
     yield from _check_average(cfg)
     yield from _check_evaluation(cfg)
@@ -42,8 +47,7 @@ def check_training(cfg: CfgNode) -> Iterator[str]:
 
 def _check_accumulation(cfg: CfgNode) -> Iterator[str]:
     steps, batch, workers = cfg.SOLVER.ACCUMULATION_STEPS, cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
-    in_parts = steps > 1 or cfg.SOLVER.FAULTS.OUT_OF_MEMORY == "split"
-    if not in_parts:
+    if steps == 1:
         return
     if batch % (steps * workers) and not cfg.SOLVER.REFERENCE_WORLD_SIZE:
         raise SetupError(
@@ -53,31 +57,14 @@ def _check_accumulation(cfg: CfgNode) -> Iterator[str]:
         )
     if cfg.MODEL.RETINANET.CLS_LOSS_NAME == "OHEMLoss" and cfg.MODEL.RETINANET.OHEM.SCOPE == "batch":
         raise SetupError(
-            "MODEL.RETINANET.OHEM.SCOPE must be 'image' with SOLVER.ACCUMULATION_STEPS above 1 and with "
-            "SOLVER.FAULTS.OUT_OF_MEMORY split, got 'batch': the hardest examples of a batch cannot be "
-            "found part by part."
+            "MODEL.RETINANET.OHEM.SCOPE must be 'image' with SOLVER.ACCUMULATION_STEPS above 1, got 'batch': the "
+            "hardest examples of a batch cannot be found part by part."
         )
-    if found := _norms_of(cfg, _BATCH_NORMS):
-        what = (
+    if found := sorted({cfg.MODEL.RESNETS.NORM, cfg.MODEL.FPN.NORM, cfg.MODEL.RETINANET.NORM} & set(_BATCH_NORMS)):
+        yield (
             f"SOLVER.ACCUMULATION_STEPS {steps} with {found[0]}: batch norms see {batch // steps} images a pass, not "
-            f"{batch}"
-            if steps > 1
-            else f"SOLVER.FAULTS.OUT_OF_MEMORY split with {found[0]}: batch norms see one part of a batch at a time"
+            f"{batch}. FrozenBN and GN do not depend on it."
         )
-        yield f"{what}. FrozenBN and GN do not depend on it."
-
-
-def _check_agreement(cfg: CfgNode) -> None:
-    fault, found = cfg.SOLVER.FAULTS.OUT_OF_MEMORY, _norms_of(cfg, _SYNCED_NORMS)
-    if comm.get_world_size() > 1 and fault != "stop" and found:
-        raise SetupError(
-            f"SOLVER.FAULTS.OUT_OF_MEMORY must be 'stop' in several processes with {found[0]}, got {fault!r}: within "
-            "the forward pass the others would wait for the one whose memory ran out. FrozenBN, GN and BN go with it."
-        )
-
-
-def _norms_of(cfg: CfgNode, kinds: tuple[str, ...]) -> list[str]:
-    return sorted({cfg.MODEL.RESNETS.NORM, cfg.MODEL.FPN.NORM, cfg.MODEL.RETINANET.NORM}.intersection(kinds))
 
 
 def _check_average(cfg: CfgNode) -> Iterator[str]:

@@ -25,7 +25,7 @@ from ..modeling.precision import trains_channels_last
 from ..weights.averages import AVERAGE_KEY
 from ..weights.checkpointer import build_checkpointer
 from ..weights.files import FINAL
-from .accumulation import AccumulatingTrainer, needs_accumulation
+from .accumulation import AccumulatingTrainer
 from .determinism import use_deterministic_algorithms
 from .hook_order import assemble_hooks
 from .hooks.averaging import WeightAverage
@@ -62,16 +62,14 @@ class RetinaTrainer(DefaultTrainer):
         if cfg.SOLVER.DETERMINISTIC:
             use_deterministic_algorithms()
         super().__init__(scale_to_batch(cfg))
-        if needs_accumulation(self.cfg):
-            of_batch = self._trainer
+        if self.cfg.SOLVER.ACCUMULATION_STEPS > 1:
+            whole = self._trainer
             self._trainer = AccumulatingTrainer(
-                of_batch.model,
-                of_batch.data_loader,
-                of_batch.optimizer,
+                whole.model,
+                whole.data_loader,
+                whole.optimizer,
                 num_parts=self.cfg.SOLVER.ACCUMULATION_STEPS,
                 amp=self.cfg.SOLVER.AMP.ENABLED,
-                before_split=self._guard.begin_again if self.cfg.SOLVER.FAULTS.OUT_OF_MEMORY == "split" else None,
-                agree=self._guard.agree if comm.get_world_size() > 1 else None,
             )
 
     def build_hooks(self) -> list[HookBase | None]:

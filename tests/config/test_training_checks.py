@@ -1,7 +1,6 @@
 """Keys of the training comforts: what is refused, what is warned of."""
 
 import re
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -24,15 +23,6 @@ REFUSED = [
         ["SOLVER.ACCUMULATION_STEPS", 2, "MODEL.RETINANET.CLS_LOSS_NAME", "OHEMLoss", "MODEL.RETINANET.OHEM.SCOPE",
          "batch"],
         "OHEM.SCOPE must be 'image' with SOLVER.ACCUMULATION_STEPS above 1",
-    ),
-    (
-        ["SOLVER.FAULTS.OUT_OF_MEMORY", "split", "MODEL.META_ARCHITECTURE", "RetinaNet"],
-        "OUT_OF_MEMORY split needs MODEL.META_ARCHITECTURE FocalRetinaNet, got RetinaNet: .*.*OUT_OF_MEMORY stop",
-    ),
-    (
-        ["SOLVER.FAULTS.OUT_OF_MEMORY", "split", "MODEL.RETINANET.CLS_LOSS_NAME", "OHEMLoss",
-         "MODEL.RETINANET.OHEM.SCOPE", "batch"],
-        "OHEM.SCOPE must be 'image' with .* SOLVER.FAULTS.OUT_OF_MEMORY split",
     ),
     (["TEST.LOSS_PERIOD", 5, "MODEL.META_ARCHITECTURE", "RetinaNet"], "TEST.LOSS_PERIOD 5 needs MODEL.META_ARCH"),
     (["SOLVER.EMA_DECAY", 1.0], r"EMA_DECAY must be in \[0, 1\), got 1.0"),
@@ -70,10 +60,7 @@ def test_refused(tiny_cfg, keys, message):
 WARNED = [
     (["SOLVER.EMA_DECAY", 0.999], "averages over the last 1000 iterations or so, MAX_ITER is 100"),
     (["SOLVER.ACCUMULATION_STEPS", 4, "MODEL.RETINANET.NORM", "BN"], "batch norms see 4 images a pass, not 16"),
-    (
-        ["SOLVER.FAULTS.OUT_OF_MEMORY", "split", "MODEL.RETINANET.NORM", "BN"],
-        "see one part of a batch at a time",
-    ),
+    (["SOLVER.FAULTS.OUT_OF_MEMORY", "split"], "OUT_OF_MEMORY split was removed and acts as skip"),
     (["TEST.LOSS_PERIOD", 5], "TEST.LOSS_PERIOD is 5, but DATASETS.TEST is empty"),
 ]
 
@@ -88,7 +75,7 @@ def test_warned_of(tiny_cfg, keys, message):
     [
         ["SOLVER.ACCUMULATION_STEPS", 4, "MODEL.RETINANET.NORM", "GN"],
         ["SOLVER.EMA_DECAY", 0.9],
-        ["SOLVER.FAULTS.OUT_OF_MEMORY", "split", "MODEL.RETINANET.NORM", "GN"],
+        ["SOLVER.FAULTS.OUT_OF_MEMORY", "skip"],
         [*ON_VAL, "TEST.BEST_METRIC", "bbox/AP-dog", "TEST.EVAL_PERIOD", 5, "SOLVER.EARLY_STOPPING.PATIENCE", 3],
         [*ON_VAL, "TEST.BEST_METRIC", "validation/val/total_loss", "TEST.LOSS_PERIOD", 5],
         [*ON_VAL, "TEST.BEST_METRIC", "val/bbox/APs"],
@@ -113,20 +100,9 @@ def test_keys_of_the_page_exist_and_its_defaults_are_off():
     assert not (cfg.MODEL.MAP_CLASSES or cfg.MODEL.IGNORE_MANIFEST or cfg.SOLVER.EARLY_STOPPING.PATIENCE)
 
 
-@pytest.mark.parametrize(("choice", "changes", "match"), [
-    ("split", {}, None), ("skip", {}, None), ("skip", {"MODEL.RETINANET.NORM": "BN"}, None),
-    ("stop", {"MODEL.RETINANET.NORM": "SyncBN"}, None), ("stop", {"MODEL.META_ARCHITECTURE": "RetinaNet"}, None),
-    ("skip", {"MODEL.FPN.NORM": "SyncBN"}, "OUT_OF_MEMORY must be 'stop' in several processes with SyncBN, got 'skip'"),
-    ("split", {"MODEL.RESNETS.NORM": "naiveSyncBN"}, "several processes with naiveSyncBN, got 'split'"),
-    ("skip", {"MODEL.META_ARCHITECTURE": "RetinaNet"}, "OUT_OF_MEMORY skip needs MODEL.META_ARCHITECTURE FocalRetinaN"),
-])  # fmt: skip
-def test_memory_that_runs_out_in_one_of_several_processes(monkeypatch, choice, changes, match):
+def test_skipping_for_lack_of_memory_is_of_one_process(monkeypatch):
     cfg = get_retina_cfg()
-    cfg.MODEL.META_ARCHITECTURE = "FocalRetinaNet"
-    cfg.SOLVER.FAULTS.OUT_OF_MEMORY = choice
-    cfg.merge_from_list([word for change in changes.items() for word in change])
-    if choice == "skip":
-        list(check_training(cfg))  # in one process
+    cfg.SOLVER.FAULTS.OUT_OF_MEMORY = "skip"
+    assert list(check_training(cfg)) == []
     monkeypatch.setattr("retina_plugin.config.training_checks.comm.get_world_size", lambda: 2)
-    with pytest.raises(SetupError, match=match) if match else nullcontext():
-        list(check_training(cfg))
+    assert any("OUT_OF_MEMORY skip works in one process" in warning for warning in check_training(cfg))

@@ -102,18 +102,6 @@ def lost_process_of_torchrun(bench: Bench, name: str) -> dict:
                    seen=said[-1].split("]: ")[-1] if said else "")  # fmt: skip
 
 
-def lack_in_one_process(bench: Bench, name: str) -> dict:
-    """Memory runs out in the second of two processes, at one batch."""
-    folder = bench.folder / name
-    words = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "tools/faults/lacking.py")
-    options = ("SOLVER.FAULTS.OUT_OF_MEMORY", "skip")
-    with started(bench, name, *words, *arguments(bench.sample, folder, *options)) as (process, log):
-        status = process.wait(MAX_WAIT)
-    seen = bench.seen(log.read_text())
-    good = status == 0 and is_finished(folder) and "process 1: " in seen
-    return outcome(bench, log, status=status, good=good, lost="the step of this batch, in both", seen=seen)
-
-
 def agent_words(bench: Bench, name: str) -> tuple[str, ...]:
     """An agent of torchrun that goes on with one process or two, and meets the other at a free port."""
     with socket.socket() as free:

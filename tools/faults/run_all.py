@@ -47,13 +47,12 @@ status; 130 and 143 are Ctrl-C and SIGTERM. Keys:
 | key | values | what |
 |---|---|---|
 | `SOLVER.FAULTS.NONFINITE_LOSS` | `stop`, `skip` | a loss that is not finite ends the run, or its step is left out |
-| `SOLVER.FAULTS.OUT_OF_MEMORY` | `stop`, `skip`, `split` | lack of memory does so; or the batch is taken in parts |
+| `SOLVER.FAULTS.OUT_OF_MEMORY` | `stop`, `skip` | the same for lack of memory; `skip` works in one process |
 | `--dist-timeout` | seconds, 1800 | how long a process waits for one that fell silent |
 
-A step that is left out changes neither weights nor averages, and ten in a row end the run all the same. A batch that
-lacks memory is taken in 2, 4, ... parts, with the gradients of the whole up to rounding (but for batch norms, which see
-one part); a single image that does not fit ends the run. Of several processes each takes its own part of the batch in
-parts, and a step that one leaves out is left out by all.
+A skipped step changes neither weights nor averages, and ten in a row end the run all the same. Of several processes all
+skip a step whose loss is not finite in one; one that runs out of memory ends the run. The batch fits with
+`SOLVER.ACCUMULATION_STEPS`, which takes it in parts.
 """
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from bench import FAULT, MAX_WAIT, Bench
 from detectron2.engine.hooks import PeriodicWriter
-from many_processes import lack_in_one_process, lost_process, lost_process_of_torchrun, machines_that_come_and_go
+from many_processes import lost_process, lost_process_of_torchrun, machines_that_come_and_go
 from records import end_with_rows, versions
 
 from retina_plugin.training import run as cli
@@ -156,7 +156,6 @@ def clock(bench: Bench, name: str) -> dict:
 def cases(bench: Bench) -> dict[str, tuple[str, Callable[[str], dict]]]:
     workers = ("DATALOADER.NUM_WORKERS", "1")
     memory, nan = ("SOLVER.FAULTS.OUT_OF_MEMORY", "skip"), ("SOLVER.FAULTS.NONFINITE_LOSS", "skip")
-    split = ("SOLVER.FAULTS.OUT_OF_MEMORY", "split")
     without_step = {"lost": "the step of this batch", "judge": lambda name: not bench.same(name)}
     return {
         "worker": ("process that reads images killed", lambda n: stops(bench, n, kill_workers, *workers)),
@@ -168,12 +167,6 @@ def cases(bench: Bench) -> dict[str, tuple[str, Callable[[str], dict]]]:
         "memory": ("memory runs out at one batch", lambda n: stops(bench, n, run_out_of_memory)),
         "memory_skip": ("the same, OUT_OF_MEMORY skip",
                         lambda n: goes_on(bench, n, run_out_of_memory, *memory, **without_step)),
-        "memory_split": ("the same, OUT_OF_MEMORY split",
-                         lambda n: goes_on(bench, n, run_out_of_memory, *split, says="taken in 2 parts",
-                                           judge=lambda name: not bench.same(name),
-                                           lost="no step; batch norms saw one image at a time")),
-        "memory_of_two": ("memory runs out in one of two processes, OUT_OF_MEMORY skip",
-                          lambda n: lack_in_one_process(bench, n)),
         "nan": ("NaN in an image, loss not finite", lambda n: stops(bench, n, spoil_input)),
         "nan_skip": ("the same, NONFINITE_LOSS skip", lambda n: goes_on(bench, n, spoil_input, *nan, **without_step)),
         "clock": ("clock set back to 1970", lambda n: clock(bench, n)),

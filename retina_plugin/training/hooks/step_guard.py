@@ -13,7 +13,6 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from ...errors import RunFault, first_line
 from ...modeling import LossNormalizer
-from ..accumulation import needs_accumulation
 from ..machine_faults import describe_loss_of_worker, is_out_of_memory
 from ..processes import largest_of_all
 
@@ -27,10 +26,6 @@ MAX_NAMED = 8
 MAX_IN_A_ROW = 10
 
 
-class _LackInAProcess(MemoryError):
-    """Memory ran out in at least one of several processes, as its text says."""
-
-
 class StepGuard(HookBase):
     """A hook that sees each loss before the optimizer does, and the context in which a step runs.
 
@@ -41,7 +36,7 @@ class StepGuard(HookBase):
 
     def __init__(self, cfg: CfgNode):
         self._cfg = cfg
-        self.num_skipped = self.num_split = 0
+        self.num_skipped = 0
         self._in_a_row = 0
         self._losses: dict[str, Tensor] = {}
         self._handles = []
@@ -49,8 +44,6 @@ class StepGuard(HookBase):
 
     def before_train(self) -> None:
         model = self.trainer.model
-        # Otherwise by ``agree``.
-        self._votes_in_forward = comm.get_world_size() > 1 and not needs_accumulation(self._cfg)
         self._handles = [
             model.register_forward_hook(self._end),
             self.trainer.optimizer.register_step_pre_hook(self._begin_to_change_weights),
@@ -69,7 +62,7 @@ class StepGuard(HookBase):
 
     def before_step(self) -> None:
         self._losses = {}
-        self._is_stepping, self._num_parts = False, 1
+        self._is_stepping = False
         self._copies = [buffer.clone() for buffer in self._buffers]
 
     def _begin_to_change_weights(self, *_) -> None:
@@ -81,28 +74,12 @@ class StepGuard(HookBase):
         for name, loss in output.items():  # of several parts of a batch, the sum
             self._losses[name] = self._losses.get(name, 0) + loss.detach()
         is_bad = int((~torch.isfinite(torch.stack(list(self._losses.values())))).any())
-        if largest_of_all(is_bad) if self._votes_in_forward else is_bad:
+        if largest_of_all(is_bad):
             raise FloatingPointError("loss is not finite")
 
-    def agree(self, error: BaseException | None) -> None:
-        """Called by each of several processes with its fault or None, once a step: one's fault is raised in all.
-
-        Raises:
-            FloatingPointError: a loss is not finite, which goes before a lack of memory.
-            MemoryError: memory ran out; it says where.
-        """
-        is_lack = error is not None and is_out_of_memory(error)
-        worst = largest_of_all(2 if isinstance(error, FloatingPointError) else int(is_lack))
-        if worst == 2:
-            raise FloatingPointError("loss is not finite in a process")
-        if worst == 1:
-            said = comm.all_gather(self._describe_lack(error) if is_lack else "")
-            raise _LackInAProcess(" ".join(f"process {process}: {text}" for process, text in enumerate(said) if text))
-
     def after_step(self) -> None:
-        for name, number in (("skipped_steps", self.num_skipped), ("split_steps", self.num_split)):
-            if number:
-                self.trainer.storage.put_scalar(name, number, smoothing_hint=False)
+        if self.num_skipped:
+            self.trainer.storage.put_scalar("skipped_steps", self.num_skipped, smoothing_hint=False)
 
     def __enter__(self) -> "StepGuard":
         self._in_step = True
@@ -183,43 +160,31 @@ class StepGuard(HookBase):
 
     # --- The others ---
 
-    def begin_again(self, error: BaseException, num_parts: int) -> None:
-        """Make room for the step's batch once more, in ``num_parts`` parts, after ``error`` for lack of memory."""
-        self._forget_step()
-        self.num_split += self._num_parts == 1
-        self._num_parts = num_parts
-        log = logger.warning if self.num_split <= MAX_IN_A_ROW else logger.debug
-        lack = f"iteration {self.trainer.iter}: {self._describe_lack(error)}"
-        log("%s It is taken in %d parts. (%d such steps so far)", lack, num_parts, self.num_split)
-
-    def _forget_step(self) -> None:
-        self._restore()
-        self._losses = {}
-        self.trainer.optimizer.zero_grad(set_to_none=True)
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
-
     def _describe_lack(self, error: BaseException) -> str:
         batch = self.trainer.data_loader.batch
         sizes = ", ".join(f"{tuple(one['image'].shape[-2:])} {len(one.get('instances', ()))}" for one in batch)
         return f"memory ran out ({first_line(error)}) with {_named(batch)}; height, width and boxes: {sizes}."
 
     def _end_out_of_memory(self, error: BaseException) -> bool:
-        self._forget_step()
-        text = str(error) if isinstance(error, _LackInAProcess) else self._describe_lack(error)
-        text = f"iteration {self.trainer.iter}: {text}"
+        self._restore()
+        self._losses = {}
+        self.trainer.optimizer.zero_grad(set_to_none=True)
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        text = f"iteration {self.trainer.iter}: {self._describe_lack(error)}"
         if self._is_stepping:
             raise RunFault(
                 f"{text} It was while the weights were changed, so that some may be and some not. "
                 f"{self._last_checkpoint()} Go on from it with --resume."
             ) from None
-        if self._cfg.SOLVER.FAULTS.OUT_OF_MEMORY == "skip":
+        # Of several processes the others wait for this one's gradients.
+        if self._cfg.SOLVER.FAULTS.OUT_OF_MEMORY != "stop" and comm.get_world_size() == 1:
             return self._skip(text, RunFault)
-        remedy = "Set a smaller INPUT.MAX_SIZE_TRAIN, or SOLVER.FAULTS.OUT_OF_MEMORY skip to leave out such a batch"
-        if len(self.trainer.data_loader.batch) > 1 and self._cfg.SOLVER.FAULTS.OUT_OF_MEMORY != "split":
-            remedy += ", or split to take it in parts, or SOLVER.ACCUMULATION_STEPS 2 for all of them"
-        elif len(self.trainer.data_loader.batch) > 1:
-            remedy = f"Not even single images fit. {remedy}"
+        remedy = "Set a smaller INPUT.MAX_SIZE_TRAIN"
+        if comm.get_world_size() == 1:
+            remedy += ", or SOLVER.FAULTS.OUT_OF_MEMORY skip to leave out such a batch"
+        if len(self.trainer.data_loader.batch) > 1:
+            remedy += ", or SOLVER.ACCUMULATION_STEPS 2 to take all batches in parts"
         raise RunFault(f"{text} {remedy}. {self._last_checkpoint()}") from None
 
     def describe_lost_worker(self, said: str) -> str:

@@ -24,14 +24,14 @@ PREFIX = "validation/"
 class ExampleCounter(nn.Module):
     """Stands in for a LossNormalizer: divides by ``divisor`` and adds up the counts of what it was to divide by."""
 
-    def __init__(self, divisor: float = 1.0):
+    def __init__(self):
         super().__init__()
-        self.divisor = divisor
+        self.divisor: Tensor | float = 1.0
         self.counts: list[Tensor] = []  # 0-dim each
 
     def forward(self, count: Tensor) -> Tensor:
         self.counts.append(count.detach().float())
-        return torch.full_like(self.counts[-1], self.divisor)
+        return torch.ones_like(self.counts[-1]) * self.divisor
 
 
 @contextmanager
