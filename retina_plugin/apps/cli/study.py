@@ -55,7 +55,7 @@ def list_studies(args: argparse.Namespace) -> None:
     for study in load_studies(args.names or None, args.studies, with_changes=False).values():
         print(f"{study.name}: {study.title} - {study.paper_table}, {len(study.rows)} rows")
         for row in study.rows:
-            reported = "" if row.paper is None or row.paper["AP"] is None else f"reported AP {row.paper['AP']:.1f}"
+            reported = "" if row.paper.get("AP") is None else f"reported AP {row.paper['AP']:.1f}"
             mark = "  (reference)" if row.name == study.reference else ""
             print(f"  {row.name:26} {row.label:24} {reported}{mark}".rstrip())
 

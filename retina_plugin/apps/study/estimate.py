@@ -9,7 +9,7 @@ from ...data.register import fill_num_classes, register_config_datasets
 from ...evaluation.evaluator import device_time
 from ...training.run import pick_device
 from ...training.trainer import RetinaTrainer
-from .plan import Run
+from .plan import PlannedRun
 
 __all__ = ["checkpoint_megabytes", "measure_seconds"]
 
@@ -19,7 +19,7 @@ WARM_UP_STEPS, TIMED_STEPS = 1, 2
 CHECKPOINT_COPIES = {"AdamW": 3, "SGD": 2}
 
 
-def measure_seconds(run: Run) -> float:
+def measure_seconds(run: PlannedRun) -> float:
     """Training time of ``run`` on this machine, without its start and its evaluation, from three steps on its data.
 
     Nothing is written; the weights are random.
@@ -43,7 +43,7 @@ def measure_seconds(run: Run) -> float:
     return (device_time() - start) / TIMED_STEPS * run.max_iter
 
 
-def checkpoint_megabytes(run: Run) -> float:
+def checkpoint_megabytes(run: PlannedRun) -> float:
     """Of a checkpoint of ``run``: weights and the optimiser's state. The model is built without memory."""
     cfg = load_config(run.config_file, run.opts)
     cfg.MODEL.DEVICE = "meta"

@@ -17,13 +17,13 @@ import yaml
 from ...config.shipped import CONFIGS
 from ...config.yaml_source import base_files
 from ...errors import SetupError
-from .results import PLOTS
 
-__all__ = ["ABLATIONS", "Row", "Study", "load_studies", "paper_figures"]
+__all__ = ["ABLATIONS", "PLOTS", "Row", "Study", "load_studies", "paper_figures"]
 
 ABLATIONS = CONFIGS / "ablations"
 TABLES = Path(__file__).with_name("paper_tables.csv")
 METRICS = ("AP", "AP50", "AP75", "APS", "APM", "APL", "time_ms")
+PLOTS = ("line", "bars", "grouped", "heatmap", "speed", "none")
 # A folder without an entry in the index: what the paper's ablations change.
 DEFAULT_BASE = "retina_R50_FPN_600.yaml"
 STUDY_KEYS = {"title", "paper_table", "question", "base", "reference", "plot", "axes", "grid", "reported", "rows"}
@@ -36,9 +36,10 @@ class Row:
 
     name: str
     label: str
-    changes: dict[str, Any]
-    paper: dict[str, Any] | None = None
-    x: dict[str, float] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
+    paper: dict[str, Any] = field(default_factory=dict)  # metric, time_ms, source -> the paper's figure; may be {}
+    x: dict[str, float] = field(default_factory=dict)  # values on the plot's axes
+    runs: tuple = ()  # what was run of it, by rising seed: see results.py
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,10 @@ class Study:
     paper_table: str
     question: str
     base: Path
-    reference: str
+    reference: str | None
     plot: str
-    rows: list[Row]
-    reported: list[dict[str, Any]] = field(default_factory=list)
+    rows: tuple[Row, ...]
+    reported: tuple[dict[str, Any], ...] = ()
 
 
 def load_studies(
@@ -104,16 +105,6 @@ def _figures(record: dict[str, str]) -> dict[str, float | None]:
     return {metric: float(record[metric]) if record[metric] else None for metric in METRICS}
 
 
-def _reported(tables: list[str]) -> list[dict[str, Any]]:
-    """The rows of whole tables, for detectors that are not run."""
-    return [
-        {"label": record["row_key"], **_figures(record), "source": f"{record['table']}: {record['row_key']}"}
-        for table in tables
-        for record in _tables()
-        if record["table"] == table
-    ]
-
-
 def _read_index(path: Path) -> dict[str, dict]:
     if not path.is_file():
         return {}
@@ -151,6 +142,12 @@ def _load_study(name: str, entry: dict, folder: Path, with_changes: bool) -> Stu
     reference = entry.get("reference", rows[0].name)
     if reference not in values:
         raise SetupError(f"{folder / 'index.yaml'}: {name} has the reference {reference!r}, which is none of its rows.")
+    reported = [  # detectors that are not run: the rows of whole tables
+        {"label": record["row_key"], **_figures(record), "source": f"{record['table']}: {record['row_key']}"}
+        for table in entry.get("reported", [])
+        for record in _tables()
+        if record["table"] == table
+    ]
     return Study(
         name=name,
         title=entry.get("title", name),
@@ -159,15 +156,15 @@ def _load_study(name: str, entry: dict, folder: Path, with_changes: bool) -> Stu
         base=base,
         reference=reference,
         plot=entry.get("plot", "bars"),
-        rows=rows,
-        reported=_reported(entry.get("reported", [])),
+        rows=tuple(rows),
+        reported=tuple(reported),
     )
 
 
 def _row(name: str, changes: dict[str, Any], facts: dict, axes: dict[str, str]) -> Row:
     x = {axis: float(changes[key]) for axis, key in axes.items() if isinstance(changes.get(key), (int, float))}
     label = facts.get("label") or ", ".join(f"{axis} {value:g}" for axis, value in x.items()) or name
-    paper = paper_figures(facts["paper"]) if facts.get("paper") else None
+    paper = paper_figures(facts["paper"]) if facts.get("paper") else {}
     return Row(name=name, label=label, changes=changes, paper=paper, x={**x, **facts.get("x", {})})
 
 

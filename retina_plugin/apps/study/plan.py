@@ -4,11 +4,8 @@ Rows of several studies that mean the same config share one run. The plan is wri
 that the report needs besides the runs' own records.
 """
 
-import fcntl
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +17,9 @@ from ...config.load import config_difference, load_config
 from ...errors import SetupError
 from ...files import write_whole
 from .index import Study
-from .results import RECORD
+from .results import file_lock, read_record
 
-__all__ = ["Run", "StudySettings", "plan_runs", "read_record", "write_manifest"]
+__all__ = ["PlannedRun", "StudySettings", "plan_runs", "write_manifest"]
 
 MANIFEST = "study.json"
 # A record's status after which a run is not begun again.
@@ -45,7 +42,7 @@ class StudySettings:
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """One training: ``opts`` over ``config_file``, in ``folder``."""
 
     name: str
@@ -65,23 +62,15 @@ class Run:
         return self.status in ENDED
 
 
-def read_record(folder: Path) -> dict | None:
-    """The run record in ``folder``; None without one, or with half of one."""
-    try:
-        return json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
 def plan_runs(
     studies: dict[str, Study], settings: StudySettings, seeds: list[int], output: Path
-) -> tuple[list[Run], dict[str, dict[str, dict[int, Run]]]]:
+) -> tuple[list[PlannedRun], dict[str, dict[str, dict[int, PlannedRun]]]]:
     """The runs of all rows and seeds, seed by seed, so that every row has a first result before any has a second.
 
     Returns:
         the runs, each once; and study -> row -> seed -> run.
     """
-    per_row: dict[str, dict[str, dict[int, Run]]] = {}
+    per_row: dict[str, dict[str, dict[int, PlannedRun]]] = {}
     for study in studies.values():
         config_file = settings.base_config or str(study.base)
         base = load_config(config_file, settings.overrides)
@@ -91,9 +80,12 @@ def plan_runs(
             opts = [*_row_opts(row.changes, base, paper_base), *settings.overrides]
             cfg = load_config(config_file, opts)
             opts += _rescheduled(cfg, settings.fraction)
-            folder = _folder(output / "runs", row.name, _fingerprint(load_config(config_file, opts)))
+            fingerprint = _fingerprint(load_config(config_file, opts))
+            folder = output / "runs" / f"{row.name}-{fingerprint}"
+            if not folder.is_dir():  # an earlier call may have made one for another row of the same config
+                folder = next(iter(sorted((output / "runs").glob(f"*-{fingerprint}"))), folder)
             per_row[study.name][row.name] = {
-                seed: Run(
+                seed: PlannedRun(
                     name=row.name,
                     config_file=config_file,
                     opts=opts,
@@ -103,18 +95,7 @@ def plan_runs(
                 )
                 for seed in seeds
             }
-    return _share(per_row, seeds)
-
-
-def _folder(runs: Path, row: str, fingerprint: str) -> Path:
-    """The row's own folder, else one that an earlier call made for another row of the same config."""
-    own = runs / f"{row}-{fingerprint}"
-    return own if own.is_dir() else next(iter(sorted(runs.glob(f"*-{fingerprint}"))), own)
-
-
-def _share(per_row: dict, seeds: list[int]) -> tuple[list[Run], dict]:
-    """Rows of equal config take the run of the first of them."""
-    first: dict[tuple[str, int], Run] = {}
+    first: dict[tuple[str, int], PlannedRun] = {}  # rows of equal config take the run of the first of them
     for rows in per_row.values():
         for runs in rows.values():
             for seed, run in runs.items():
@@ -171,7 +152,7 @@ def write_manifest(
     Raises:
         SetupError: the folder holds a study with other settings, or other seeds of a row whose config was another.
     """
-    with _locked(output / ".study.lock"):
+    with file_lock(output / ".study.lock"):
         path = output / MANIFEST
         manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"studies": {}}
         before = {key: manifest.get("settings", {}).get(key) for key in asdict(settings)}
@@ -192,7 +173,7 @@ def write_manifest(
         write_whole(path, json.dumps(manifest, indent=1) + "\n")
 
 
-def _entry(study: Study, runs: dict[str, dict[int, Run]], manifest: dict, output: Path) -> dict:
+def _entry(study: Study, runs: dict[str, dict[int, PlannedRun]], manifest: dict, output: Path) -> dict:
     """A study as JSON; seeds of earlier calls stay, and must be of the config that the row means now."""
     earlier = {row["name"]: row["runs"] for row in manifest["studies"].get(study.name, {}).get("rows", [])}
     entry = {**asdict(study), "base": study.base.name}
@@ -206,11 +187,3 @@ def _entry(study: Study, runs: dict[str, dict[int, Run]], manifest: dict, output
                 "Run those seeds again with the others, or give another --output."
             )
     return entry
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

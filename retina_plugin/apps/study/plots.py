@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 
 from ..report.plot_style import INK, OURS, PALETTE, PAPER, STYLE, Panel, new_axes
-from .results import Row
+from .index import Row
 from .summary import RowSummary, StudySummary
 
 __all__ = ["study_panels"]

@@ -1,31 +1,48 @@
 """Reads a study folder: the plan that the runner wrote, and the record and learning curves of each run.
 
-Nothing is computed here but what a missing figure means. Whatever cannot be read is refused with the file's name, for a
-report of half a folder would look like a report of the whole.
+While a study runs, each training has a folder of its own below ``runs/``. ``runs.jsonl`` collects what a report needs
+of them, one line a run, so that a study is kept, shared and reported as two files: ``study.json`` and ``runs.jsonl``.
+A file that cannot be read is refused by its name: a report of half a study would look like a report of the whole.
 """
 
 import json
 import math
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import numpy as np
 
 from ...errors import SetupError
+from ...files import write_whole
+from .index import PLOTS, Row, Study
 from .learning_curves import Curve, read_curves
 
-__all__ = ["METRICS", "PLOTS", "RECORD", "Row", "Run", "Study", "StudyFolder", "read_study_folder"]
+__all__ = [
+    "METRICS",
+    "RECORD",
+    "RUNS",
+    "Run",
+    "StudyFolder",
+    "file_lock",
+    "read_record",
+    "read_study_folder",
+    "store_run",
+]
 
 # Names in a run record, as Detectron2's COCO evaluation gives them; the paper writes S, M and L.
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 PAPER_NAMES = {"APS": "APs", "APM": "APm", "APL": "APl"}
-PLOTS = ("line", "bars", "grouped", "heatmap", "speed", "none")
 RECORD = "run_record.json"
+RUNS = "runs.jsonl"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training of one row with one seed."""
+    """The outcome of one training of one row with one seed."""
 
     seed: int
     path: str  # folder, relative to the study's
@@ -38,32 +55,8 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One setting of a study: a row of the paper's table, or our own."""
-
-    name: str
-    label: str
-    changes: dict[str, Any]
-    paper: dict[str, Any]  # metric, time_ms or source -> the paper's figure; {}: the paper has none
-    x: dict[str, Any]  # values on the plot's axes
-    runs: tuple[Run, ...]
-
-
-@dataclass(frozen=True)
-class Study:
-    name: str
-    title: str
-    paper_table: str
-    question: str
-    reference: str | None
-    plot: str
-    reported: tuple[dict[str, Any], ...]
-    rows: tuple[Row, ...]
-
-
-@dataclass(frozen=True)
 class StudyFolder:
-    """Everything that a report is made of."""
+    """Everything that a report is made of. The rows of its studies hold the outcomes of their runs."""
 
     settings: dict[str, Any]
     studies: tuple[Study, ...]
@@ -71,8 +64,43 @@ class StudyFolder:
     discussion: dict[str, str]  # study -> text
 
 
+def read_record(folder: Path) -> dict | None:
+    """The run record in the folder ``STUDY/runs/ROW-FINGERPRINT/seedN``, else the one in the study's ``runs.jsonl``.
+
+    Returns None without either, or with half a record.
+    """
+    try:
+        return json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        study_dir = folder.parents[2]
+        return _read_lines(study_dir).get(folder.relative_to(study_dir).as_posix(), {}).get("record")
+    except (OSError, ValueError):
+        return None
+
+
+def store_run(folder: Path) -> None:
+    """Write the line of a run in the study's ``runs.jsonl``: its record and the points of its learning curves."""
+    study_dir = folder.parents[2]
+    path = folder.relative_to(study_dir).as_posix()
+    curves = {name: curve.tolist() for name, curve in read_curves(folder / "metrics.json").items()}
+    with file_lock(study_dir / ".runs.lock"):
+        lines = _read_lines(study_dir) | {path: {"path": path, "record": _read_json(folder / RECORD), "curves": curves}}
+        write_whole(study_dir / RUNS, "".join(json.dumps(lines[key]) + "\n" for key in sorted(lines)))
+
+
+@contextmanager
+def file_lock(path: Path) -> Iterator[IO]:
+    """Hold an exclusive lock on a file, which is made where it is missing; wait for whoever holds it."""
+    import fcntl  # here: Windows has no fcntl, and reading a study needs no lock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
 def read_study_folder(study_dir: Path) -> StudyFolder:
-    """Read and check ``study.json``, the records that it names and ``discussion.md`` where there is one.
+    """Read and check ``study.json``, the runs that it names and ``discussion.md`` where there is one.
 
     Raises:
         SetupError: a file is absent or half written, a field is missing, the runs are of different data sets, or none
@@ -83,20 +111,38 @@ def read_study_folder(study_dir: Path) -> StudyFolder:
         raise SetupError(
             f"{study_dir} has no study.json, so it is no study folder. Give the folder that `study run` wrote."
         )
-    plan = _read_json(plan_path)
-    entries = _field(plan, "studies", dict, str(plan_path))
-    paths = sorted({path for entry in entries.values() for path in _paths_of(entry, str(plan_path))})
-    runs = _fill_no_detections({path: _read_run(study_dir, path) for path in paths})
-    _check_data(runs)
+    plan, lines = _read_json(plan_path), _read_lines(study_dir)
+    runs: dict[str, Run] = {}
+    studies = []
+    for name, entry in _field(plan, "studies", dict, str(plan_path)).items():
+        if not isinstance(entry, dict):
+            raise SetupError(
+                f"{plan_path}: each of 'studies' must be an object, got {entry!r}. Let `study run` write it again."
+            )
+        study = _read_study(name, entry, f"{plan_path}, study {name!r}")
+        for path in (path for row in study.rows for path in row.runs):
+            runs[path] = runs.get(path) or _read_run(study_dir, path, lines.get(path))
+        studies.append(study)
+    # COCO's AP by size is undefined without a detection, and also where the data have no box of that size.
+    defined = {name for name in METRICS for run in runs.values() if run.metrics.get(name) is not None}
+    for run in runs.values():
+        if run.no_detections:
+            run.metrics.update({name: 0.0 for name in defined if run.metrics[name] is None})
+    _check_data(list(runs.values()))
     if not any(run.status == "finished" for run in runs.values()):
         raise SetupError(f"{study_dir} has no finished run among its {len(runs)}. Run the study first, or resume it.")
-    studies = tuple(_read_study(name, entry, runs, str(plan_path)) for name, entry in entries.items())
-    return StudyFolder(plan.get("settings", {}), studies, runs, _read_discussion(study_dir / "discussion.md"))
+    finished = tuple(
+        replace(study, rows=tuple(replace(row, runs=tuple(runs[path] for path in row.runs)) for row in study.rows))
+        for study in studies
+    )
+    discussion = _read_discussion(study_dir / "discussion.md")
+    return StudyFolder(plan.get("settings", {}), finished, {path: runs[path] for path in sorted(runs)}, discussion)
 
 
-def _read_json(path: Path) -> dict:
+def _read_json(path: Path, text: str | None = None) -> dict:
+    """A JSON object from a file, or from a line of it."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8") if text is None else text)
     except (OSError, ValueError) as error:
         raise SetupError(
             f"{path} cannot be read as JSON ({error}): it is half written or damaged. Remove it and run again."
@@ -104,6 +150,15 @@ def _read_json(path: Path) -> dict:
     if not isinstance(content, dict):
         raise SetupError(f"{path} must hold a JSON object, got {type(content).__name__}. Remove it and run again.")
     return content
+
+
+def _read_lines(study_dir: Path) -> dict[str, dict]:
+    """The lines of ``runs.jsonl`` by the path of their run; {} without the file."""
+    path = study_dir / RUNS
+    if not path.is_file():
+        return {}
+    lines = [_read_json(path, line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    return {_field(line, "path", str, str(path)): line for line in lines}
 
 
 def _field(node: dict, key: str, kind: type, where: str) -> Any:
@@ -115,33 +170,32 @@ def _field(node: dict, key: str, kind: type, where: str) -> Any:
     return value
 
 
-def _paths_of(entry: dict, where: str) -> list[str]:
-    if not isinstance(entry, dict):
-        raise SetupError(
-            f"{where}: each of 'studies' must be an object, got {entry!r}. Let `study run` write it again."
-        )
-    return [
-        path
-        for row in _field(entry, "rows", list, where)
-        for seed, path in _field(row, "runs", dict, f"{where}, row {row.get('name')!r}").items()
-        if _is_run(seed, path, where)
-    ]
-
-
-def _is_run(seed: str, path: Any, where: str) -> bool:
-    if not (seed.isdigit() and isinstance(path, str)):
-        raise SetupError(f"{where}: 'runs' must map a seed to a folder, got {seed!r}: {path!r}. Write it again.")
-    return True
-
-
-def _read_study(name: str, entry: dict, runs: dict[str, Run], where: str) -> Study:
-    where = f"{where}, study {name!r}"
+def _read_study(name: str, entry: dict, where: str) -> Study:
+    """A study of the plan; the ``runs`` of its rows are paths, by rising seed."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):  # it becomes a file's name
         raise SetupError(f"{where}: a study's name must be letters, digits, '_' and '-'. Rename it there.")
     plot = entry.get("plot", "none")
     if plot not in PLOTS:
         raise SetupError(f"{where}: 'plot' must be one of {', '.join(PLOTS)}, got {plot!r}. Correct it there.")
-    rows = tuple(_read_row(row, runs, where) for row in entry["rows"])
+    rows = []
+    for row in _field(entry, "rows", list, where):
+        paths = _field(row, "runs", dict, f"{where}, row {row.get('name')!r}")
+        for seed, path in paths.items():
+            if not (seed.isdigit() and isinstance(path, str)):
+                raise SetupError(
+                    f"{where}: 'runs' must map a seed to a folder, got {seed!r}: {path!r}. Write it again."
+                )
+        row_name = _field(row, "name", str, where)
+        rows.append(
+            Row(
+                name=row_name,
+                label=str(row.get("label") or row_name),
+                changes=row.get("changes") or {},
+                paper=_with_record_names(row.get("paper") or {}),
+                x=row.get("x") or {},
+                runs=tuple(paths[seed] for seed in sorted(paths, key=int)),
+            )
+        )
     reference = entry.get("reference")
     if reference is not None and reference not in {row.name for row in rows}:
         raise SetupError(
@@ -153,23 +207,11 @@ def _read_study(name: str, entry: dict, runs: dict[str, Run], where: str) -> Stu
         title=str(entry.get("title") or name),
         paper_table=str(entry.get("paper_table") or ""),
         question=str(entry.get("question") or ""),
+        base=Path(entry.get("base") or ""),
         reference=reference,
         plot=plot,
+        rows=tuple(rows),
         reported=tuple(_with_record_names(item) for item in entry.get("reported") or ()),
-        rows=rows,
-    )
-
-
-def _read_row(entry: dict, runs: dict[str, Run], where: str) -> Row:
-    name = _field(entry, "name", str, where)
-    seeds = sorted(entry["runs"], key=int)
-    return Row(
-        name=name,
-        label=str(entry.get("label") or name),
-        changes=entry.get("changes") or {},
-        paper=_with_record_names(entry.get("paper") or {}),
-        x=entry.get("x") or {},
-        runs=tuple(runs[entry["runs"][seed]] for seed in seeds),
     )
 
 
@@ -177,54 +219,44 @@ def _with_record_names(figures: dict[str, Any]) -> dict[str, Any]:
     return {PAPER_NAMES.get(key, key): value for key, value in figures.items()}
 
 
-def _read_run(study_dir: Path, path: str) -> Run:
+def _read_run(study_dir: Path, path: str, line: dict | None) -> Run:
+    """The outcome of a run, from its own folder where that has a record, else from its line in ``runs.jsonl``."""
     folder = study_dir / path
     seed_text = folder.name.removeprefix("seed")
     seed = int(seed_text) if seed_text.isdigit() else -1
-    if not (folder / RECORD).is_file():
+    if (folder / RECORD).is_file():
+        record, curves = _read_json(folder / RECORD), read_curves(folder / "metrics.json")
+    elif line is not None:
+        record = _field(line, "record", dict, f"{study_dir / RUNS}, {path}")
+        curves = {name: np.array(points, dtype=float) for name, points in line.get("curves", {}).items()}
+    else:
         return Run(seed, path, "not finished", "not started")
-    record = _read_json(folder / RECORD)
-    seed = record.get("seed", seed)
-    status = record.get("status")
-    facts = {"record": record, "curves": read_curves(folder / "metrics.json")}
+    seed, status = record.get("seed", seed), record.get("status")
+    facts = {"record": record, "curves": curves}
     if status in ("diverged", "failed"):
         return Run(seed, path, status, record.get("reason") or "no reason recorded", **facts)
     if status != "finished":
         reason = record.get("reason") or {"running": "still running, or killed"}.get(status, status)
         return Run(seed, path, "not finished", reason, **facts)
-    metrics = (record.get("results") or {}).get("bbox")
-    if not metrics:
+    scores = (record.get("results") or {}).get("bbox")
+    if not scores:
         return Run(seed, path, "not finished", "trained, but not evaluated", **facts)
-    return Run(seed, path, "finished", None, *_metrics_of(metrics, record, study_dir / path / RECORD), **facts)
-
-
-def _metrics_of(scores: dict, record: dict, path: Path) -> tuple[dict[str, float | None], bool]:
-    """Metrics of a finished run, and whether it had no detection at all: COCO's AP is then not a number, ours 0."""
     metrics = {name: scores.get(name) for name in METRICS} | {"time_ms": record.get("inference_ms_per_image")}
     for name, value in metrics.items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         if value is not None and not (number and (0 <= value <= 100 or name == "time_ms")):
             raise SetupError(
-                f"{path}: '{name}' must be a number in [0, 100] or null, got {value!r}. Evaluate it again."
+                f"{folder / RECORD}: '{name}' must be a number in [0, 100] or null, got {value!r}. Evaluate it again."
             )
-    no_detections = metrics["AP"] is None
+    no_detections = metrics["AP"] is None  # COCO's AP is then not a number; it counts as 0 here
     if no_detections:
         metrics |= {"AP": 0.0, "AP50": 0.0, "AP75": 0.0}
-    return metrics, no_detections
+    return Run(seed, path, "finished", None, metrics, no_detections, **facts)
 
 
-def _fill_no_detections(runs: dict[str, Run]) -> dict[str, Run]:
-    """AP by size is 0 without detections too, but undefined where the data have no box of that size."""
-    defined = {name for name in METRICS for run in runs.values() if run.metrics.get(name) is not None}
-    for run in runs.values():
-        if run.no_detections:
-            run.metrics.update({name: 0.0 for name in defined if run.metrics[name] is None})
-    return runs
-
-
-def _check_data(runs: dict[str, Run]) -> None:
-    """One report, one data set: figures of two must not stand in one table."""
-    known = [(run, run.record["data"]["sets"]) for run in runs.values() if (run.record.get("data") or {}).get("sets")]
+def _check_data(runs: list[Run]) -> None:
+    """Refuse runs of two data sets: their figures must not stand in one table."""
+    known = [(run, run.record["data"]["sets"]) for run in runs if (run.record.get("data") or {}).get("sets")]
     for run, sets in known[1:]:
         first, expected = known[0]
         if sets != expected:
@@ -241,7 +273,7 @@ def _describe(sets: dict[str, dict]) -> str:
 
 
 def _read_discussion(path: Path) -> dict[str, str]:
-    """Text under each ``## <study>`` heading; {} without the file."""
+    """The text under each ``## <study>`` heading; {} without the file."""
     sections: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:

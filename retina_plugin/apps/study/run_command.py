@@ -11,7 +11,7 @@ from ...config.load import load_config
 from ...errors import SetupError
 from .estimate import checkpoint_megabytes, measure_seconds
 from .index import Study, load_studies
-from .plan import Run, StudySettings, plan_runs, write_manifest
+from .plan import PlannedRun, StudySettings, plan_runs, write_manifest
 from .runner import StudyRunner, clock, past_seconds, run_is_over, shell_command
 
 __all__ = ["run_studies", "show_plan"]
@@ -37,7 +37,7 @@ def run_studies(args: argparse.Namespace) -> int:
     return failures
 
 
-def show_plan(runs: list[Run], devices: list[str], *, retry_failed: bool) -> None:
+def show_plan(runs: list[PlannedRun], devices: list[str], *, retry_failed: bool) -> None:
     """Print what would run, how long and with how much disk, and start nothing."""
     waiting = [run for run in runs if not run_is_over(run, retry_failed)]
     print(f"{len(waiting)} of {len(runs)} runs to do on {', '.join(devices)}")
@@ -48,7 +48,7 @@ def show_plan(runs: list[Run], devices: list[str], *, retry_failed: bool) -> Non
         print(f"  {shell_command(run)}")
 
 
-def _time_and_disk(runs: list[Run], waiting: list[Run], num_devices: int) -> str:
+def _time_and_disk(runs: list[PlannedRun], waiting: list[PlannedRun], num_devices: int) -> str:
     seconds, source = past_seconds(runs), "finished runs"
     if not seconds:
         # Each row by itself: rows of other sizes or depths take other times.

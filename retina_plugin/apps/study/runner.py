@@ -22,8 +22,8 @@ from ...errors import EXIT_INTERRUPTED
 from ...files import write_whole
 from ...run_record import keep_previous
 from ...training.run import EXIT_DIVERGED
-from .plan import ENDED, Run, read_record
-from .results import RECORD
+from .plan import ENDED, PlannedRun
+from .results import RECORD, read_record, store_run
 
 __all__ = ["StudyRunner", "clock"]
 
@@ -35,7 +35,9 @@ LAST_LINES = 3  # of the console, as the reason of a failure
 class StudyRunner:
     """Works through runs on one or several devices."""
 
-    def __init__(self, runs: list[Run], devices: list[str], *, retry_failed: bool, say: Callable[[str], None] = print):
+    def __init__(
+        self, runs: list[PlannedRun], devices: list[str], *, retry_failed: bool, say: Callable[[str], None] = print
+    ):
         """
         Args:
             runs: in the order in which they shall run.
@@ -44,13 +46,13 @@ class StudyRunner:
             say: where a line of progress goes.
         """
         self._runs, self._devices, self._retry_failed, self._say = runs, devices, retry_failed, say
-        self._queue: queue.Queue[Run] = queue.Queue()
+        self._queue: queue.Queue[PlannedRun] = queue.Queue()
         self._children: set[subprocess.Popen] = set()
         self._stopping = threading.Event()
         self._guard = threading.Lock()
 
     def run(self) -> int:
-        """Run all; the number of runs that failed in this call. Ctrl-C or SIGTERM ends the trainings and raises it."""
+        """Run all and return how many failed in this call. Ctrl-C or SIGTERM ends the trainings and raises it."""
         for run in self._runs:
             if not run_is_over(run, self._retry_failed):
                 self._queue.put(run)
@@ -107,7 +109,7 @@ class StudyRunner:
                 else:
                     self._train(run, device, lock)
 
-    def _train(self, run: Run, device: str, lock: IO) -> None:
+    def _train(self, run: PlannedRun, device: str, lock: IO) -> None:
         start = time.monotonic()
         if run.ended:  # begun again: what it said then must not pass for what it says now
             keep_previous(run.folder / RECORD)
@@ -135,6 +137,7 @@ class StudyRunner:
             self._say(f"{run.name} seed {run.seed}: interrupted; the same command goes on with it")
             return
         record_outcome(run.folder, status)
+        store_run(run.folder)
         if run.status == "finished":
             drop_intermediate_checkpoints(run.folder)
         self._count(time.monotonic() - start, failed=run.status == "failed")
@@ -153,7 +156,7 @@ class StudyRunner:
         return f"{done} of {len(self._runs)} done, about {clock(mean * self._left / len(self._devices))} left"
 
 
-def run_is_over(run: Run, retry_failed: bool = False) -> bool:
+def run_is_over(run: PlannedRun, retry_failed: bool = False) -> bool:
     """Whether a run needs no further call: it finished or diverged, or it failed otherwise than by a setup mistake."""
     record = read_record(run.folder) or {}
     if record.get("status") == "failed":
@@ -161,7 +164,7 @@ def run_is_over(run: Run, retry_failed: bool = False) -> bool:
     return record.get("status") in ENDED
 
 
-def training_command(run: Run, device: str) -> list[str]:
+def training_command(run: PlannedRun, device: str) -> list[str]:
     """`python -m retina_plugin.training.run` is `train_net.py` wherever the package is installed."""
     opts = [*run.opts, "SEED", str(run.seed), "OUTPUT_DIR", str(run.folder), "MODEL.DEVICE", device_name(device)]
     return [sys.executable, "-m", "retina_plugin.training.run", "--config-file", run.config_file, "--resume", *opts]
@@ -196,7 +199,7 @@ def drop_intermediate_checkpoints(folder: Path) -> None:
             path.unlink()
 
 
-def outcome(run: Run) -> str:
+def outcome(run: PlannedRun) -> str:
     """A finished run's AP and time, or how else it ended."""
     record = read_record(run.folder) or {}
     if record.get("status") != "finished":
@@ -205,7 +208,7 @@ def outcome(run: Run) -> str:
     return f"AP {scores.get('AP') or 0.0:.1f}, AP50 {scores.get('AP50') or 0.0:.1f} in {clock(record['wall_seconds'])}"
 
 
-def past_seconds(runs: list[Run]) -> list[float]:
+def past_seconds(runs: list[PlannedRun]) -> list[float]:
     records = [read_record(run.folder) or {} for run in runs]
     return [record["wall_seconds"] for record in records if record.get("status") == "finished"]
 
@@ -218,7 +221,7 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
-def shell_command(run: Run) -> str:
+def shell_command(run: PlannedRun) -> str:
     """What a user would type to repeat the run."""
     opts = [*run.opts, "SEED", str(run.seed), "OUTPUT_DIR", str(run.folder)]
     return shlex.join(["python", "train_net.py", "--config-file", run.config_file, *opts])

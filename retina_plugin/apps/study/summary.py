@@ -5,7 +5,8 @@ from functools import cached_property
 from itertools import combinations
 from typing import NamedTuple
 
-from .results import Row, Run, Study
+from .index import Row, Study
+from .results import Run
 from .statistics import SIGNIFICANCE, Ordering, Paired, compare_ordering, holm, mean_std, paired_difference, welch_test
 
 __all__ = ["Pairs", "RowSummary", "StudySummary", "summarize"]

@@ -7,7 +7,7 @@ import pytest
 from retina_plugin.apps.cli import main as retina
 from retina_plugin.apps.cli import study as cli
 from retina_plugin.apps.study import run_command
-from retina_plugin.apps.study.plan import Run
+from retina_plugin.apps.study.plan import PlannedRun
 from retina_plugin.data.sample.files import make_sample_dataset
 
 
@@ -98,7 +98,7 @@ def test_study_trains_a_row_and_does_not_train_it_again(tmp_path, capsys):
 
 
 def test_shell_command_repeats_a_run(tmp_path):
-    run = Run("a", "c.yaml", ["MODEL.RETINANET.FOCAL_LOSS_ALPHA", "-1.0"], tmp_path / "a", 3, 10)
+    run = PlannedRun("a", "c.yaml", ["MODEL.RETINANET.FOCAL_LOSS_ALPHA", "-1.0"], tmp_path / "a", 3, 10)
     assert run_command.shell_command(run) == (
         f"python train_net.py --config-file c.yaml MODEL.RETINANET.FOCAL_LOSS_ALPHA -1.0 SEED 3 OUTPUT_DIR {tmp_path}/a"
     )

@@ -54,6 +54,6 @@ def test_rows_were_run_as_the_index_says(folder, name):
 
 
 def test_records_name_no_path_of_a_machine():
-    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "results").rglob("*.json")]
-    assert len(texts) > 60
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "results").rglob("*.json*")]
+    assert len(texts) > 30
     assert not any(re.search(r"/(work|root|home|tmp)\b", text) for text in texts)

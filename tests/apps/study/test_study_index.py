@@ -136,7 +136,7 @@ def own(tmp_path):
 def test_folder_without_an_entry_is_a_study_in_natural_order(own):
     study = load_studies(folder=own())["own"]
     assert [row.name for row in study.rows] == ["own_0.5", "own_2", "own_10"] and study.reference == "own_0.5"
-    assert study.rows[0].paper is None
+    assert study.rows[0].paper == {}
     # A file without _BASE_ changes what it says and nothing else.
     assert study.rows[0].changes == {"MODEL.RETINANET.FOCAL_LOSS_GAMMA": 0.5}
 

@@ -8,7 +8,8 @@ import pytest
 from retina_plugin import get_retina_cfg
 from retina_plugin.apps.study import plan as plan_module
 from retina_plugin.apps.study.index import load_studies
-from retina_plugin.apps.study.plan import StudySettings, plan_runs, read_record, write_manifest
+from retina_plugin.apps.study.plan import StudySettings, plan_runs, write_manifest
+from retina_plugin.apps.study.results import read_record
 from retina_plugin.config.load import load_config
 from retina_plugin.errors import SetupError
 

@@ -2,13 +2,15 @@
 
 import copy
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from study_records import DATA, StudyMaker, make_record, stopped_record
 
 from retina_plugin.apps.study.learning_curves import mean_curve, read_curves
-from retina_plugin.apps.study.results import read_study_folder
+from retina_plugin.apps.study.results import read_study_folder, store_run
 from retina_plugin.errors import SetupError
 
 
@@ -60,6 +62,31 @@ def test_run_without_a_figure_says_why(maker, record, expected):
     run = read_runs(maker)[0]
     assert (run.status, run.reason) == expected
     assert run.metrics == {}
+
+
+def test_lines_of_runs_stand_for_their_folders(maker):
+    maker.add_row("alpha", "a", [20.0, None])
+    maker.add_row("alpha", "b", [stopped_record("diverged", "loss_cls = nan")])
+    expected = read_study_folder(maker.write())
+    for path in expected.runs:
+        store_run(maker.folder / path)
+    assert len((maker.folder / "runs.jsonl").read_text().splitlines()) == 3
+    shutil.rmtree(maker.folder / "runs")
+    found = read_study_folder(maker.folder)
+    for run, other in zip(found.runs.values(), expected.runs.values(), strict=True):
+        assert {name: curve.tolist() for name, curve in run.curves.items()} == {
+            name: curve.tolist() for name, curve in other.curves.items()
+        }
+        assert replace(run, curves={}) == replace(other, curves={})
+
+
+def test_half_written_line_is_refused(maker):
+    maker.add_row("alpha", "a", [20.0])
+    store_run(maker.write() / "runs/a-1a2b/seed0")
+    path = maker.folder / "runs.jsonl"
+    path.write_text(path.read_text()[:50])
+    with pytest.raises(SetupError, match="runs.jsonl cannot be read as JSON .*half written"):
+        read_study_folder(maker.folder)
 
 
 def test_discussion_is_split_by_study(maker):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 import pytest
 
 from retina_plugin.apps.study import runner
-from retina_plugin.apps.study.plan import Run
+from retina_plugin.apps.study.plan import PlannedRun
 from retina_plugin.apps.study.runner import StudyRunner, clock, run_is_over
 
 # Stands in for train_net.py: writes what the row's name asks for, and counts its calls.
@@ -47,7 +48,7 @@ def training(monkeypatch):
 @pytest.fixture
 def make_runs(tmp_path):
     def make(*names):
-        return [Run(name, "c.yaml", [], tmp_path / name / "seed0", 0, 10) for name in names]
+        return [PlannedRun(name, "c.yaml", [], tmp_path / "runs" / f"{name}-1a2b" / "seed0", 0, 10) for name in names]
 
     return make
 
@@ -80,6 +81,20 @@ def test_finished_run_is_never_run_again(make_runs):
     _, lines = work(runs)
     assert [calls(run) for run in runs] == [1, 1]
     assert lines == ["2 of 2 runs are done; 0 to go on cpu"]
+
+
+def test_each_ended_run_gets_a_line_that_stands_for_its_folder(make_runs, tmp_path):
+    runs = make_runs("a", "crash")
+    work(runs)
+    lines = [json.loads(line) for line in (tmp_path / "runs.jsonl").read_text().splitlines()]
+    assert [(line["path"], line["record"]["status"]) for line in lines] == [
+        ("runs/a-1a2b/seed0", "finished"),
+        ("runs/crash-1a2b/seed0", "failed"),
+    ]
+    shutil.rmtree(tmp_path / "runs")
+    assert [run.status for run in runs] == ["finished", "failed"]
+    work(runs)
+    assert not (tmp_path / "runs").exists()  # nothing was begun again
 
 
 def test_progress_says_result_and_what_is_left(make_runs):
