@@ -6,7 +6,6 @@ from .losses import (
     CLASSIFICATION_LOSS_REGISTRY,
     ClassificationLoss,
     CrossEntropyLoss,
-    DensePredictions,
     FocalLoss,
     FocalLossStar,
     OHEMLoss,
@@ -14,6 +13,7 @@ from .losses import (
 )
 from .matcher import SafeMatcher
 from .meta_arch import FocalRetinaNet
+from .mining import HardExampleMiner
 from .normalizer import LossNormalizer, TrainingState
 from .torchvision_parts import TorchvisionAnchorGenerator
 
@@ -21,10 +21,10 @@ __all__ = [
     "CLASSIFICATION_LOSS_REGISTRY",
     "ClassificationLoss",
     "CrossEntropyLoss",
-    "DensePredictions",
     "FocalLoss",
     "FocalLossStar",
     "FocalRetinaNet",
+    "HardExampleMiner",
     "LossNormalizer",
     "OHEMLoss",
     "OctaveAnchorGenerator",

@@ -15,9 +15,10 @@ from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
+from .. import ops
 from ..ops.matching import AnchorTiles
 from .box_loss import BOX_REG_LOSS_TYPES, box_regression_losses
-from .losses import ClassificationLoss, DensePredictions, build_classification_loss
+from .losses import ClassificationLoss, build_classification_loss
 from .matcher import SafeMatcher
 from .normalizer import LossNormalizer
 from .precision import PRECISIONS
@@ -140,7 +141,7 @@ class FocalRetinaNet(RetinaNet):
         pred_anchor_deltas: list[Tensor],
         gt_boxes: list[Tensor],
     ) -> dict[str, Tensor]:
-        """The two losses of the paper, each summed over the anchors and divided by the normalizer (Sec. 4.1).
+        """Sum each of the paper's two losses over the anchors and divide it by the normalizer (Sec. 4.1).
 
         Args:
             anchors: per level (Hi*Wi*A, 4).
@@ -151,23 +152,42 @@ class FocalRetinaNet(RetinaNet):
         Returns:
             ``loss_cls`` and ``loss_box_reg``, 0-dim.
         """
-
-        predictions = DensePredictions(
-            logits=torch.cat(pred_logits, dim=1),
-            deltas=torch.cat(pred_anchor_deltas, dim=1),
-            anchors=Boxes.cat(anchors).tensor,
-            gt_boxes=torch.stack(gt_boxes),
-            decode=self.box2box_transform.apply_deltas,
-            box_losses=self._box_losses,
-        )
-        labels = self.cls_loss.select_examples(torch.stack(gt_labels), predictions)
+        labels, logits, deltas = torch.stack(gt_labels), torch.cat(pred_logits, dim=1), torch.cat(pred_anchor_deltas, 1)
+        boxes = Boxes.cat(anchors).tensor, torch.stack(gt_boxes)
+        if self.cls_loss.miner is not None:
+            labels = self._mine(labels, logits, deltas, *boxes)
         pos_mask = (labels >= 0) & (labels != self.num_classes)
-        normalizer = self.loss_normalizer(self.cls_loss.count_examples(labels, self.num_classes))
-        loss_cls = self.cls_loss(predictions.logits, labels, divisor=normalizer)
-        box_losses = self._box_losses(predictions, pos_mask)
+        # A minibatch of hard examples is averaged; otherwise the positive anchors count.
+        normalizer = self.loss_normalizer((pos_mask if self.cls_loss.miner is None else labels >= 0).sum())
+        loss_cls = self.cls_loss(logits, labels, divisor=normalizer)
+        box_losses = self._box_losses(pos_mask, deltas, *boxes)
         # Their number is known by now: counting the mask would make the host wait for a GPU once more.
         get_event_storage().put_scalar("num_pos_anchors", len(box_losses) / len(labels))
         return {"loss_cls": loss_cls, "loss_box_reg": box_losses.sum() / normalizer}
+
+    @torch.no_grad()
+    def _mine(self, labels: Tensor, logits: Tensor, deltas: Tensor, anchors: Tensor, gt_boxes: Tensor) -> Tensor:
+        """Labels (N, R) with -1 for all examples but those that ``cls_loss.miner`` keeps (Sec. 5.1)."""
+        miner = self.cls_loss.miner
+        losses = ops.anchor_losses(logits, labels, self.cls_loss.value, alpha=self.cls_loss.alpha)
+        if miner.score == "total":
+            pos_mask = (labels >= 0) & (labels != self.num_classes)
+            losses[pos_mask] += self._box_losses(pos_mask, deltas, anchors, gt_boxes).to(losses.dtype)
+        boxes = anchors.expand_as(gt_boxes)
+        if miner.nms_boxes == "decoded":
+            boxes = torch.stack([self.box2box_transform.apply_deltas(deltas_i, anchors) for deltas_i in deltas])
+        return miner(labels, losses, boxes, num_classes=self.num_classes)
+
+    def _box_losses(self, pos_mask: Tensor, deltas: Tensor, anchors: Tensor, gt_boxes: Tensor) -> Tensor:
+        """Losses (P,) of the anchors in ``pos_mask`` (N, R); anchors are (R, 4), deltas and gt_boxes (N, R, 4)."""
+        return box_regression_losses(
+            deltas[pos_mask],
+            anchors.expand_as(gt_boxes)[pos_mask],
+            gt_boxes[pos_mask],
+            transform=self.box2box_transform,
+            loss_type=self.box_reg_loss_type,
+            smooth_l1_beta=self.smooth_l1_beta,
+        )
 
     def forward_inference(
         self, images: ImageList, features: list[Tensor], predictions: list[list[Tensor]]
@@ -211,17 +231,6 @@ class FocalRetinaNet(RetinaNet):
         anchor_idxs = anchor_idxs[best]
         boxes = self.box2box_transform.apply_deltas(deltas[anchor_idxs].float(), anchors.tensor[anchor_idxs])
         return Instances(image_size, pred_boxes=Boxes(boxes), scores=scores, pred_classes=class_idxs[best])
-
-    def _box_losses(self, predictions: DensePredictions, pos_mask: Tensor) -> Tensor:
-        """(P,) losses of the anchors in ``pos_mask`` (N, R)."""
-        return box_regression_losses(
-            predictions.deltas[pos_mask],
-            predictions.anchors.expand_as(predictions.gt_boxes)[pos_mask],
-            predictions.gt_boxes[pos_mask],
-            transform=self.box2box_transform,
-            loss_type=self.box_reg_loss_type,
-            smooth_l1_beta=self.smooth_l1_beta,
-        )
 
     def _check_ground_truth(self, batched_inputs: list[dict]) -> None:
         # On the loader's CPU tensors, before they move: no device is waited for.

@@ -4,17 +4,13 @@ from .anchors import octave_sizes
 from .dense_loss import anchor_losses, dense_classification_loss, term_weights
 from .loss_cdf import LossCDF, focal_loss_cdf, negative_terms, positive_terms
 from .mining import select_hard_examples
-from .terms import background_focal, background_focal_star, cross_entropy, focal, focal_star
+from .terms import FocalTerm
 
 __all__ = [
+    "FocalTerm",
     "LossCDF",
     "anchor_losses",
-    "background_focal",
-    "background_focal_star",
-    "cross_entropy",
     "dense_classification_loss",
-    "focal",
-    "focal_star",
     "focal_loss_cdf",
     "negative_terms",
     "octave_sizes",

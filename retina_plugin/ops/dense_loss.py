@@ -1,23 +1,21 @@
 """A loss of the signed logit, summed over dense logits and integer labels, with its gradient.
 
 Shapes: logits (..., K), labels (...), K foreground classes. A label in [0, K) is a positive of that class, K is
-background, anything negative is ignored. Each of the K outputs of an anchor is one binary term (paper Sec. 4).
+background, a negative label is ignored. Each of the K outputs of an anchor is one binary term (paper Sec. 4).
 """
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-__all__ = ["anchor_losses", "dense_classification_loss", "term_weights"]
+from .terms import FocalTerm
+
+__all__ = ["Elementwise", "anchor_losses", "dense_classification_loss", "term_weights"]
 
 Elementwise = Callable[[Tensor], Tensor]
-# The loss of background terms, x_t = -logit, and its derivative by the logit, elementwise, in new tensors. That is all
-# there is to know of a loss: that of a positive term at a logit is that of a background term at minus the logit.
-BackgroundLoss = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 # Elements of logits handled at a time. Five temporaries of 2^17 floats, 2.6 MB, stay in a processor's last cache and
 # are 0.08 of 98,208 x 80 logits; half the size took 1.1 times as long on one thread, twice the size as long.
@@ -25,23 +23,21 @@ CHUNK_ELEMENTS = 2**17
 
 
 def dense_classification_loss(
-    logits: Tensor, labels: Tensor, *, background_loss: BackgroundLoss, alpha: float | None,
-    divisor: Tensor | None = None, kernel: Mapping[str, object] | None = None,
-) -> Tensor:  # fmt: skip
+    logits: Tensor, labels: Tensor, term: Elementwise, *, alpha: float | None, divisor: Tensor | None = None
+) -> Tensor:
     """Sum a loss over every (anchor, class) pair of the anchors that are not ignored.
 
     Args:
         logits: (..., K) in fp16, bf16, fp32 or fp64. The arithmetic is in fp32 at least.
         labels: (...) integers: [0, K) positive, K background, negative ignored.
-        background_loss: logits -> the loss at x_t = -logit and its derivative by the logit: see ``BackgroundLoss``.
-        alpha: weight of the positive terms in [0, 1], ``1 - alpha`` being that of the negative ones (eq. 3 and 5);
-            None weighs both 1.
-        divisor: 0-dim, what the sum is divided by; None for 1. Dividing here spares a pass over the gradient.
-        kernel: arguments that make ``focal_loss_triton.sum_and_gradient`` the same loss, which is called where Triton
-            runs; None: there are none.
+        term: the loss as a function of x_t, elementwise. Its derivative is ``term.with_slope``'s where it has that
+            method (see :class:`FocalTerm`), else autograd's. A FocalTerm runs as one Triton kernel where Triton does.
+        alpha: weight of the positive terms in [0, 1], the negative ones getting ``1 - alpha`` (eq. 3 and 5); None
+            weighs both 1.
+        divisor: 0-dim, divides the sum; None for 1. Dividing here spares a pass over the gradient.
 
     Returns:
-        0-dim tensor, fp32 (fp64 for fp64 logits). No anchors, or none that counts: 0 with a graph.
+        0-dim tensor, fp32 (fp64 for fp64 logits). Without anchors, or with ignored ones alone: 0 with a graph.
 
     Memory: the gradient, of the logits' size and type, which the forward pass computes with the value. Differentiable
     once.
@@ -49,23 +45,14 @@ def dense_classification_loss(
     logits, labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
     dtype = _compute_type(logits)
     divisor = logits.new_ones((), dtype=dtype) if divisor is None else divisor.detach().to(dtype)
-    if kernel is not None and _runs_triton(logits):
-        from . import dense_loss_triton as focal_loss_triton
-
-        logits, labels = logits.contiguous(), labels.contiguous()
-        terms = partial(focal_loss_triton.sum_and_gradient, **kernel)
-    else:
-        terms = partial(_sum_and_gradient, background_loss=background_loss)
-    return _DenseClassificationLoss.apply(logits, labels, divisor, partial(terms, weights=term_weights(alpha)))
+    return _DenseClassificationLoss.apply(logits, labels, divisor, term, term_weights(alpha))
 
 
-def anchor_losses(logits: Tensor, labels: Tensor, *, value: Elementwise, alpha: float | None) -> Tensor:
-    """The loss of each anchor, summed over its K outputs: what OHEM ranks. Without gradients.
+def anchor_losses(logits: Tensor, labels: Tensor, term: Elementwise, *, alpha: float | None) -> Tensor:
+    """Sum a loss over the K outputs of each anchor, without gradients: the ranking of OHEM.
 
     Args:
-        value: the loss as a function of x_t, elementwise.
-
-    The others as for :func:`dense_classification_loss`.
+        logits, labels, term, alpha: see :func:`dense_classification_loss`.
 
     Returns:
         (...) of the labels' shape, fp32 (fp64 for fp64 logits); 0 for ignored anchors.
@@ -74,20 +61,25 @@ def anchor_losses(logits: Tensor, labels: Tensor, *, value: Elementwise, alpha: 
     losses = flat_logits.new_zeros(len(flat_labels), dtype=_compute_type(logits))
     weights = term_weights(alpha)
     for chunk in _chunks(flat_logits):
-        losses[chunk] = weights[1] * value(-flat_logits[chunk].to(losses.dtype)).sum(dim=1)
+        losses[chunk] = weights[1] * term(-flat_logits[chunk].to(losses.dtype)).sum(dim=1)
     rows, signs, row_weights = _rows_beside_background(flat_labels, flat_logits.shape[1], weights, losses.dtype)
-    losses[rows] = _weighted(value(-signs * flat_logits[rows]), row_weights).sum(dim=1)
+    losses[rows] = _weighted(term(-signs * flat_logits[rows]), row_weights).sum(dim=1)
     return losses.view_as(labels)
+
+
+def term_weights(alpha: float | None) -> tuple[float, float]:
+    """Weights of positive and negative terms: alpha in [0, 1] and 1 - alpha, or 1 and 1 for None (eq. 3 and 5)."""
+    return (1.0, 1.0) if alpha is None else (alpha, 1.0 - alpha)
 
 
 class _DenseClassificationLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, logits, labels, divisor, sum_and_gradient):
+    def forward(ctx, logits, labels, divisor, term, weights):
         ctx.save_for_backward(logits, labels, divisor)
-        ctx.sum_and_gradient = sum_and_gradient
-        # Not for fp16, which holds neither a loss scale of 65536 nor an unscaled gradient of 1e-8.
+        ctx.term, ctx.weights = term, weights
+        # fp16 holds neither a loss scale of 65536 nor an unscaled gradient of 1e-8: its gradient waits for backward.
         at_once = ctx.needs_input_grad[0] and logits.dtype != torch.float16
-        total, ctx.gradient = sum_and_gradient(logits, labels, scale=1 / divisor if at_once else None)
+        total, ctx.gradient = _sum_and_gradient(logits, labels, term, weights, 1 / divisor if at_once else None)
         return total / divisor
 
     @staticmethod
@@ -96,39 +88,36 @@ class _DenseClassificationLoss(torch.autograd.Function):
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:  # also where an earlier backward of a retained graph gave it away
             logits, labels, divisor = ctx.saved_tensors
-            _, gradient = ctx.sum_and_gradient(logits, labels, scale=grad_output / divisor)
+            _, gradient = _sum_and_gradient(logits, labels, ctx.term, ctx.weights, grad_output / divisor)
         elif _runs_triton(gradient):
             from .dense_loss_triton import scale_
 
             scale_(gradient, grad_output)
-        elif gradient.device.type != "cpu" or grad_output != 1:  # to look at it, one has to wait for another device
+        elif gradient.device.type != "cpu" or grad_output != 1:  # comparing makes the host wait for another device
             gradient.mul_(grad_output)  # in place: nobody else holds it
-        return gradient, None, None, None
-
-
-def _runs_triton(tensor: Tensor) -> bool:
-    """Whether Triton is there for the tensor's device and type. TRITON_INTERPRET=1 runs its kernels on the CPU."""
-    if not (tensor.is_cuda or os.environ.get("TRITON_INTERPRET") == "1") or tensor.dtype == torch.float64:
-        return False
-    return importlib.util.find_spec("triton") is not None
+        return gradient, None, None, None, None
 
 
 def _sum_and_gradient(
-    logits: Tensor, labels: Tensor, *, background_loss: BackgroundLoss, weights: tuple[float, float],
-    scale: Tensor | None,
-) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-    """The sum, and its gradient times ``scale``, None for None.
+    logits: Tensor, labels: Tensor, term: Elementwise, weights: tuple[float, float], scale: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Compute the sum, and its gradient times ``scale`` (None: no gradient).
 
-    Chunk by chunk, so that the terms and their temporaries never have the size of the logits.
+    Chunk by chunk, so that the terms and their temporaries never have the size of the logits. Each chunk is taken as
+    background; the few rows that are positive or ignored are computed apart and put in.
     """
+    if isinstance(term, FocalTerm) and _runs_triton(logits):
+        from . import dense_loss_triton
+
+        logits, labels = logits.contiguous(), labels.contiguous()
+        return dense_loss_triton.sum_and_gradient(logits, labels, term, weights=weights, scale=scale)
     total = logits.new_zeros((), dtype=_accumulator_type(logits))
     gradient = None if scale is None else torch.empty_like(logits)
     rows, signs, row_weights = _rows_beside_background(labels, logits.shape[1], weights, _compute_type(logits))
-    row_values, row_slopes = background_loss(signs * logits[rows])
+    row_values, row_slopes = _with_slope(term, signs * logits[rows])
     total += _weighted(row_values, row_weights).sum()
     for chunk, rows_of_chunk in zip(_chunks(logits), _split_by_chunk(rows, logits), strict=True):
-        # All as background; of the few rows that are not, the terms are above.
-        values, slopes = background_loss(logits[chunk].to(_compute_type(logits)))
+        values, slopes = _with_slope(term, logits[chunk].to(_compute_type(logits)))
         total += weights[1] * values.index_fill_(0, rows_of_chunk, 0).sum(dtype=total.dtype)
         if scale is not None:
             torch.mul(slopes, weights[1] * scale, out=gradient[chunk])
@@ -138,10 +127,21 @@ def _sum_and_gradient(
     return total.to(_compute_type(logits)), gradient
 
 
+def _with_slope(term: Elementwise, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the term at x_t = -logits and its derivative by the logits, in new tensors."""
+    if hasattr(term, "with_slope"):
+        return term.with_slope(logits)
+    with torch.enable_grad():
+        logits = logits.detach().requires_grad_()
+        value = term(-logits)
+        (slope,) = torch.autograd.grad(value.sum(), logits)
+    return value.detach(), slope
+
+
 def _rows_beside_background(
     labels: Tensor, num_classes: int, weights: tuple[float, float], dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The anchors that are positive or ignored: their indices (n,), signs (n, K) and weights (n, K).
+    """List the anchors that are positive or ignored: their indices (n,), signs (n, K) and weights (n, K).
 
     A sign is -1 where x_t = logit, else 1. The weight of an ignored anchor is 0.
     """
@@ -156,15 +156,8 @@ def _rows_beside_background(
     return rows, signs, row_weights
 
 
-def _split_by_chunk(rows: Tensor, logits: Tensor) -> list[Tensor]:
-    """Sorted indices of rows as one tensor for each of the chunks, counted from its first row."""
-    starts = [chunk.start for chunk in _chunks(logits)]
-    bounds = [*torch.searchsorted(rows, torch.tensor(starts, device=rows.device)).tolist(), len(rows)]
-    return [rows[low:high] - start for start, low, high in zip(starts, bounds[:-1], bounds[1:], strict=True)]
-
-
 def _weighted(terms: Tensor, weights: Tensor) -> Tensor:
-    """Their product, 0 where the weight is, an infinite term of an ignored anchor included."""
+    """Multiply both; 0 where the weight is, also for an infinite term of an ignored anchor."""
     return (weights * terms).masked_fill(weights == 0, 0)
 
 
@@ -173,9 +166,18 @@ def _chunks(logits: Tensor) -> Iterator[slice]:
     return (slice(start, start + rows) for start in range(0, len(logits), rows))
 
 
-def term_weights(alpha: float | None) -> tuple[float, float]:
-    """Weights of positive and negative terms: alpha in [0, 1] and 1 - alpha, or 1 and 1 for None (eq. 3 and 5)."""
-    return (1.0, 1.0) if alpha is None else (alpha, 1.0 - alpha)
+def _split_by_chunk(rows: Tensor, logits: Tensor) -> list[Tensor]:
+    """Split sorted row indices into one tensor a chunk, counted from the chunk's first row."""
+    starts = [chunk.start for chunk in _chunks(logits)]
+    bounds = [*torch.searchsorted(rows, torch.tensor(starts, device=rows.device)).tolist(), len(rows)]
+    return [rows[low:high] - start for start, low, high in zip(starts, bounds[:-1], bounds[1:], strict=True)]
+
+
+def _runs_triton(tensor: Tensor) -> bool:
+    """Return True where Triton handles the tensor's device and type. TRITON_INTERPRET=1 runs its kernels on the CPU."""
+    if not (tensor.is_cuda or os.environ.get("TRITON_INTERPRET") == "1") or tensor.dtype == torch.float64:
+        return False
+    return importlib.util.find_spec("triton") is not None
 
 
 def _compute_type(logits: Tensor) -> torch.dtype:

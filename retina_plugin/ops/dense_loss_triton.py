@@ -1,7 +1,7 @@
 """CE, focal loss and FL* with their gradient in one Triton kernel: each logit is read once, each gradient written once.
 
-The formulas are those of ``focal_loss.py``, with the exponential of -|z|, which cannot overflow. Imported only where
-Triton is there (``dense_loss.py``).
+The formulas are those of ``terms.py``, with the exponential of -|z|, which cannot overflow. ``dense_loss.py`` imports
+it where Triton is installed.
 """
 
 import torch
@@ -9,17 +9,19 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .terms import FocalTerm
+
 __all__ = ["scale_", "sum_and_gradient"]
 
 BLOCK = 1024  # elements of a program: eight for each of the 128 threads that Triton gives it (4 warps of 32)
-# Above it, p_t log p_t is 0 to any precision: p_t = exp(-88) is the smallest normal float32.
+# Above it, p log p is 0 to any precision: p = exp(-88) is the smallest normal float32.
 MAX_LOSS = tl.constexpr(88.0)
 
 
 @triton.jit
 def _kernel(
     logits, labels, scale, gradient, partial_sums, num_elements, positive_weight, negative_weight,
-    NUM_CLASSES: tl.constexpr, GAMMA: tl.constexpr, STAR_GAMMA: tl.constexpr, STAR_BETA: tl.constexpr,
+    NUM_CLASSES: tl.constexpr, GAMMA: tl.constexpr, SCALE: tl.constexpr, SHIFT: tl.constexpr,
     WITH_GRADIENT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     start = tl.program_id(0).to(tl.int64) * BLOCK  # LVIS: 16 images of 200,000 anchors and 1203 classes are beyond 2^31
@@ -34,44 +36,41 @@ def _kernel(
     weight = tl.where(is_positive, positive_weight, negative_weight)
     weight = tl.where(label < 0, 0.0, weight)
     sign = tl.where(is_positive, -1.0, 1.0)
-    z = STAR_GAMMA * (sign * logit) - STAR_BETA  # minus x_t; for FL* minus its argument
+    z = SCALE * (sign * logit) - SHIFT  # p = sigmoid(-z)
 
     small = tl.exp(-tl.abs(z))
     one_plus = 1 + small
     log1p = tl.log(one_plus) + (small - (one_plus - 1)) / one_plus
     ce = tl.maximum(z, 0.0) + log1p
-    p = tl.where(z >= 0, 1.0, small) / one_plus
-    p_t = tl.where(z >= 0, small, 1.0) / one_plus
+    miss = tl.where(z >= 0, 1.0, small) / one_plus
+    p = tl.where(z >= 0, small, 1.0) / one_plus
     if GAMMA == 0:
         modulator = 1.0
     elif GAMMA == 1:
-        modulator = p
+        modulator = miss
     elif GAMMA == 2:
-        modulator = p * p
+        modulator = miss * miss
     else:
-        modulator = tl.exp(GAMMA * (tl.minimum(z, 0.0) - log1p))  # log p = z - log(1 + e^z)
-    # A weight of 0 also for an infinite loss.
-    value = tl.where(weight == 0, 0.0, weight * modulator * ce / STAR_GAMMA)
+        modulator = tl.exp(GAMMA * (tl.minimum(z, 0.0) - log1p))  # log(1 - p) = z - log(1 + e^z)
+    # 0 where the weight is 0, also for an infinite loss.
+    value = tl.where(weight == 0, 0.0, weight * modulator * ce / SCALE)
     tl.store(partial_sums + tl.program_id(0), tl.sum(value, axis=0))
     if WITH_GRADIENT:
-        slope = modulator * (p + GAMMA * p_t * tl.minimum(ce, MAX_LOSS))
+        slope = modulator * (miss + GAMMA * p * tl.minimum(ce, MAX_LOSS))
         slope = tl.where(weight == 0, 0.0, weight * sign * slope) * tl.load(scale).to(tl.float32)
         tl.store(gradient + start + lane, slope.to(gradient.dtype.element_ty), mask=inside)
 
 
 def sum_and_gradient(
-    logits: Tensor, labels: Tensor, *, weights: tuple[float, float], scale: Tensor | None, gamma: float,
-    star: tuple[float, float] = (1.0, 0.0),
-) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-    """Sum of the focal loss and its gradient times ``scale``.
+    logits: Tensor, labels: Tensor, term: FocalTerm, *, weights: tuple[float, float], scale: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Compute the sum of a term and its gradient times ``scale``.
 
     Args:
         logits: (R, K) contiguous, fp16, bf16 or fp32. The arithmetic is in fp32.
         labels: (R,) contiguous integers: [0, K) positive, K background, negative ignored.
         weights: of positive and of negative terms.
-        scale: 0-dim tensor on the logits' device, which nobody waits for; None: no gradient.
-        gamma: focusing; 0 is CE.
-        star: gamma and beta of FL*, with gamma 0.
+        scale: 0-dim tensor on the logits' device, which the host does not wait for; None: no gradient.
 
     Returns:
         0-dim fp32 and (R, K) of the logits' type, or None. Blocks are summed in fp32 and their sums in fp64, always in
@@ -83,7 +82,7 @@ def sum_and_gradient(
     if num_blocks:
         _kernel[(num_blocks,)](
             logits, labels, scale, gradient, partial_sums, logits.numel(), *weights,
-            NUM_CLASSES=logits.shape[1], GAMMA=gamma, STAR_GAMMA=star[0], STAR_BETA=star[1],
+            NUM_CLASSES=logits.shape[1], GAMMA=term.gamma, SCALE=term.scale, SHIFT=term.shift,
             WITH_GRADIENT=scale is not None, BLOCK=BLOCK,
         )  # fmt: skip
     return partial_sums.sum(dtype=torch.float64).float(), gradient
@@ -92,7 +91,7 @@ def sum_and_gradient(
 @triton.jit
 def _scale_kernel(tensor, scale, num_elements, BLOCK: tl.constexpr):
     factor = tl.load(scale).to(tl.float32)
-    if factor != 1:  # nothing is read or written where the loss is what is differentiated
+    if factor != 1:  # 1 where backward starts at the loss itself: nothing is read or written
         offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
         inside = offset < num_elements
         scaled = tl.load(tensor + offset, mask=inside).to(tl.float32) * factor
@@ -100,7 +99,7 @@ def _scale_kernel(tensor, scale, num_elements, BLOCK: tl.constexpr):
 
 
 def scale_(tensor: Tensor, scale: Tensor) -> None:
-    """Multiply in place by a 0-dim tensor on the same device, which nobody waits for; a factor of 1 costs no pass.
+    """Multiply in place by a 0-dim tensor on the same device, without a wait of the host; a factor of 1 costs no pass.
 
     Args:
         tensor: contiguous.

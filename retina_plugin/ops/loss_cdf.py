@@ -1,18 +1,17 @@
 """How a classification loss is spread over the examples: the cumulative curves of paper Figure 4 (Sec. 5.1).
 
-An example is one binary term of the loss, known by its x_t (see ``focal_loss.py``). A loss that falls with x_t ranks
+An example is one binary term of the loss, known by its x_t (see ``terms.py``). A loss that falls with x_t ranks
 the examples as -x_t does, whatever its gamma. So one histogram of x_t with the sum of each loss per bin holds every
 curve, exactly at the edges of the bins, in memory that does not grow with the number of examples.
 """
 
 from collections.abc import Hashable, Iterable, Mapping
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from .dense_loss import CHUNK_ELEMENTS, Elementwise
-from .terms import focal
+from .terms import FocalTerm
 
 __all__ = ["LossCDF", "focal_loss_cdf", "negative_terms", "positive_terms"]
 
@@ -114,7 +113,7 @@ def focal_loss_cdf(gammas: Iterable[float]) -> LossCDF:
     Alpha has no place in it: it is one factor for all positives and another for all negatives, and dividing by the
     group's sum cancels it.
     """
-    return LossCDF({gamma: partial(focal, gamma=gamma) for gamma in gammas})
+    return LossCDF({gamma: FocalTerm(gamma=gamma) for gamma in gammas})
 
 
 def positive_terms(logits: Tensor, labels: Tensor) -> Tensor:

@@ -5,6 +5,9 @@ import math
 import pytest
 import torch
 from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.structures import Boxes
+from detectron2.utils.events import EventStorage
+from torch import nn
 from torch.testing import assert_close
 
 from retina_plugin import (
@@ -13,9 +16,11 @@ from retina_plugin import (
     CrossEntropyLoss,
     FocalLoss,
     FocalLossStar,
+    FocalRetinaNet,
+    LossNormalizer,
     OHEMLoss,
 )
-from retina_plugin.modeling import DensePredictions, build_classification_loss
+from retina_plugin.modeling import HardExampleMiner, build_classification_loss
 from retina_plugin.modeling.box_loss import box_regression_losses
 
 # --- Registry ---
@@ -44,11 +49,11 @@ def test_build_loss_reads_its_own_keys(tiny_cfg):
     retinanet.OHEM.SCORE, retinanet.OHEM.NMS_BOXES, retinanet.OHEM.SCOPE = "total", "decoded", "batch"
     assert FocalLoss(tiny_cfg).gamma == 0.5
     assert (FocalLossStar(tiny_cfg).gamma, FocalLossStar(tiny_cfg).beta) == (4.0, -1.0)
-    ohem = OHEMLoss(tiny_cfg)
-    assert ohem.mining == {"batch_size": 256, "nms_thresh": 0.7, "neg_pos_ratio": 3.0}
+    ohem = OHEMLoss(tiny_cfg).miner
+    assert ohem.settings == {"batch_size": 256, "nms_thresh": 0.7, "neg_pos_ratio": 3.0}
     assert (ohem.score, ohem.nms_boxes, ohem.scope) == ("total", "decoded", "batch")
     retinanet.OHEM.NEG_POS_RATIO = 0.0
-    assert OHEMLoss(tiny_cfg).mining["neg_pos_ratio"] is None
+    assert OHEMLoss(tiny_cfg).miner.settings["neg_pos_ratio"] is None
 
 
 @pytest.fixture
@@ -100,7 +105,6 @@ OHEM = {
     "score": "cls",
     "nms_boxes": "anchors",
     "scope": "image",
-    "alpha": None,
 }
 NAN = math.nan
 
@@ -118,15 +122,15 @@ NAN = math.nan
         (lambda: FocalLossStar(gamma=NAN, beta=1.0, alpha=None), "FOCAL_STAR.GAMMA"),
         (lambda: FocalLossStar(gamma=1.0, beta=-math.inf, alpha=None), r"FOCAL_STAR.BETA\) must be finite, got -inf"),
         (lambda: FocalLossStar(gamma=1.0, beta=NAN, alpha=None), "FOCAL_STAR.BETA"),
-        (lambda: OHEMLoss(**{**OHEM, "batch_size": 0}), r"OHEM.BATCH_SIZE\) must be >= 1, got 0"),
-        (lambda: OHEMLoss(**{**OHEM, "nms_thresh": 0.0}), r"OHEM.NMS_THRESH\) must be in \(0, 1\], got 0.0"),
-        (lambda: OHEMLoss(**{**OHEM, "nms_thresh": NAN}), "OHEM.NMS_THRESH"),
-        (lambda: OHEMLoss(**{**OHEM, "neg_pos_ratio": -1.0}), r"OHEM.NEG_POS_RATIO\) must be > 0, got -1.0"),
-        (lambda: OHEMLoss(**{**OHEM, "neg_pos_ratio": NAN}), "OHEM.NEG_POS_RATIO"),
-        (lambda: OHEMLoss(**{**OHEM, "score": "box"}), r"OHEM.SCORE must be one of \('cls', 'total'\), got 'box'"),
-        (lambda: OHEMLoss(**{**OHEM, "nms_boxes": "gt"}), "OHEM.NMS_BOXES must be one of"),
-        (lambda: OHEMLoss(**{**OHEM, "scope": "gpu"}), "OHEM.SCOPE must be one of"),
-        (lambda: OHEMLoss(**{**OHEM, "alpha": 2.0}), "FOCAL_LOSS_ALPHA"),
+        (lambda: HardExampleMiner(**{**OHEM, "batch_size": 0}), r"OHEM.BATCH_SIZE\) must be >= 1, got 0"),
+        (lambda: HardExampleMiner(**{**OHEM, "nms_thresh": 0.0}), r"OHEM.NMS_THRESH\) must be in \(0, 1\], got 0.0"),
+        (lambda: HardExampleMiner(**{**OHEM, "nms_thresh": NAN}), "OHEM.NMS_THRESH"),
+        (lambda: HardExampleMiner(**{**OHEM, "neg_pos_ratio": -1.0}), r"OHEM.NEG_POS_RATIO\) must be > 0, got -1.0"),
+        (lambda: HardExampleMiner(**{**OHEM, "neg_pos_ratio": NAN}), "OHEM.NEG_POS_RATIO"),
+        (lambda: HardExampleMiner(**{**OHEM, "score": "box"}), r"OHEM.SCORE must be one of \('cls', .*\), got 'box'"),
+        (lambda: HardExampleMiner(**{**OHEM, "nms_boxes": "gt"}), "OHEM.NMS_BOXES must be one of"),
+        (lambda: HardExampleMiner(**{**OHEM, "scope": "gpu"}), "OHEM.SCOPE must be one of"),
+        (lambda: OHEMLoss(miner=HardExampleMiner(**OHEM), alpha=2.0), "FOCAL_LOSS_ALPHA"),
     ],
 )
 def test_losses_refuse_impossible_settings(make, message):
@@ -143,66 +147,49 @@ def test_build_loss_refuses_alpha_nan(tiny_cfg):
 # --- Which anchors count ---
 
 
-def test_count_examples_is_the_positives_and_for_ohem_the_selected():
-    labels = torch.tensor([[0, 1, 2, 2], [-1, -1, 2, 1]])  # K = 2
-    assert FocalLoss(gamma=2.0, alpha=0.25).count_examples(labels, 2).item() == 3
-    assert OHEMLoss(**OHEM).count_examples(labels, 2).item() == 6
-
-
-def test_losses_select_every_anchor_by_default():
-    labels = torch.tensor([[0, -1, 2]])
-    assert CrossEntropyLoss(alpha=None).select_examples(labels, None) is labels
-
-
-def predictions(logits, anchors, deltas=None, gt_boxes=None, positives=None):
-    """Predictions whose box losses are L1 with weights 1, asked for at the ``positives`` (N, R) only."""
-    transform = Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0))
-    num_images, num_anchors, _ = logits.shape
-
-    def box_losses(predicted, pos_mask):
-        assert not torch.is_grad_enabled()  # OHEM only ranks with them
-        assert positives is None or torch.equal(pos_mask, positives)
-        return box_regression_losses(
-            predicted.deltas[pos_mask],
-            predicted.anchors.expand_as(predicted.deltas)[pos_mask],
-            predicted.gt_boxes[pos_mask],
-            transform=transform,
-            loss_type="smooth_l1",
-            smooth_l1_beta=0.0,
-        )
-
-    return DensePredictions(
-        logits=logits,
-        deltas=torch.zeros(num_images, num_anchors, 4) if deltas is None else deltas,
-        anchors=anchors,
-        gt_boxes=anchors.expand(num_images, -1, -1) if gt_boxes is None else gt_boxes,
-        decode=transform.apply_deltas,
-        box_losses=box_losses,
-    )
-
-
 FAR_APART = torch.tensor([[100.0 * i, 0.0, 100.0 * i + 10, 10.0] for i in range(4)])
 
 
-def ohem_labels(labels, predicted, **settings):
-    return OHEMLoss(**{**OHEM, **settings}).select_examples(torch.tensor(labels), predicted).tolist()
+def model_losses(cls_loss, labels, logits, *, anchors=FAR_APART, deltas=None, gt_boxes=None):
+    """The losses of a model whose predictions are given: logits (N, R, K), deltas (N, R, 4), and weights 1 in them."""
+    num_images, num_anchors, num_classes = logits.shape
+    nothing = nn.Identity()
+    model = FocalRetinaNet(
+        cls_loss=cls_loss, loss_normalizer=LossNormalizer(name="batch", momentum=0.9, initial=100.0, sync=False),
+        backbone=nothing, head=nothing, head_in_features=[], anchor_generator=nothing, anchor_matcher=nothing,
+        box2box_transform=Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0)), num_classes=num_classes,
+        pixel_mean=[0.0], pixel_std=[1.0],
+    )  # fmt: skip
+    anchors = anchors[:num_anchors]
+    deltas = torch.zeros(num_images, num_anchors, 4, requires_grad=True) if deltas is None else deltas
+    gt_boxes = anchors.expand(num_images, -1, -1) if gt_boxes is None else gt_boxes
+    with EventStorage():
+        return model.losses([Boxes(anchors)], [logits], list(labels), [deltas], list(gt_boxes))
+
+
+def ohem_labels(labels, logits, *, alpha=None, anchors=FAR_APART, deltas=None, gt_boxes=None, **settings):
+    """The labels that OHEM leaves to the losses: where the logits have a gradient."""
+    logits, labels = logits.detach().requires_grad_(), torch.tensor(labels)
+    loss = OHEMLoss(miner=HardExampleMiner(**{**OHEM, **settings}), alpha=alpha)
+    losses = model_losses(loss, labels, logits, anchors=anchors, deltas=deltas, gt_boxes=gt_boxes)
+    losses["loss_cls"].backward()
+    return labels.masked_fill((logits.grad == 0).all(dim=2), -1).tolist()
 
 
 def test_ohem_ranks_by_the_loss_summed_over_classes():
     # Background anchors, K = 2. CE of a negative at logit x is log(1 + e^x): one entry of 3 costs 3.05, two of 2 cost
     # 4.25, so anchor 1 is the hardest, then 0 (3.05 + 0.0), then 3 (0.69 + 0.69), then 2.
     logits = torch.tensor([[[3.0, -9.0], [2.0, 2.0], [-9.0, -9.0], [0.0, 0.0]]])
-    predicted = predictions(logits, FAR_APART)
-    assert ohem_labels([[2, 2, 2, 2]], predicted, batch_size=1) == [[-1, 2, -1, -1]]
-    assert ohem_labels([[2, 2, 2, 2]], predicted, batch_size=2) == [[2, 2, -1, -1]]
-    assert ohem_labels([[2, 2, 2, 2]], predicted, batch_size=3) == [[2, 2, -1, 2]]
+    assert ohem_labels([[2, 2, 2, 2]], logits, batch_size=1) == [[-1, 2, -1, -1]]
+    assert ohem_labels([[2, 2, 2, 2]], logits, batch_size=2) == [[2, 2, -1, -1]]
+    assert ohem_labels([[2, 2, 2, 2]], logits, batch_size=3) == [[2, 2, -1, 2]]
 
 
 def test_ohem_ranks_with_alpha():
     # Anchor 0 is positive at logit 0, anchor 1 background at logit -1: CE 0.69 and 0.31. With alpha = 0.25: 0.17, 0.23.
-    predicted = predictions(torch.tensor([[[0.0], [-1.0]]]), FAR_APART[:2])
-    assert ohem_labels([[0, 1]], predicted, batch_size=1) == [[0, -1]]
-    assert ohem_labels([[0, 1]], predicted, batch_size=1, alpha=0.25) == [[-1, 1]]
+    logits = torch.tensor([[[0.0], [-1.0]]])
+    assert ohem_labels([[0, 1]], logits, batch_size=1) == [[0, -1]]
+    assert ohem_labels([[0, 1]], logits, batch_size=1, alpha=0.25) == [[-1, 1]]
 
 
 def test_ohem_total_score_adds_the_box_loss_of_positives():
@@ -211,12 +198,10 @@ def test_ohem_total_score_adds_the_box_loss_of_positives():
     logits = torch.tensor([[[0.0], [0.2033], [9.0], [-0.0136]]])
     gt_boxes = FAR_APART.clone()[None]
     gt_boxes[0, 0] += torch.tensor([2.0, 0.0, 2.0, 0.0])
-    positives = torch.tensor([[True, False, False, True]])
-    predicted = predictions(logits, FAR_APART, gt_boxes=gt_boxes, positives=positives)
     labels = [[0, 1, -1, 0]]
-    assert ohem_labels(labels, predicted, batch_size=1, score="cls") == [[-1, 1, -1, -1]]
-    assert ohem_labels(labels, predicted, batch_size=2, score="cls") == [[-1, 1, -1, 0]]
-    assert ohem_labels(labels, predicted, batch_size=1, score="total") == [[0, -1, -1, -1]]
+    assert ohem_labels(labels, logits, gt_boxes=gt_boxes, batch_size=1, score="cls") == [[-1, 1, -1, -1]]
+    assert ohem_labels(labels, logits, gt_boxes=gt_boxes, batch_size=2, score="cls") == [[-1, 1, -1, 0]]
+    assert ohem_labels(labels, logits, gt_boxes=gt_boxes, batch_size=1, score="total") == [[0, -1, -1, -1]]
 
 
 def test_ohem_nms_on_anchors_or_on_decoded_boxes():
@@ -225,26 +210,27 @@ def test_ohem_nms_on_anchors_or_on_decoded_boxes():
     deltas = torch.zeros(1, 4, 4)
     deltas[0, 1, 0] = 1.0  # 10 px to the right
     deltas[0, 3, 0] = -10.0  # 100 px to the left, onto anchor 2
-    predicted = predictions(torch.tensor([[[0.4], [0.3], [0.2], [0.1]]]), anchors, deltas)
-    assert ohem_labels([[1, 1, 1, 1]], predicted, nms_boxes="anchors") == [[1, -1, 1, 1]]
-    assert ohem_labels([[1, 1, 1, 1]], predicted, nms_boxes="decoded") == [[1, 1, 1, -1]]
+    logits = torch.tensor([[[0.4], [0.3], [0.2], [0.1]]])
+    parts = {"anchors": anchors, "deltas": deltas}
+    assert ohem_labels([[1, 1, 1, 1]], logits, **parts, nms_boxes="anchors") == [[1, -1, 1, 1]]
+    assert ohem_labels([[1, 1, 1, 1]], logits, **parts, nms_boxes="decoded") == [[1, 1, 1, -1]]
 
 
 def test_ohem_batch_size_is_of_an_image_or_of_the_batch():
     # Image 0 has the two hardest, image 1 the two easiest. The same anchors in two images do not suppress each other.
-    predicted = predictions(torch.tensor([[[4.0], [3.0]], [[2.0], [1.0]]]), FAR_APART[:2])
+    logits = torch.tensor([[[4.0], [3.0]], [[2.0], [1.0]]])
     labels = [[1, 1], [1, 1]]
-    assert ohem_labels(labels, predicted, batch_size=1, scope="image") == [[1, -1], [1, -1]]
-    assert ohem_labels(labels, predicted, batch_size=2, scope="batch") == [[1, 1], [-1, -1]]
-    assert ohem_labels(labels, predicted, batch_size=3, scope="batch") == [[1, 1], [1, -1]]
+    assert ohem_labels(labels, logits, batch_size=1, scope="image") == [[1, -1], [1, -1]]
+    assert ohem_labels(labels, logits, batch_size=2, scope="batch") == [[1, 1], [-1, -1]]
+    assert ohem_labels(labels, logits, batch_size=3, scope="batch") == [[1, 1], [1, -1]]
 
 
 @pytest.mark.parametrize("scope", ["image", "batch"])
 def test_ohem_of_an_image_without_positives_and_of_one_ignored_whole(scope):
-    predicted = predictions(torch.randn(2, 4, 3), FAR_APART)
+    logits = torch.randn(2, 4, 3)
     labels = [[3, 3, 3, 3], [-1, -1, -1, -1]]
     for score in ("cls", "total"):
-        assert ohem_labels(labels, predicted, scope=scope, score=score) == labels
+        assert ohem_labels(labels, logits, scope=scope, score=score) == labels
 
 
 @pytest.mark.parametrize("scope", ["image", "batch"])
@@ -252,20 +238,37 @@ def test_ohem_of_an_image_without_positives_and_of_one_ignored_whole(scope):
 def test_ohem_selection_takes_no_gradient_and_leaves_labels_alone(scope, nms_boxes):
     logits, deltas = torch.randn(2, 4, 3, requires_grad=True), torch.randn(2, 4, 4, requires_grad=True)
     labels = torch.tensor([[0, 3, 3, 1], [3, 3, 2, -1]])
-    loss = OHEMLoss(**{**OHEM, "batch_size": 2, "score": "total", "scope": scope, "nms_boxes": nms_boxes})
+    miner = HardExampleMiner(**{**OHEM, "batch_size": 2, "score": "total", "scope": scope, "nms_boxes": nms_boxes})
     before = labels.clone()
-    selected = loss.select_examples(labels, predictions(logits, FAR_APART, deltas))
+    model_losses(OHEMLoss(miner=miner, alpha=None), labels, logits, deltas=deltas)["loss_cls"].backward()
     assert torch.equal(labels, before)
-    kept = selected >= 0
-    assert kept.sum() == (4 if scope == "image" else 2) and torch.equal(selected[kept], labels[kept])
-    loss(logits, selected).backward()
-    assert torch.equal(logits.grad.abs().sum(dim=2) > 0, kept) and deltas.grad is None
+    kept = logits.grad.abs().sum(dim=2) > 0
+    assert kept.sum() == (4 if scope == "image" else 2) and (labels[kept] >= 0).all() and deltas.grad is None
+
+
+def test_a_loss_of_ones_own_ranks_by_its_own_value():
+    class Turned(OHEMLoss):
+        def value(self, x_t):  # falls where cross entropy rises
+            return torch.sigmoid(x_t)
+
+    logits, labels = torch.tensor([[[3.0], [-3.0]]], requires_grad=True), torch.tensor([[1, 1]])
+    miner = HardExampleMiner(**{**OHEM, "batch_size": 1})
+    model_losses(Turned(miner=miner, alpha=None), labels, logits)["loss_cls"].backward()
+    assert (logits.grad.flatten() != 0).tolist() == [False, True]
+
+
+def test_losses_are_divided_by_the_positives_and_with_ohem_by_the_selected():
+    logits, labels = torch.zeros(2, 4, 2), torch.tensor([[0, 1, 2, 2], [-1, -1, 2, 1]])
+    ohem = OHEMLoss(miner=HardExampleMiner(**OHEM), alpha=None)
+    for loss, divisor in ((FocalLoss(gamma=2.0, alpha=0.25), 3), (ohem, 6)):
+        losses = model_losses(loss, labels, logits)
+        assert_close(losses["loss_cls"], loss(logits, labels) / divisor)
 
 
 def test_ohem_loss_is_cross_entropy_of_the_selected():
     logits, labels = torch.randn(2, 4, 3), torch.tensor([[0, 3, -1, 1], [3, -1, 2, -1]])
     expected = CrossEntropyLoss(alpha=0.25)(logits, labels)
-    assert_close(OHEMLoss(**{**OHEM, "alpha": 0.25})(logits, labels), expected, rtol=0, atol=0)
+    assert_close(OHEMLoss(miner=HardExampleMiner(**OHEM), alpha=0.25)(logits, labels), expected, rtol=0, atol=0)
 
 
 # --- Box loss ---

@@ -22,6 +22,7 @@ from retina_plugin import (
     OHEMLoss,
     SafeMatcher,
 )
+from retina_plugin.modeling import HardExampleMiner
 
 
 def build(cfg, name="FocalRetinaNet"):
@@ -369,10 +370,10 @@ def test_losses_are_sums_over_positives_and_valid_anchors_divided_by_the_count(m
 
 @pytest.mark.parametrize("scope", ["image", "batch"])
 def test_ohem_leaves_unselected_anchors_out_of_both_losses_and_the_divisor(make_batch, scope):
-    ohem = OHEMLoss(
-        batch_size=6, nms_thresh=0.7, neg_pos_ratio=1.0, score="total", nms_boxes="decoded", scope=scope, alpha=None
+    miner = HardExampleMiner(
+        batch_size=6, nms_thresh=0.7, neg_pos_ratio=1.0, score="total", nms_boxes="decoded", scope=scope
     )
-    model = build_from_arguments(ohem)
+    model = build_from_arguments(OHEMLoss(miner=miner, alpha=None))
     anchors, logits, gt_labels, deltas, gt_boxes = label(model, make_batch((48, 64, 3), (64, 64, 3)))
     with EventStorage() as storage:
         losses = model.losses(anchors, logits, gt_labels, deltas, gt_boxes)

@@ -94,7 +94,7 @@ def test_focal_loss_well_classified_is_100_times_below_ce():
 def test_focal_loss_steepest_gradient_is_beyond_one():
     # Fig. 6: dFL/dx_t of gamma = 2 has its extreme, -1.1290, at x_t = -2.790.
     x = torch.linspace(-6, 2, 8001, dtype=torch.float64)
-    grad = -ops.background_focal(-x, 2.0)[1]
+    grad = -ops.FocalTerm(gamma=2.0).with_slope(-x)[1]
     assert_close(grad.min(), _double(-1.1290), rtol=0, atol=5e-5)
     assert_close(x[grad.argmin()], _double(-2.790), rtol=0, atol=2e-3)
 
@@ -116,24 +116,19 @@ def test_focal_loss_initial_sum_with_and_without_prior(num_pos):
 # --- Laws ---
 
 
-@pytest.mark.parametrize("gamma", GAMMAS[:-1])
-def test_focal_derivative_equals_autograd(gamma):
+TERMS = [ops.FocalTerm(gamma=gamma) for gamma in GAMMAS[:-1]]
+TERMS += [ops.FocalTerm(scale=scale, shift=shift) for scale, shift in ((2.0, 1.0), (4.0, 0.0), (0.5, -3.0))]
+TERMS += [ops.FocalTerm(gamma=2.0, scale=3.0, shift=-1.0)]
+
+
+@pytest.mark.parametrize("term", TERMS, ids=str)
+def test_term_with_slope_equals_the_formula_and_autograd(term):
     x = torch.linspace(-12, 12, 97, dtype=torch.float64, requires_grad=True)
-    (autograd,) = torch.autograd.grad(ops.focal(x, gamma).sum(), x)
-    assert_close(-ops.background_focal(-x.detach(), gamma)[1], autograd, rtol=1e-12, atol=1e-14)
-
-
-@pytest.mark.parametrize("gamma, beta", [(2.0, 1.0), (4.0, 0.0), (0.5, -3.0)])
-def test_focal_star_derivative_equals_autograd(gamma, beta):
-    x = torch.linspace(-12, 12, 97, dtype=torch.float64, requires_grad=True)
-    (autograd,) = torch.autograd.grad(ops.focal_star(x, gamma, beta).sum(), x)
-    assert_close(-ops.background_focal_star(-x.detach(), gamma, beta)[1], autograd, rtol=1e-12, atol=1e-14)
-
-
-def test_cross_entropy_derivative_equals_autograd():
-    x = torch.linspace(-12, 12, 97, dtype=torch.float64, requires_grad=True)
-    (autograd,) = torch.autograd.grad(ops.cross_entropy(x).sum(), x)
-    assert_close(-ops.background_focal(-x.detach(), 0.0)[1], autograd, rtol=1e-12, atol=1e-14)
+    expected = term(x)
+    (autograd,) = torch.autograd.grad(expected.sum(), x)
+    value, slope = term.with_slope(-x.detach())
+    assert_close(value, expected.detach(), rtol=1e-12, atol=1e-14)
+    assert_close(-slope, autograd, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("alpha", [None, 0.25])
@@ -175,7 +170,7 @@ def test_focal_loss_sums_over_anchors_and_images():
     assert_close(batched, (value, grad.view(2, 20, 4)), rtol=0, atol=0)
     strided = value_and_grad(LOSSES["alphaFL"], logits.t().contiguous().t(), labels)
     assert_close(strided, (value, grad), rtol=0, atol=0)
-    per_anchor = ops.anchor_losses(logits.requires_grad_(), labels, value=LOSSES["alphaFL"].value, alpha=0.25)
+    per_anchor = ops.anchor_losses(logits.requires_grad_(), labels, LOSSES["alphaFL"].term, alpha=0.25)
     assert per_anchor.shape == labels.shape and not per_anchor.requires_grad
     assert torch.equal(per_anchor == 0, labels == -1)
     assert_close(per_anchor.sum(), value, rtol=1e-12, atol=0)
@@ -184,15 +179,15 @@ def test_focal_loss_sums_over_anchors_and_images():
 @pytest.mark.parametrize("chunk", [1, 7, 12, 2**20])
 def test_focal_loss_does_not_depend_on_chunks(monkeypatch, chunk):
     logits, labels = random_case(anchors=31, classes=4)
-    terms = {"value": LOSSES["alphaFL"].value, "alpha": 0.25}
+    term = LOSSES["alphaFL"].term
     monkeypatch.setattr(dense_loss, "CHUNK_ELEMENTS", 31 * 4)
     value, grad = value_and_grad(LOSSES["alphaFL"], logits, labels)
-    per_anchor = ops.anchor_losses(logits, labels, **terms)
+    per_anchor = ops.anchor_losses(logits, labels, term, alpha=0.25)
     monkeypatch.setattr(dense_loss, "CHUNK_ELEMENTS", chunk)
     chunked_value, chunked_grad = value_and_grad(LOSSES["alphaFL"], logits, labels)
     # Not bit for bit: the vectorised exp of a full register and of its remainder differ in the last place.
     assert_close((chunked_value, chunked_grad), (value, grad), rtol=1e-13, atol=0)
-    assert_close(ops.anchor_losses(logits, labels, **terms), per_anchor, rtol=1e-13, atol=0)
+    assert_close(ops.anchor_losses(logits, labels, term, alpha=0.25), per_anchor, rtol=1e-13, atol=0)
 
 
 def test_focal_loss_backward_scales_and_repeats():
@@ -215,15 +210,15 @@ def test_focal_loss_over_a_divisor(dtype):
     assert_close(divided_grad.double(), 3 * grad.double() / 7, rtol=2.1 * torch.finfo(dtype).eps, atol=1e-7)
 
 
-def test_background_losses_equal_the_formulas_at_any_size_and_scale():
+def test_term_with_slope_equals_the_formula_at_any_size_and_scale():
     # Numbers of elements around the registers' sizes, logits from 1e-3 to 1e4, gammas with and without a special power.
     for case in range(60):
         x = torch.randn(1 + case * 7 % 41, dtype=torch.float64) * 10.0 ** (case % 8 - 3)
-        gamma = (0.0, 0.3, 0.5, 1.0, 2.0, 3.7)[case % 6]
+        term = ops.FocalTerm(gamma=(0.0, 0.3, 0.5, 1.0, 2.0, 3.7)[case % 6])
         held = x.float()
-        value, slope = ops.background_focal(held, gamma)
+        value, slope = term.with_slope(held)
         exact = held.double().requires_grad_()
-        expected = ops.focal(-exact, gamma)
+        expected = term(-exact)
         (expected_slope,) = torch.autograd.grad(expected.sum(), exact)
         # fp32 of e^x carries up to |x| <= 88 ulp of 6e-8, times 1 + gamma.
         assert_close(value.double(), expected.detach(), rtol=2.5e-5, atol=1e-37)
@@ -256,9 +251,22 @@ def test_default_derivative_equals_closed_form():
     )
     with torch.no_grad():  # no graph is asked for, and none is needed
         assert_close(PlainFocalLoss(alpha=0.25)(logits, labels), LOSSES["alphaFL"](logits, labels))
-    x = torch.linspace(-3, 3, 7)
-    assert_close(PlainFocalLoss(alpha=None).background_loss(x), LOSSES["FL"].background_loss(x))
-    assert not x.requires_grad
+    assert not logits.requires_grad
+
+
+def test_a_term_of_ones_own_may_bring_its_closed_form():
+    class Squared:
+        def __call__(self, x_t):
+            return x_t**2
+
+        def with_slope(self, logits):
+            return logits**2, 20 * logits  # ten times too steep, to be recognised
+
+    logits, labels = torch.tensor([[3.0, -1.0]], requires_grad=True), torch.tensor([0])
+    loss = ops.dense_classification_loss(logits, labels, Squared(), alpha=None)
+    loss.backward()
+    assert loss.item() == 10
+    assert_close(logits.grad, torch.tensor([[60.0, -20.0]]))
 
 
 def test_new_value_in_a_subclass_leaves_the_inherited_derivative_behind():
@@ -266,13 +274,25 @@ def test_new_value_in_a_subclass_leaves_the_inherited_derivative_behind():
         def value(self, x_t):
             return 2 * super().value(x_t)
 
+    logits, labels = random_case()
+    value, grad = value_and_grad(LOSSES["alphaFL"], logits, labels)
+    assert_close(value_and_grad(Doubled(gamma=2.0, alpha=0.25), logits, labels), (2 * value, 2 * grad))
+
+
+def test_a_subclass_without_its_own_value_keeps_the_closed_form(monkeypatch):
     class Renamed(FocalLoss):
         pass
 
     logits, labels = random_case()
-    value, grad = value_and_grad(LOSSES["alphaFL"], logits, labels)
-    assert_close(value_and_grad(Doubled(gamma=2.0, alpha=0.25), logits, labels), (2 * value, 2 * grad))
-    assert Renamed.background_loss is FocalLoss.background_loss  # which stays the fast one
+    monkeypatch.setattr(ops.FocalTerm, "__call__", None)
+    assert value_and_grad(Renamed(gamma=2.0, alpha=0.25), logits, labels)[0] > 0
+
+
+def test_gamma_may_be_scheduled():
+    logits, labels = random_case()
+    loss = FocalLoss(gamma=2.0, alpha=0.25)
+    loss.gamma = 0.5
+    assert_close(loss(logits, labels), FocalLoss(gamma=0.5, alpha=0.25)(logits, labels), rtol=0, atol=0)
 
 
 def test_loss_without_value_is_refused():
@@ -309,7 +329,7 @@ def test_focal_loss_equals_fvcore(gamma, alpha):
 @pytest.mark.parametrize("logit", [20.0, 40.0, 104.0])
 def test_focal_loss_gradient_is_finite_where_fvcore_has_none(gamma, logit):
     # Why the loss is not fvcore's: d (1 - p_t)^gamma is infinite at p_t = 1, which fp32 reaches at x_t = 17. These are
-    # the gammas of Table 1b. If fvcore mends it, this half fails and the reason in ops/terms.py is gone.
+    # the gammas of Table 1b. If fvcore fixes it, this half fails and the reason in ops/terms.py is gone.
     x = torch.tensor([[logit]], requires_grad=True)
     sigmoid_focal_loss(x, torch.ones(1, 1), alpha=-1, gamma=gamma, reduction="sum").backward()
     assert x.grad.isnan().all()

@@ -19,7 +19,7 @@ import itertools, json, sys
 import torch
 from retina_plugin import CrossEntropyLoss, FocalLoss, FocalLossStar
 
-class Plain(FocalLoss):  # has a value of its own, and so no kernel
+class Plain(FocalLoss):  # a value of its own, which the kernel cannot compute
     def value(self, x_t):
         return super().value(x_t)
 

@@ -1,7 +1,6 @@
 """The loss distribution of Figure 4 against a full sort."""
 
 import math
-from functools import partial
 
 import pytest
 import torch
@@ -33,7 +32,7 @@ def cdf_of(x_t, gammas=GAMMAS) -> LossCDF:
 def test_curve_at_every_bin_edge_is_that_of_a_full_sort(gamma):
     x_t = 4 * torch.randn(3000) + 1
     examples, loss = cdf_of(x_t).curve(gamma)
-    exact_examples, exact_loss = sorted_curve(ops.focal(x_t.double(), gamma))
+    exact_examples, exact_loss = sorted_curve(ops.FocalTerm(gamma=gamma)(x_t.double()))
     assert len(examples) > 500
     at_edges = (examples * len(x_t)).round().long()
     torch.testing.assert_close(exact_examples[at_edges], examples, rtol=0, atol=1e-12)
@@ -44,7 +43,7 @@ def test_curve_at_every_bin_edge_is_that_of_a_full_sort(gamma):
 @pytest.mark.parametrize("fraction", [0.0, 0.01, 0.2, 0.5, 1.0])
 def test_share_of_hardest_is_that_of_a_full_sort(gamma, fraction):
     x_t = torch.cat([torch.randn(5000) + 4, torch.randn(200) - 3])
-    exact = 1 - interpolate(1 - fraction, *sorted_curve(ops.focal(x_t.double(), gamma)))
+    exact = 1 - interpolate(1 - fraction, *sorted_curve(ops.FocalTerm(gamma=gamma)(x_t.double())))
     # Straight inside a bin: at most a bin's spread of 5 % of what one bin holds.
     assert cdf_of(x_t).share_of_hardest(gamma, fraction) == pytest.approx(exact, abs=1e-3)
 
@@ -56,7 +55,7 @@ def test_pieces_give_the_curve_of_the_whole():
         pieces.update(piece)
     assert pieces.num_examples == 1000
     torch.testing.assert_close(pieces.curve(2.0)[1], cdf_of(x_t).curve(2.0)[1], rtol=1e-12, atol=1e-15)
-    assert pieces.total(2.0) == pytest.approx(float(ops.focal(x_t.double(), 2.0).sum()), rel=1e-12)
+    assert pieces.total(2.0) == pytest.approx(float(ops.FocalTerm(gamma=2.0)(x_t.double()).sum()), rel=1e-12)
 
 
 def test_chunks_of_a_large_piece_are_all_counted(monkeypatch):
@@ -67,7 +66,7 @@ def test_chunks_of_a_large_piece_are_all_counted(monkeypatch):
 def test_alpha_cancels():
     x_t = torch.randn(500)
     plain = cdf_of(x_t, [2.0])
-    weighted = LossCDF({"alpha": lambda x: 0.25 * ops.focal(x, 2.0)})
+    weighted = LossCDF({"alpha": lambda x: 0.25 * ops.FocalTerm(gamma=2.0)(x)})
     weighted.update(x_t)
     torch.testing.assert_close(weighted.curve("alpha"), plain.curve(2.0), rtol=1e-12, atol=1e-15)
 
@@ -154,9 +153,9 @@ def test_terms_of_three_anchors_by_hand():
 
 def test_terms_make_up_the_loss_that_is_trained():
     logits, labels = torch.randn(40, 3), torch.randint(-1, 4, (40,))
-    focal = partial(ops.background_focal, gamma=2.0)
-    trained = ops.dense_classification_loss(logits, labels, background_loss=focal, alpha=0.25)
-    pos, neg = (ops.focal(terms(logits, labels), 2.0).sum() for terms in (positive_terms, negative_terms))
+    focal = ops.FocalTerm(gamma=2.0)
+    trained = ops.dense_classification_loss(logits, labels, focal, alpha=0.25)
+    pos, neg = (focal(terms(logits, labels)).sum() for terms in (positive_terms, negative_terms))
     torch.testing.assert_close(0.25 * pos + 0.75 * neg, trained)
 
 

@@ -23,7 +23,8 @@ def test_shares_are_those_of_the_sorted_terms():
     labels = torch.ones(2, 505, dtype=torch.long)
     labels[:, :5] = 0
     shares = loss_shares(FocalLoss(gamma=2.0, alpha=0.25), logits, labels)
-    pos, neg = ops.focal(logits[labels == 0], 2.0), ops.focal(-logits[labels == 1], 2.0)
+    term = ops.FocalTerm(gamma=2.0)
+    pos, neg = term(logits[labels == 0]), term(-logits[labels == 1])
     total = 0.25 * pos.sum() + 0.75 * neg.sum()
     assert shares["positives"] == pytest.approx(float(0.25 * pos.sum() / total), rel=1e-5)
     assert shares["negatives"] == pytest.approx(1 - shares["positives"])

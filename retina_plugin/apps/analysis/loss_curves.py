@@ -3,16 +3,14 @@
 import argparse
 import math
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ... import ops
 from ...errors import SetupError
 from ...files import write_csv
-from ...ops.dense_loss import BackgroundLoss
+from ...ops import FocalTerm
 from ..report.figures import COLORS, LINE_STYLES, make_figure, make_output_folder, save_figure
 
 __all__ = ["EPILOG", "LossCurve", "add_arguments", "choose_curves", "parse_numbers", "run"]
@@ -36,17 +34,17 @@ NUM_POINTS = 501  # steps of 0.02 over the default range; a curve of 5 inches ha
 
 @dataclass(frozen=True)
 class LossCurve:
-    """What the legend calls a loss, the loss with its derivative at -x_t, and what both are weighed by."""
+    """A loss, its name in the legend and its weight."""
 
     name: str
-    background_loss: BackgroundLoss
+    term: FocalTerm
     weight: float
 
     def value(self, x_t: Tensor) -> Tensor:
-        return self.weight * self.background_loss(-x_t)[0]
+        return self.weight * self.term.with_slope(-x_t)[0]
 
     def derivative(self, x_t: Tensor) -> Tensor:
-        return -self.weight * self.background_loss(-x_t)[1]
+        return -self.weight * self.term.with_slope(-x_t)[1]
 
 
 # The paper's figure that a file repeats for its own settings.
@@ -106,13 +104,13 @@ def choose_curves(gammas: list[str], stars: list[str], *, alpha: float | None) -
         raise SetupError(f"--alpha must be in [0, 1], got {alpha:g}.")
     weight = 1.0 if alpha is None else alpha
     curves = [
-        LossCurve("CE" if gamma == 0 else f"FL gamma={gamma:g}", partial(ops.background_focal, gamma=gamma), weight)
+        LossCurve("CE" if gamma == 0 else f"FL gamma={gamma:g}", FocalTerm(gamma=gamma), weight)
         for gamma in parse_numbers("--gamma", gammas)
     ]
-    for gamma, beta in map(_parse_star, stars):
-        star = partial(ops.background_focal_star, gamma=gamma, beta=beta)
-        curves.append(LossCurve(f"FL* gamma={gamma:g} beta={beta:g}", star, weight))
-    return curves
+    return curves + [
+        LossCurve(f"FL* gamma={gamma:g} beta={beta:g}", FocalTerm(scale=gamma, shift=beta), weight)
+        for gamma, beta in map(_parse_star, stars)
+    ]
 
 
 def parse_numbers(option: str, words: list[str]) -> list[float]:

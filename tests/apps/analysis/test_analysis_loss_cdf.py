@@ -66,7 +66,7 @@ def test_numbers_are_those_of_a_full_sort(tiny_cfg, make_batch, monkeypatch):
     spread = measure_spread(model, tiny_cfg, images, [2.0], hardest_class_only=False)
     with torch.no_grad():
         parts = [predict_logits(model, image) for image in images]
-    losses = torch.cat([ops.focal(ops.negative_terms(*part).double(), 2.0) for part in parts])
+    losses = torch.cat([ops.FocalTerm(gamma=2.0)(ops.negative_terms(*part).double()) for part in parts])
     assert spread.negatives.num_examples == len(losses)
     assert 1 < max(part[0].std() for part in parts) and max(part[0].abs().max() for part in parts) < 40
     hardest = losses.sort(descending=True).values[: round(len(losses) * 0.01)].sum() / losses.sum()

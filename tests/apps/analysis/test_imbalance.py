@@ -1,7 +1,5 @@
 """Counts of labels by hand and by the model itself; the initial loss of the fact sheet."""
 
-from functools import partial
-
 import pytest
 import torch
 from detectron2.structures import ImageList
@@ -15,7 +13,7 @@ from retina_plugin.training.trainer import RetinaTrainer
 
 pytest_plugins = ("tiny_sets", "tiny_analysis")
 
-FOCAL = {"value": partial(ops.focal, gamma=2.0), "alpha": 0.25}
+FOCAL = {"value": ops.FocalTerm(gamma=2.0), "alpha": 0.25}
 
 
 def test_initial_loss_of_the_paper():
@@ -34,7 +32,7 @@ def test_initial_loss_without_the_prior():
 
 
 def test_initial_cross_entropy_without_alpha():
-    loss = initial_loss(2, 10, num_classes=1, prior=0.01, value=ops.cross_entropy, alpha=None)
+    loss = initial_loss(2, 10, num_classes=1, prior=0.01, value=ops.FocalTerm(), alpha=None)
     # -log 0.01 and -log 0.99.
     assert (loss.of_a_positive, loss.of_a_negative) == pytest.approx((4.60517, 0.0100503), rel=1e-5)
     assert loss.share_of_positives == pytest.approx(2 * 4.60517 / (2 * 4.60517 + 10 * 0.0100503), rel=1e-5)
@@ -43,8 +41,7 @@ def test_initial_cross_entropy_without_alpha():
 def test_initial_loss_is_that_of_the_trained_loss():
     labels = torch.tensor([0, 2, 3, 3, 3, -1])
     logits = torch.full((6, 3), float(torch.logit(torch.tensor(0.01))))
-    terms = partial(ops.background_focal, gamma=2.0)
-    trained = ops.dense_classification_loss(logits, labels, background_loss=terms, alpha=0.25)
+    trained = ops.dense_classification_loss(logits, labels, FOCAL["value"], alpha=0.25)
     loss = initial_loss(2, 3, num_classes=3, prior=0.01, **FOCAL)
     assert loss.positives + loss.negatives == pytest.approx(float(trained), rel=1e-5)
 

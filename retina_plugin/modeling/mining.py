@@ -1,0 +1,84 @@
+"""Online hard example mining: the anchors of a batch that are trained on (paper Sec. 5.1, Table 1d)."""
+
+import torch
+from detectron2.config import CfgNode, configurable
+from torch import Tensor
+
+from .. import ops
+
+__all__ = ["HardExampleMiner"]
+
+
+class HardExampleMiner:
+    """Keeps the hardest examples that do not overlap; both losses ignore the others.
+
+    The divisor of the losses then counts the examples kept, as in the OHEM paper's code, where a minibatch is averaged.
+    """
+
+    @configurable
+    def __init__(
+        self, *, batch_size: int, nms_thresh: float, neg_pos_ratio: float | None, score: str, nms_boxes: str, scope: str
+    ):
+        """
+        Args:
+            batch_size: examples kept, >= 1, per image or per batch (``scope``).
+            nms_thresh: in (0, 1].
+            neg_pos_ratio: negatives per positive, > 0; None for no ratio.
+            score: "cls" ranks examples by classification loss, "total" by that plus the box loss.
+            nms_boxes: "anchors", or "decoded" for the predicted boxes.
+            scope: "image" or "batch".
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size (MODEL.RETINANET.OHEM.BATCH_SIZE) must be >= 1, got {batch_size}")
+        if not 0 < nms_thresh <= 1:
+            raise ValueError(f"nms_thresh (MODEL.RETINANET.OHEM.NMS_THRESH) must be in (0, 1], got {nms_thresh}")
+        if neg_pos_ratio is not None and not neg_pos_ratio > 0:
+            raise ValueError(f"neg_pos_ratio (MODEL.RETINANET.OHEM.NEG_POS_RATIO) must be > 0, got {neg_pos_ratio}")
+        for key, option, known in (
+            ("SCORE", score, ("cls", "total")),
+            ("NMS_BOXES", nms_boxes, ("anchors", "decoded")),
+            ("SCOPE", scope, ("image", "batch")),
+        ):
+            if option not in known:
+                raise ValueError(f"MODEL.RETINANET.OHEM.{key} must be one of {known}, got {option!r}")
+        self.settings = {"batch_size": batch_size, "nms_thresh": nms_thresh, "neg_pos_ratio": neg_pos_ratio}
+        self.score, self.nms_boxes, self.scope = score, nms_boxes, scope
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        ohem = cfg.MODEL.RETINANET.OHEM
+        return {
+            "batch_size": ohem.BATCH_SIZE,
+            "nms_thresh": ohem.NMS_THRESH,
+            "neg_pos_ratio": ohem.NEG_POS_RATIO or None,
+            "score": ohem.SCORE,
+            "nms_boxes": ohem.NMS_BOXES,
+            "scope": ohem.SCOPE,
+        }
+
+    @torch.no_grad()
+    def __call__(self, labels: Tensor, losses: Tensor, boxes: Tensor, *, num_classes: int) -> Tensor:
+        """Ignore all examples but the hardest.
+
+        Args:
+            labels: (N, R) in [0, K), K for background, negative for ignored.
+            losses: (N, R) score of each example.
+            boxes: (N, R, 4) XYXY boxes that NMS compares.
+            num_classes: K.
+
+        Returns:
+            (N, R) labels with -1 for the examples left out.
+        """
+        if self.scope == "image":
+            picked = [
+                ops.select_hard_examples(losses[i], labels[i], boxes[i], num_classes=num_classes, **self.settings)
+                for i in range(len(labels))
+            ]
+            picked = torch.stack(picked)
+        else:
+            image = torch.arange(len(labels), device=labels.device).unsqueeze(1).expand_as(labels)
+            picked = ops.select_hard_examples(
+                losses.flatten(), labels.flatten(), boxes.flatten(0, 1), num_classes=num_classes,
+                groups=image.flatten(), **self.settings,
+            ).view_as(labels)  # fmt: skip
+        return labels.masked_fill(~picked, -1)
