@@ -8,7 +8,7 @@ import csv
 import itertools
 import re
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,11 @@ def _load_study(name: str, entry: dict, folder: Path, with_changes: bool) -> Stu
         base = CONFIGS / entry.get("base", DEFAULT_BASE)
     axes = entry.get("axes", {})
     if "grid" in entry:
-        values = _grid_values(entry["grid"], axes)
+        points = itertools.product(*([(axis, value) for value in values] for axis, values in entry["grid"].items()))
+        values = {
+            "-".join(f"{axis}_{value:g}" for axis, value in point): {axes[axis]: value for axis, value in point}
+            for point in points
+        }
     else:
         values = _file_values(folder / name, base, with_changes)
     facts = entry.get("rows") or {}
@@ -170,7 +174,11 @@ def _row(name: str, changes: dict[str, Any], facts: dict, axes: dict[str, str]) 
 
 def _file_values(folder: Path, base: Path, with_changes: bool) -> dict[str, dict[str, Any]]:
     """Row name -> every key that some row of the folder changes in ``base``, with this row's value."""
-    paths = sorted(folder.glob("*.yaml"), key=_natural_order)
+    number = r"(\d+(?:\.\d+)?)"  # gamma_2 stands before gamma_10: numbers in a name are sorted as numbers
+    paths = sorted(
+        folder.glob("*.yaml"),
+        key=lambda path: [float(part) if i % 2 else part for i, part in enumerate(re.split(number, path.stem))],
+    )
     if not paths:
         raise SetupError(f"{folder} holds no YAML file: a study needs one per row.")
     if not with_changes:
@@ -185,25 +193,6 @@ def _file_values(folder: Path, base: Path, with_changes: bool) -> dict[str, dict
         difference = config_difference(load_config(str(path), []), before)
         changed[path.stem] = {key: value for key, (_, value) in difference.items()}
     keys = sorted({key for values in changed.values() for key in values})
-    # A row says the base's value too where another row changes it: over another config it must mean the same.
-    return {name: {key: values.get(key, _value(base_cfg, key)) for key in keys} for name, values in changed.items()}
-
-
-def _grid_values(grid: dict[str, list[float]], axes: dict[str, str]) -> dict[str, dict[str, Any]]:
-    points = itertools.product(*grid.values())
-    return {
-        "-".join(f"{axis}_{value:g}" for axis, value in zip(grid, point, strict=True)): {
-            axes[axis]: value for axis, value in zip(grid, point, strict=True)
-        }
-        for point in points
-    }
-
-
-def _natural_order(path: Path) -> list:
-    return [float(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", path.stem))]
-
-
-def _value(node: Any, key: str) -> Any:
-    for part in key.split("."):
-        node = node[part]
-    return node
+    # Where another row changes a key, this row states the base's value: over another config it must mean the same.
+    defaults = {key: reduce(lambda node, part: node[part], key.split("."), base_cfg) for key in keys}
+    return {name: {key: values.get(key, defaults[key]) for key in keys} for name, values in changed.items()}

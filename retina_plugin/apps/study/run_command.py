@@ -1,4 +1,4 @@
-"""``study run``: from its arguments to runs, or with ``--dry-run`` to what they would take."""
+"""``study run``: plans and runs the trainings, or with ``--dry-run`` prints their time and disk."""
 
 import argparse
 import math
@@ -18,7 +18,7 @@ __all__ = ["run_studies", "show_plan"]
 
 
 def run_studies(args: argparse.Namespace) -> int:
-    """Run what the arguments ask for, or show it; the number of runs that failed.
+    """Run or show the trainings that the arguments ask for; return the number of runs that failed.
 
     Raises:
         SetupError: in the arguments, the studies or the configs.
@@ -42,24 +42,19 @@ def show_plan(runs: list[PlannedRun], devices: list[str], *, retry_failed: bool)
     waiting = [run for run in runs if not run_is_over(run, retry_failed)]
     print(f"{len(waiting)} of {len(runs)} runs to do on {', '.join(devices)}")
     if waiting:
-        print(_time_and_disk(runs, waiting, len(devices)))
+        seconds, source = past_seconds(runs), "finished runs"
+        if not seconds:
+            # Each row by itself: rows of other sizes or depths take other times.
+            rows = {run.folder.parent: run for run in waiting}.values()
+            seconds = [measure_seconds(run) for run in rows]
+            source = "three steps of each row, evaluation not counted"
+        mean = sum(seconds) / len(seconds)
+        sizes = [checkpoint_megabytes(run) for run in waiting]
+        print(f"time: about {clock(mean * len(waiting) / len(devices))}, from {source}")
+        print(f"disk: up to {max(sizes):.0f} MB a run for its last checkpoint, {sum(sizes) / 1000:.1f} GB in all")
     for run in runs:
         print(f"\n{run.status or 'to do'}: {run.name} seed {run.seed}, {run.max_iter} iterations")
         print(f"  {shell_command(run)}")
-
-
-def _time_and_disk(runs: list[PlannedRun], waiting: list[PlannedRun], num_devices: int) -> str:
-    seconds, source = past_seconds(runs), "finished runs"
-    if not seconds:
-        # Each row by itself: rows of other sizes or depths take other times.
-        rows = {run.folder.parent: run for run in waiting}.values()
-        seconds, source = [measure_seconds(run) for run in rows], "three steps of each row, evaluation not counted"
-    mean = sum(seconds) / len(seconds)
-    sizes = [checkpoint_megabytes(run) for run in waiting]
-    return (
-        f"time: about {clock(mean * len(waiting) / num_devices)}, from {source}\n"
-        f"disk: up to {max(sizes):.0f} MB a run for its last checkpoint, {sum(sizes) / 1000:.1f} GB in all"
-    )
 
 
 def _say(line: str) -> None:

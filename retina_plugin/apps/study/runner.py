@@ -28,7 +28,7 @@ from .results import RECORD, read_record, store_run
 __all__ = ["StudyRunner", "clock"]
 
 CONSOLE = "console.txt"  # Detectron2 writes log.txt
-SETUP_MARK = "setup_error"  # in a record: a mistake that may be mended by the next call
+SETUP_MARK = "setup_error"  # in a record: a mistake that the user may have fixed before the next call
 LAST_LINES = 3  # of the console, as the reason of a failure
 
 
@@ -60,10 +60,8 @@ class StudyRunner:
         self._say(f"{total - waiting} of {total} runs are done; {waiting} to go on {', '.join(self._devices)}")
         self._left, self._failures, self._seconds = waiting, 0, past_seconds(self._runs)
         errors: list[BaseException] = []
-        threads = [
-            threading.Thread(target=self._guarded_work, args=(device, errors), daemon=True) for device in self._devices
-        ]
-        previous = signal.signal(signal.SIGTERM, _raise_interrupt)
+        threads = [threading.Thread(target=self._work, args=(device, errors), daemon=True) for device in self._devices]
+        previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # raises KeyboardInterrupt
         try:
             for thread in threads:
                 thread.start()
@@ -71,7 +69,10 @@ class StudyRunner:
                 while thread.is_alive():
                     thread.join(0.5)  # seconds: a join without end would keep Ctrl-C waiting
         except KeyboardInterrupt:
-            self._stop()
+            self._stopping.set()
+            with self._guard:
+                for child in self._children:
+                    child.terminate()
             for thread in threads:  # until the locks are free, or the same command at once would find them taken
                 thread.join()
             raise
@@ -81,33 +82,27 @@ class StudyRunner:
             raise errors[0]
         return self._failures
 
-    def _stop(self) -> None:
-        self._stopping.set()
-        with self._guard:
-            for child in self._children:
-                child.terminate()
-
-    def _guarded_work(self, device: str, errors: list[BaseException]) -> None:
+    def _work(self, device: str, errors: list[BaseException]) -> None:
+        """Train on one device until no run is left; an error, which a thread would only print, goes into ``errors``."""
         try:
-            self._work(device)
-        except BaseException as error:  # an error of a thread would only be printed
-            errors.append(error)
-
-    def _work(self, device: str) -> None:
-        while not self._stopping.is_set():
-            try:
+            while not self._stopping.is_set():
                 run = self._queue.get_nowait()
-            except queue.Empty:
-                return
-            run.folder.mkdir(parents=True, exist_ok=True)
-            with (run.folder / ".run.lock").open("w") as lock:
-                if not _take(lock):
-                    self._say(f"{run.name} seed {run.seed}: another runner has it")
-                    self._count(None)
-                elif run_is_over(run, self._retry_failed):  # by another runner, meanwhile
-                    self._count(None)
-                else:
-                    self._train(run, device, lock)
+                run.folder.mkdir(parents=True, exist_ok=True)
+                with (run.folder / ".run.lock").open("w") as lock:
+                    try:
+                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        self._say(f"{run.name} seed {run.seed}: another runner has it")
+                        self._count(None)
+                        continue
+                    if run_is_over(run, self._retry_failed):  # another runner did it meanwhile
+                        self._count(None)
+                    else:
+                        self._train(run, device, lock)
+        except queue.Empty:
+            return
+        except BaseException as error:
+            errors.append(error)
 
     def _train(self, run: PlannedRun, device: str, lock: IO) -> None:
         start = time.monotonic()
@@ -141,7 +136,11 @@ class StudyRunner:
         if run.status == "finished":
             drop_intermediate_checkpoints(run.folder)
         self._count(time.monotonic() - start, failed=run.status == "failed")
-        self._say(f"{run.name} seed {run.seed}: {outcome(run)}; {self._progress()}")
+        done, mean = len(self._runs) - self._left, sum(self._seconds) / max(len(self._seconds), 1)
+        self._say(
+            f"{run.name} seed {run.seed}: {outcome(run)}; {done} of {len(self._runs)} done, "
+            f"about {clock(mean * self._left / len(self._devices))} left"
+        )
 
     def _count(self, seconds: float | None, *, failed: bool = False) -> None:
         with self._guard:
@@ -150,14 +149,9 @@ class StudyRunner:
             if seconds is not None:
                 self._seconds.append(seconds)
 
-    def _progress(self) -> str:
-        done = len(self._runs) - self._left
-        mean = sum(self._seconds) / max(len(self._seconds), 1)
-        return f"{done} of {len(self._runs)} done, about {clock(mean * self._left / len(self._devices))} left"
-
 
 def run_is_over(run: PlannedRun, retry_failed: bool = False) -> bool:
-    """Whether a run needs no further call: it finished or diverged, or it failed otherwise than by a setup mistake."""
+    """Return True for a run that finished or diverged, or failed by anything but a mistake in the setup."""
     record = read_record(run.folder) or {}
     if record.get("status") == "failed":
         return not (retry_failed or record.get(SETUP_MARK))
@@ -179,7 +173,7 @@ def environment(device: str) -> dict[str, str]:
 
 
 def record_outcome(folder: Path, status: int) -> None:
-    """See that the record says how the run ended, also where the process was killed before it could."""
+    """Write how a run ended into its record if the process was killed before it could."""
     record = read_record(folder) or {}
     if record.get("status") in ENDED and (status == 0) == (record["status"] == "finished"):
         return
@@ -222,18 +216,6 @@ def clock(seconds: float) -> str:
 
 
 def shell_command(run: PlannedRun) -> str:
-    """What a user would type to repeat the run."""
+    """The command that repeats the run by hand."""
     opts = [*run.opts, "SEED", str(run.seed), "OUTPUT_DIR", str(run.folder)]
     return shlex.join(["python", "train_net.py", "--config-file", run.config_file, *opts])
-
-
-def _take(lock: IO) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _raise_interrupt(*_) -> None:
-    raise KeyboardInterrupt

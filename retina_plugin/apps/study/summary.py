@@ -104,7 +104,13 @@ def summarize(study: Study) -> StudySummary:
     p_values = [welch_test(row.values("AP"), reference.values("AP")) for row in others]
     tests = {row.row.name: pair for row, pair in zip(others, zip(p_values, holm(p_values), strict=True), strict=True)}
     rows = tuple(_compare(row, reference, *tests.get(row.row.name, (None, None))) for row in plain)
-    return StudySummary(study, rows, _ordering(rows), _pairs(rows))
+    shown = [row for row in rows if row.ap is not None]
+    both = [row for row in shown if row.row.paper.get("AP") is not None]
+    ordering = compare_ordering([row.ap for row in both], [row.row.paper["AP"] for row in both])
+    pairwise = [welch_test(first.values("AP"), second.values("AP")) for first, second in combinations(shown, 2)]
+    tested = [p for p in pairwise if p is not None]
+    pairs = Pairs(len(pairwise), len(tested), sum(p >= SIGNIFICANCE for p in tested))
+    return StudySummary(study, rows, ordering, pairs)
 
 
 def _compare(row: RowSummary, reference: RowSummary | None, p_value: float | None, p_holm: float | None) -> RowSummary:
@@ -129,15 +135,3 @@ def _subtract(first: float | None, second: float | None) -> float | None:
 
 def _by_seed(row: RowSummary) -> dict[int, float]:
     return {run.seed: run.metrics["AP"] for run in row.finished}
-
-
-def _ordering(rows: tuple[RowSummary, ...]) -> Ordering | None:
-    both = [row for row in rows if row.ap is not None and row.row.paper.get("AP") is not None]
-    return compare_ordering([row.ap for row in both], [row.row.paper["AP"] for row in both])
-
-
-def _pairs(rows: tuple[RowSummary, ...]) -> Pairs:
-    shown = [row for row in rows if row.ap is not None]
-    p_values = [welch_test(first.values("AP"), second.values("AP")) for first, second in combinations(shown, 2)]
-    tested = [p for p in p_values if p is not None]
-    return Pairs(len(p_values), len(tested), sum(p >= SIGNIFICANCE for p in tested))
