@@ -19,14 +19,17 @@ setup(
     # configs/ becomes data of the package, so that an installed plugin has it too: retina_plugin/config/shipped.py.
     packages=[*find_packages(include=["retina_plugin*"]), "retina_plugin.configs"],
     package_dir={"retina_plugin.configs": "configs"},
-    package_data={"retina_plugin.apps.study": ["*.csv"], "retina_plugin.configs": ["**/*.yaml", "**/*.py", "**/*.md"]},
+    package_data={
+        "retina_plugin.apps": ["*/*.j2", "*/*.css", "*/*.js", "*/*.csv"],
+        "retina_plugin.configs": ["**/*.yaml", "**/*.py", "**/*.md"],
+    },
     entry_points={"console_scripts": ["retina = retina_plugin.__main__:main"]},
     extras_require={
         "sample": ["scikit-learn"],
         "draw": ["opencv-python-headless"],
         "export": ["onnx", "onnxruntime", "onnxscript", "safetensors"],
-        "evaluation": ["hotcoco>=1.3"],
-        "study": ["scipy", "matplotlib"],
+        "evaluation": ["hotcoco>=1.3", "jinja2", "matplotlib"],
+        "study": ["scipy", "matplotlib", "jinja2"],
         "tensorboard": ["tensorboard"],
         "test": ["hypothesis", "pytest", "pytest-xdist", "ruff"],
     },

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.ticker import NullFormatter
 
-from retina_plugin.apps.report.figures import COLORS, make_figure, write_figure
+from retina_plugin.apps.report.plots import PALETTE, make_figure, save_figure, set_log_scale
 from retina_plugin.errors import SetupError
 from retina_plugin.files import write_whole
 
@@ -167,11 +167,11 @@ def _draw(sweep: Sweep, stem: Path) -> Path:
         kinds.append(("peak_bytes", "bytes of tensors"))
     figure, panels = make_figure(len(kinds))
     for panel, (kind, label) in zip(panels, kinds, strict=True):
-        for color, variant in zip(COLORS, sweep.measurements[0]["seconds"], strict=False):
+        for color, variant in zip(PALETTE, sweep.measurements[0]["seconds"], strict=False):
             panel.plot(*sweep.costs(variant, kind), "o-", color=color, label=variant)
-        panel.set(xscale="log", yscale="log", xlabel=sweep.axis, ylabel=label, title=f"{sweep.case} by {sweep.axis}")
+        set_log_scale(panel, "x")
+        set_log_scale(panel, "y")
+        panel.set(xlabel=sweep.axis, ylabel=label, title=f"{sweep.case} by {sweep.axis}")
         panel.xaxis.set_minor_formatter(NullFormatter())  # its labels would lie over each other
         panel.legend()
-    path = stem.with_name(f"{stem.name}.png")
-    write_figure(path, figure, dpi=PLOT_DPI)
-    return path
+    return save_figure(figure, stem, kinds=["png"], dpi=PLOT_DPI)[0]

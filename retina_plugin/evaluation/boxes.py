@@ -1,4 +1,4 @@
-"""What a judgement is made of: annotated boxes and detections as arrays, read from COCO JSON and checked."""
+"""What a evaluation is made of: annotated boxes and detections as arrays, read from COCO JSON and checked."""
 
 import json
 import logging

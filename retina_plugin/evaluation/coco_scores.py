@@ -15,7 +15,9 @@ from pycocotools.cocoeval import COCOeval
 from .boxes import Detections, Truth
 from .coco_evaluator import hotcoco_module, hotcoco_truth
 
-__all__ = ["ASPECTS", "AT_50", "AT_75", "RECALLS", "SIZES", "THRESHOLDS", "Bin", "Scores", "score"]
+__all__ = [
+    "ASPECTS", "AT_50", "AT_75", "RECALLS", "SIZES", "THRESHOLDS", "Bin", "Scores", "known", "mean_of_known", "score",
+]  # fmt: skip
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # COCO's IoU
 RECALLS = np.linspace(0, 1, 101)  # COCO's
@@ -84,9 +86,9 @@ def score(truth: Truth, found: Detections, *, limit: int) -> Scores:
         package=package,
         summary=_summary(precision, recall, limit),
         precision=precision[:, :, :, 0, -1],
-        class_ap=_mean(precision[:, :, :, 0, -1], (0, 1)),
-        class_ap50=_mean(precision[AT_50, :, :, 0, -1], 0),
-        class_ap75=_mean(precision[AT_75, :, :, 0, -1], 0),
+        class_ap=100 * mean_of_known(precision[:, :, :, 0, -1], (0, 1)),
+        class_ap50=100 * mean_of_known(precision[AT_50, :, :, 0, -1], 0),
+        class_ap75=100 * mean_of_known(precision[AT_75, :, :, 0, -1], 0),
         sizes=_bins(SIZES, np.sqrt(truth.areas[~truth.crowd]), precision[:, :, :, len(COCO_SIZES) :, -1]),
         aspects=_bins(ASPECTS, _aspects(truth.boxes)[~truth.crowd], _numbers(shapes.eval["precision"])[..., -1]),
         **_matches(matching.evalImgs, len(found)),
@@ -155,17 +157,21 @@ def _numbers(values) -> np.ndarray:
     return np.where(values > -1, values, np.nan)
 
 
-def _mean(values: np.ndarray, axis=None):
-    """Percent, of what is no NaN; NaN of nothing."""
-    known = ~np.isnan(values)
-    number = known.sum(axis=axis)
-    total = np.where(known, values, 0).sum(axis=axis)
-    return 100 * np.divide(total, number, out=np.full_like(np.asarray(total, float), np.nan), where=number > 0)
+def mean_of_known(values: np.ndarray, axis=None):
+    """Mean of the values that are not NaN; NaN where there is none."""
+    is_known = ~np.isnan(values)
+    number = is_known.sum(axis=axis)
+    total = np.where(is_known, values, 0).sum(axis=axis)
+    return np.divide(total, number, out=np.full_like(np.asarray(total, float), np.nan), where=number > 0)
+
+
+def known(value: float) -> float | None:
+    """Turn NaN into None."""
+    return None if np.isnan(value) else float(value)
 
 
 def _percent(values: np.ndarray) -> float | None:
-    mean = float(_mean(values))
-    return None if np.isnan(mean) else mean
+    return known(100 * mean_of_known(values))
 
 
 def _summary(precision: np.ndarray, recall: np.ndarray, limit: int) -> dict[str, float | None]:

@@ -1,4 +1,4 @@
-"""Two detectors on the same images: differences with what chance could do, and who wins where."""
+"""Two detectors on the same images: differences with their intervals, and the images where one does better."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,15 +7,16 @@ import numpy as np
 
 from ..files import write_csv, write_json
 from .bootstrap import draw_images, interval, resampled_ap
+from .coco_scores import known, mean_of_known
 from .error_types import ERRORS
-from .judge import Judgement
+from .evaluate import Evaluation
 
 __all__ = ["Comparison", "Difference", "compare", "write_comparison"]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A number of both sides, percent, and the 95 % interval of B - A over drawn images; None where unknown."""
+    """A metric of A and B in percent, and the 95 % interval of B - A over resampled images; None where unknown."""
 
     name: str
     boxes: int
@@ -29,31 +30,31 @@ class Difference:
 
     @property
     def beyond_chance(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """True if the interval excludes 0."""
         return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of the judgements of two sides with the same truth."""
+    """Two evaluations with the same ground truth, A (first) and B (second)."""
 
-    first: Judgement
-    second: Judgement
+    first: Evaluation
+    second: Evaluation
     overall: list[Difference]  # AP and AP50
     classes: list[Difference]  # AP of each
-    fewer_mistakes: np.ndarray  # (N,) mistakes of A - mistakes of B, each from its own threshold on; above 0: B wins
+    fewer_mistakes: np.ndarray  # (N,) mistakes of A - mistakes of B, each at its own threshold; above 0: B does better
     samples: int
     seed: int
 
     def wins(self, side: int, number: int) -> list[int]:
-        """Images where a side (0 or 1) makes fewer mistakes than the other, the largest difference first."""
+        """Find images where A (side 0) or B (1) makes fewer mistakes than the other, the largest difference first."""
         gain = self.fewer_mistakes if side else -self.fewer_mistakes
         order = np.argsort(-gain, kind="stable")
         return [i for i in order[:number].tolist() if gain[i] > 0]
 
 
-def compare(first: Judgement, second: Judgement, *, samples: int, seed: int) -> Comparison:
-    """Compare two judgements of the same truth; ``samples`` draws of images, the same for both."""
+def compare(first: Evaluation, second: Evaluation, *, samples: int, seed: int) -> Comparison:
+    """Compare two evaluations of the same truth; ``samples`` draws of images, the same for both."""
     truth = first.truth
     draws = draw_images(len(truth.image_ids), samples, seed)
     ap, ap50 = zip(*(resampled_ap(truth, side.found, side.scores, draws) for side in (first, second)), strict=True)
@@ -61,28 +62,16 @@ def compare(first: Judgement, second: Judgement, *, samples: int, seed: int) -> 
     boxes = int(truth.class_counts.sum())
     overall = [
         Difference(name, boxes, first.scores.summary[name], second.scores.summary[name],
-                   interval(_mean_of_classes(values[1]) - _mean_of_classes(values[0])))
+                   interval(mean_of_known(values[1], 1) - mean_of_known(values[0], 1)))
         for name, values in (("AP", ap), ("AP50", ap50))
     ]  # fmt: skip
     classes = [
-        Difference(name, int(truth.class_counts[k]), *(_known(side.scores.class_ap[k]) for side in (first, second)),
+        Difference(name, int(truth.class_counts[k]), *(known(side.scores.class_ap[k]) for side in (first, second)),
                    interval(gains[:, k]))
         for k, name in enumerate(truth.class_names)
     ]  # fmt: skip
     fewer = first.mistakes.total - second.mistakes.total
     return Comparison(first, second, overall, classes, fewer, samples, seed)
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
-def _mean_of_classes(values: np.ndarray) -> np.ndarray:
-    """(S, K) to (S,): of the classes that a draw has boxes of; NaN where it has none."""
-    known = ~np.isnan(values)
-    number = known.sum(axis=1)
-    total = np.where(known, values, 0).sum(axis=1)
-    return np.divide(total, number, out=np.full(len(values), np.nan), where=number > 0)
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:

@@ -1,12 +1,12 @@
-"""What goes wrong from a score on: classes taken for each other, and the images with the most mistakes."""
+"""Mistakes above a score: confused classes, and the images with the most mistakes."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from pycocotools.mask import iou as mask_iou
 
 from .boxes import Detections, Truth
 from .coco_scores import AT_50, Scores
+from .matching import box_iou, by_image, match_greedily
 
 __all__ = ["CONFUSION_IOU", "ImageMistakes", "confusion_matrix", "mistakes_per_image"]
 
@@ -14,29 +14,25 @@ CONFUSION_IOU = 0.5
 
 
 def confusion_matrix(truth: Truth, found: Detections, threshold: float) -> np.ndarray:
-    """Count which class was predicted where which class is, whatever the classes.
+    """Count predicted classes against true classes.
 
-    Best score first, a detection takes the free box that it overlaps most from IoU 0.5 on, of equal overlaps one of
-    its own class. What is left counts as background, unless it lies in a crowd of its class.
+    Best score first, a detection takes the free box of any class that it overlaps most, from IoU 0.5 on; of equal
+    overlaps one of its own class. The rest counts as background, unless it lies in a crowd of its class.
 
     Returns:
-        (K + 1, K + 1): rows the truth, columns the predictions; K is background, in rows a false prediction, in columns
-        a missed box.
+        (K + 1, K + 1): rows the truth, columns the predictions. K is background: as row a false detection, as column a
+        missed box.
     """
     K = len(truth.class_ids)
     matrix = np.zeros((K + 1, K + 1), dtype=np.int64)
     found = found.where(found.scores >= threshold)
-    bounds = np.arange(len(truth.image_ids) + 1)
-    of_found, of_truth = np.searchsorted(found.images, bounds), np.searchsorted(truth.images, bounds)
-    for i in range(len(truth.image_ids)):
-        d, g = np.arange(of_found[i], of_found[i + 1]), np.arange(of_truth[i], of_truth[i + 1])
-        boxes, crowds = g[~truth.crowd[g]], g[truth.crowd[g]]
-        partner = _pair(found, d, truth, boxes)
+    for d, boxes, crowds in by_image(truth, found):
+        same = found.classes[d, None] == truth.classes[boxes]
+        partner = match_greedily(box_iou(found.boxes[d], truth.boxes[boxes]), CONFUSION_IOU, prefer=same)
         free = d[partner < 0]
-        if len(crowds) and len(free):
-            inside = mask_iou(found.boxes[free], truth.boxes[crowds], np.ones(len(crowds), dtype=np.uint8))
-            same = found.classes[free, None] == truth.classes[crowds]
-            free = free[~((inside >= CONFUSION_IOU) & same).any(axis=1)]
+        inside = box_iou(found.boxes[free], truth.boxes[crowds], crowd=True)
+        same = found.classes[free, None] == truth.classes[crowds]
+        free = free[~((inside >= CONFUSION_IOU) & same).any(axis=1)]
         taken = partner[partner >= 0]
         np.add.at(matrix, (truth.classes[boxes[taken]], found.classes[d[partner >= 0]]), 1)
         np.add.at(matrix, (K, found.classes[free]), 1)
@@ -44,24 +40,9 @@ def confusion_matrix(truth: Truth, found: Detections, threshold: float) -> np.nd
     return matrix
 
 
-def _pair(found: Detections, d: np.ndarray, truth: Truth, boxes: np.ndarray) -> np.ndarray:
-    """For each detection ``d`` of an image the position in ``boxes`` of its box, or -1."""
-    partner = np.full(len(d), -1)
-    if not len(d) or not len(boxes):
-        return partner
-    iou = mask_iou(found.boxes[d], truth.boxes[boxes], np.zeros(len(boxes), dtype=np.uint8))
-    same = found.classes[d, None] == truth.classes[boxes]
-    for row in np.flatnonzero((iou >= CONFUSION_IOU).any(axis=1)).tolist():
-        best = int(np.lexsort((same[row], iou[row]))[-1])
-        if iou[row, best] >= CONFUSION_IOU:
-            partner[row] = best
-            iou[:, best] = 0
-    return partner
-
-
 @dataclass(frozen=True)
 class ImageMistakes:
-    """(N,) each: boxes without a right detection, detections that are not right, the sum of the latter's scores."""
+    """(N,) each: boxes without a correct detection, wrong detections, and the sum of the wrong detections' scores."""
 
     missed: np.ndarray
     wrong: np.ndarray
@@ -72,7 +53,7 @@ class ImageMistakes:
         return self.missed + self.wrong
 
     def worst(self, number: int) -> list[int]:
-        """Images with mistakes, most first; of equally many, the one whose wrong detections have the higher scores."""
+        """Find the images with the most mistakes; of equally many, those with the higher wrong scores come first."""
         order = np.lexsort((-self.wrong_scores, -self.total))
         return [i for i in order[:number].tolist() if self.total[i]]
 

@@ -1,4 +1,4 @@
-"""The judgement's AP is Detectron2's, and its ranges of size and shape are COCO's kind of range."""
+"""The evaluation's AP is Detectron2's, and its ranges of size and shape are COCO's kind of range."""
 
 import copy
 import json
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
-from judged import make_found, make_truth
+from hand_made_boxes import make_found, make_truth
 from random_coco import CLASSES, random_set
 
 from retina_plugin.evaluation.boxes import read_detections, read_truth

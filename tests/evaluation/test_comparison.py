@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from judged import distinct, from_coco, make_found, make_truth
+from hand_made_boxes import distinct, from_coco, make_found, make_truth
 from random_coco import random_set
 
 from retina_plugin.evaluation.bootstrap import draw_images, interval, resampled_ap
 from retina_plugin.evaluation.coco_scores import score
 from retina_plugin.evaluation.comparison import compare
-from retina_plugin.evaluation.judge import judge
+from retina_plugin.evaluation.evaluate import evaluate_detections
 
 ONE, TWO, FAR = [0, 0, 10, 10], [20, 0, 10, 10], [80, 80, 10, 10]
 
@@ -70,7 +70,7 @@ def two_sides():
     truth = make_truth([(i, 0, ONE) for i in range(6)] + [(i, 1, TWO) for i in range(6)], images=6)
     first = make_found([(i, 0, ONE, 0.9) for i in range(6)])
     second = make_found([(i, 0, ONE, 0.9) for i in range(5)] + [(i, 1, TWO, 0.8) for i in range(6)])
-    return judge(truth, first, limit=100), judge(truth, second, limit=100)
+    return evaluate_detections(truth, first, limit=100), evaluate_detections(truth, second, limit=100)
 
 
 def test_differences_by_class():
@@ -96,14 +96,14 @@ def test_who_wins_where():
 
 def test_a_detector_against_itself():
     content, detections = random_set(0)
-    judgement = judge(*from_coco(content, detections), limit=100)
-    comparison = compare(judgement, judgement, samples=50, seed=0)
+    evaluation = evaluate_detections(*from_coco(content, detections), limit=100)
+    comparison = compare(evaluation, evaluation, samples=50, seed=0)
     assert {d.value for d in comparison.overall} == {0.0}
     assert {d.interval for d in comparison.overall + comparison.classes} == {(0.0, 0.0)}
     assert not comparison.fewer_mistakes.any()
 
 
 def test_nothing_to_compare():
-    judgement = judge(make_truth([]), make_found([(0, 0, FAR, 0.5)]), limit=100)
-    comparison = compare(judgement, judgement, samples=5, seed=0)
+    evaluation = evaluate_detections(make_truth([]), make_found([(0, 0, FAR, 0.5)]), limit=100)
+    comparison = compare(evaluation, evaluation, samples=5, seed=0)
     assert [(d.value, d.interval) for d in comparison.overall] == [(None, None)] * 2

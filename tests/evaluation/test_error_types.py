@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from judged import distinct, from_coco, make_found, make_truth
+from hand_made_boxes import distinct, from_coco, make_found, make_truth
 from random_coco import random_set
 
 from retina_plugin.evaluation.coco_scores import score

@@ -12,7 +12,8 @@ from torch import Tensor
 from ...data.register import fill_num_classes
 from ...errors import SetupError, printable
 from ...files import write_whole
-from ..report.figures import make_output_folder, write_figure
+from ..report.files import make_output_folder
+from ..report.plots import save_figure
 from .anchor_layout import AnchorLayout, build_detector
 from .anchor_picture import anchors_figure, pick_images, read_picture
 from .anchor_proposal import Proposal, propose
@@ -116,12 +117,11 @@ def _draw(
     pictures: Sequence[np.ndarray],
 ) -> None:
     figure = coverage_figure(coverages, truth.boxes, f"{truth.content.name}: {len(truth.boxes)} boxes")
-    for suffix in (".png", ".svg"):
-        write_figure(folder / f"coverage{suffix}", figure, dpi=110)
+    save_figure(figure, folder / "coverage", dpi=110)
     if images:
         shown = _shown(len(coverages))
         figure = anchors_figure(truth, images, pictures, [coverages[i] for i in shown], [frames[i] for i in shown])
-        write_figure(folder / "anchors_on_images.png", figure, dpi=100)
+        save_figure(figure, folder / "anchors_on_images", kinds=["png"], dpi=100)
 
 
 def _check_arguments(args: argparse.Namespace) -> None:

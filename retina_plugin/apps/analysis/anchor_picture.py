@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...errors import SetupError
 from ...ops.anchor_overlap import nearest_anchors
-from ..report.figures import COLORS
+from ..report.plots import PALETTE
 from .coverage_numbers import AnchorCoverage
 from .ground_truth import GroundTruth
 
@@ -82,7 +82,7 @@ def anchors_figure(
             _draw_panel(axes, truth, image, picture, coverage, boxes, sizes)
     names = list(dict.fromkeys(name for coverage in coverages for name in coverage.layout.level_names))
     handles = [
-        Line2D([], [], color=COLORS[k % len(COLORS)], linestyle="--", label=f"best anchor on {name}")
+        Line2D([], [], color=PALETTE[k % len(PALETTE)], linestyle="--", label=f"best anchor on {name}")
         for k, name in enumerate(names)
     ]
     handles += [
@@ -127,7 +127,7 @@ def _draw_panel(
     axes.add_collection(outlines(corners, colors="white", linewidths=2.6))
     axes.add_collection(outlines(corners[reached], colors=TRUTH_COLOR, linewidths=1.1))
     axes.add_collection(outlines(corners[~reached], colors=UNREACHED_COLOR, linewidths=1.8))
-    colors = [COLORS[level % len(COLORS)] for level in levels]
+    colors = [PALETTE[level % len(PALETTE)] for level in levels]
     axes.add_collection(outlines(anchors, colors=colors, linewidths=1.2, linestyles=(0, (3, 1.5))))
     # A border for anchors that stick out of the image.
     axes.set(xlim=(-0.04 * width, 1.04 * width), ylim=(1.04 * height, -0.04 * height), xticks=[], yticks=[])

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ...errors import SetupError, printable
 from ...files import write_csv, write_json
-from ..report.figures import make_output_folder, write_figure
+from ..report.files import make_output_folder
+from ..report.plots import save_figure
 from .anchor_layout import AnchorLayout, build_detector
 from .anchor_picture import read_picture
 from .assignment_picture import DPI, assignment_figure
@@ -83,8 +84,7 @@ def run(args: argparse.Namespace) -> None:
         results.append(_describe(truth, image, rows, assignment, layout, sizes[image]))
         stem = f"assignment_{_file_stem(truth, image)}"
         figure = assignment_figure(picture, tuple(sizes[image].tolist()), assignment, results[-1])
-        for suffix in (".png", ".svg"):
-            write_figure(folder / f"{stem}{suffix}", figure, dpi=DPI)
+        save_figure(figure, folder / stem, dpi=DPI)
         print(printable(_summary(results[-1])))
     _write(folder, cfg, layout, results)
     print(f"{folder}: {len(images)} pictures, assignment.json and assignment.csv")

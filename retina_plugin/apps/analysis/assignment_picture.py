@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..report.figures import COLORS
+from ..report.plots import PALETTE
 from .anchor_picture import UNREACHED_COLOR, outlines
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ DPI = 100
 # Inches at this DPI: a small image is enlarged until letters fit beside it, a large one reduced.
 WIDTH_LIMITS = (11.0, 19.0)
 BORDER = 0.06  # of the image's side, shown around it for anchors that stick out
-BOX_COLORS = COLORS[:-1]  # black is for the halo
+BOX_COLORS = PALETTE[:-1]  # grey is too faint on a picture
 
 
 def assignment_figure(picture: np.ndarray, size: tuple[int, int], assignment: "Assignment", numbers: dict) -> Figure:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..report.figures import COLORS, LINE_STYLES
+from ..report.plots import LINE_STYLES, PALETTE, make_figure
 from .coverage_numbers import COCO_AREAS, AnchorCoverage
 
 __all__ = ["coverage_figure"]
@@ -18,12 +18,11 @@ PERCENTILES = (10, 90)  # of the band
 
 def coverage_figure(coverages: Sequence[AnchorCoverage], boxes: np.ndarray, title: str) -> Figure:
     """Three panels for any number of configs and (M, 4) XYXY boxes of the original images, M >= 1."""
-    figure = Figure(figsize=(15, 5.2), layout="constrained")
-    over_threshold, over_size, over_ratio = figure.subplots(1, 3, sharey=False)
+    figure, (over_threshold, over_size, over_ratio) = make_figure(3, panel_inches=(5.0, 5.2))
     width, height = (boxes[:, 2:] - boxes[:, :2]).T
     for k, coverage in enumerate(coverages):
         look = {
-            "color": COLORS[k % len(COLORS)],
+            "color": PALETTE[k % len(PALETTE)],
             "linestyle": LINE_STYLES[k % len(LINE_STYLES)],
             "label": coverage.name,
         }

@@ -22,7 +22,8 @@ from ...files import write_csv, write_json
 from ...modeling.losses import OHEMLoss, build_classification_loss
 from ...ops.anchor_overlap import grid_sizes
 from ...ops.dense_loss import Elementwise, term_weights
-from ..report.figures import COLORS, make_figure, make_output_folder, save_figure
+from ..report.files import make_output_folder
+from ..report.plots import PALETTE, make_figure, save_figure, set_log_scale
 from .model_inputs import add_data_arguments, build_mapper, load_analysis_config, map_images, sample_records
 
 __all__ = ["EPILOG", "InitialLoss", "add_arguments", "count_labels", "initial_loss", "run"]
@@ -206,21 +207,22 @@ def _draw(stem: Path, content: dict) -> None:
     for i, group in enumerate(GROUPS):
         x = [k + (i - 1) * BAR_WIDTH for k in range(len(rows))]
         counts = [row[group] for row in rows.values()]
-        left.bar(x, counts, BAR_WIDTH, label=group, color=COLORS[i])
-        _write_zeros(left, x, counts, COLORS[i])
+        left.bar(x, counts, BAR_WIDTH, label=group, color=PALETTE[i])
+        _write_zeros(left, x, counts, PALETTE[i])
     left.set_xticks(range(len(rows)), rows)
-    left.set(yscale="log", xlabel="pyramid level", ylabel="anchors per image")
+    left.set(xlabel="pyramid level", ylabel="anchors per image")
     # Above the bars, which leave no corner free.
     left.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(GROUPS), frameon=False)
     loss = content["initial_loss"]
     sums = [loss["positives_per_image"], loss["negatives_per_image"]]
-    bars = right.bar(["positive", "negative"], sums, 2 * BAR_WIDTH, color=[COLORS[0], COLORS[2]])
+    bars = right.bar(["positive", "negative"], sums, 2 * BAR_WIDTH, color=[PALETTE[0], PALETTE[2]])
     shares = (loss["share_of_positives"], 1 - loss["share_of_positives"])
     right.bar_label(bars, [_percent(share) if total else "" for share, total in zip(shares, sums, strict=True)])
-    _write_zeros(right, range(2), sums, COLORS[0])
-    right.set(yscale="log", xlabel="terms", ylabel="initial loss per image")
+    _write_zeros(right, range(2), sums, PALETTE[0])
+    right.set(xlabel="terms", ylabel="initial loss per image")
     right.set_title(loss["loss"], fontsize="medium")
     for panel in (left, right):
+        set_log_scale(panel, "y")
         panel.grid(axis="x", visible=False)
     save_figure(figure, stem)
 

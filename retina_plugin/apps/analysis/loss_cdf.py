@@ -21,7 +21,8 @@ from ...files import write_csv, write_json
 from ...ops import LossCDF
 from ...training.hooks.loss_shares import HARDEST_NEGATIVES, HARDEST_POSITIVES
 from ...training.trained_model import load_trained_model
-from ..report.figures import COLORS, LINE_STYLES, make_figure, make_output_folder, save_figure
+from ..report.files import make_output_folder
+from ..report.plots import LINE_STYLES, PALETTE, make_figure, save_figure
 from .loss_curves import parse_numbers
 from .model_inputs import add_data_arguments, build_mapper, load_analysis_config, map_images, sample_records
 
@@ -174,7 +175,7 @@ def _draw(stem: Path, spread: LossSpread, gammas: list[float]) -> None:
     for panel, (group, cdf) in zip(panels, groups, strict=True):
         for i, gamma in enumerate(gammas):
             style = LINE_STYLES[i % len(LINE_STYLES)]
-            panel.plot(*cdf.curve(gamma), style, color=COLORS[i % len(COLORS)], linewidth=2, label=f"γ = {gamma:g}")
+            panel.plot(*cdf.curve(gamma), style, color=PALETTE[i % len(PALETTE)], linewidth=2, label=f"γ = {gamma:g}")
         panel.set(xlim=(0, 1), ylim=(0, 1), xlabel=f"fraction of {group} examples", ylabel="cumulative normalised loss")
         panel.set_title(f"{group}, {cdf.num_examples:,} examples", fontsize="medium")
         panel.legend(loc="upper left")

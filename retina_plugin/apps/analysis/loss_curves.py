@@ -11,7 +11,8 @@ from torch import Tensor
 from ...errors import SetupError
 from ...files import write_csv
 from ...ops import FocalTerm
-from ..report.figures import COLORS, LINE_STYLES, make_figure, make_output_folder, save_figure
+from ..report.files import make_output_folder
+from ..report.plots import LINE_STYLES, PALETTE, make_figure, save_figure
 
 __all__ = ["EPILOG", "LossCurve", "add_arguments", "choose_curves", "parse_numbers", "run"]
 
@@ -151,17 +152,17 @@ def _draw(stem: Path, x: Tensor, columns: dict[str, Tensor], y_range: tuple[floa
     figure, (panel,) = make_figure(1, panel_inches=(7.0, 4.6))
     quantity, variable = stem.name.split("_over_")
     for i, (name, y) in enumerate(columns.items()):
-        style = LINE_STYLES[(i // len(COLORS) + name.startswith("FL*")) % len(LINE_STYLES)]
+        style = LINE_STYLES[(i // len(PALETTE) + name.startswith("FL*")) % len(LINE_STYLES)]
         label = name.replace("gamma=", "γ = ").replace(" beta=", ", β = ")
-        panel.plot(x, y, style, color=COLORS[i % len(COLORS)], linewidth=2, label=label)
+        panel.plot(x, y, style, color=PALETTE[i % len(PALETTE)], linewidth=2, label=label)
     well_classified = 0.5 if variable == "p_t" else 0.0  # p_t > 0.5 and x_t > 0 say the same
     panel.axvline(well_classified, color="0.5", linewidth=1, zorder=0)
     panel.set_xlim(float(x[0]), float(x[-1]))
     if y_range:
         panel.set_ylim(*y_range)
-    meaning = {"p_t": "$p_t$, probability of the truth", "x_t": "$x_t$, logit of the truth"}[variable]
+    meaning = {"p_t": "pₜ, probability of the truth", "x_t": "xₜ, logit of the truth"}[variable]
     panel.set_xlabel(f"{meaning} (well classified right of the grey line)")
     panel.set_title(f"{TITLES[stem.name]} (paper, {FIGURES[stem.name]})")
-    panel.set_ylabel("loss" if quantity == "loss" else "d loss / d $x_t$")
+    panel.set_ylabel("loss" if quantity == "loss" else "d loss / d xₜ")
     panel.legend()
     save_figure(figure, stem)

@@ -36,18 +36,18 @@ def compare_sides(args: argparse.Namespace) -> None:
     if args.images and not args.images.is_dir():
         raise SetupError(f"--images {args.images} is no folder: give the one that the file_name of the images are in.")
     from ...evaluation.comparison import compare, write_comparison
-    from ...evaluation.judge import judge
+    from ...evaluation.evaluate import evaluate_detections
     from ...files import write_whole  # here: torch and Detectron2 with the rest, which --help needs not
     from ..evaluate.compare_page import comparison_page, verdict
-    from ..evaluate.sides import check_same_truth, open_side
+    from ..evaluate.inputs import check_same_truth, load_detections
 
     sides = [
-        open_side(source, ground_truth=args.ground_truth, images=args.images, output=args.output / letter)
+        load_detections(source, ground_truth=args.ground_truth, images=args.images, output=args.output / letter)
         for source, letter in zip((args.first, args.second), "AB", strict=True)
     ]
     check_same_truth(sides[0].truth, sides[1].truth)
-    judgements = [judge(side.truth, side.found, limit=args.max_detections) for side in sides]
-    comparison = compare(*judgements, samples=args.samples, seed=args.seed)
+    evaluations = [evaluate_detections(side.truth, side.found, limit=args.max_detections) for side in sides]
+    comparison = compare(*evaluations, samples=args.samples, seed=args.seed)
     args.output.mkdir(parents=True, exist_ok=True)
     paths = write_comparison(comparison, args.output)
     page = comparison_page(

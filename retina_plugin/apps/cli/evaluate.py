@@ -16,7 +16,7 @@ CONFIG_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
 
 EXAMPLES = """
 Examples:
-  a checkpoint on its test set         evaluate output/mine/model_final.pth --output output/judged
+  a checkpoint on its test set         evaluate output/mine/model_final.pth --output output/evaluation
   without config.yaml beside it        evaluate model_final.pth --config-file my.yaml
   another test set                     evaluate model_final.pth DATASETS.VAL_JSON val.json \\
                                            DATASETS.VAL_IMAGES images
@@ -77,28 +77,28 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _write(args, truth, found, image_root, folder: Path, name: str, limit: int) -> None:
-    from ...evaluation.judge import judge, write_figures
+    from ...evaluation.evaluate import evaluate_detections, write_evaluation
     from ...files import write_whole
     from ..evaluate.page import evaluation_page
-    from ..evaluate.page_parts import number
+    from ..report.pages import number
 
-    judgement = judge(truth, found, limit=limit, threshold=args.score_threshold)
+    evaluation = evaluate_detections(truth, found, limit=limit, threshold=args.score_threshold)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = write_figures(judgement, folder)
+    paths = write_evaluation(evaluation, folder)
     root = None if image_root is None else str(image_root)
     write_whole(
         folder / "index.html",
-        evaluation_page(judgement, title=args.title or name, image_root=root, pictures=args.pictures),
+        evaluation_page(evaluation, title=args.title or name, image_root=root, pictures=args.pictures),
     )
-    summary = judgement.scores.summary
+    summary = evaluation.scores.summary
     print(", ".join(f"{key} {number(summary[key])}" for key in ("AP", "AP50", "AP75", "APs", "APm", "APl")))
-    errors = judgement.errors
+    errors = evaluation.errors
     if errors.ap50 is not None:
         parts = ", ".join(f"{key} {number(value)} ({errors.counts[key]})" for key, value in errors.lost.items())
         print(f"AP50 lost (errors): {parts}; to all false positives {number(errors.false_positives)}, "
               f"to all misses {number(errors.false_negatives)}")  # fmt: skip
-    if judgement.point:
-        point = judgement.point
+    if evaluation.point:
+        point = evaluation.point
         print(f"best F1 {point.f1:.3f} from score {point.threshold:.3f} on: precision {point.precision:.3f}, "
               f"recall {point.recall:.3f}")  # fmt: skip
     for path in (folder / "index.html", *paths):

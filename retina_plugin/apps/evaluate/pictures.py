@@ -1,8 +1,7 @@
-"""Images of a judgement, drawn for a page: truth beside predictions."""
+"""Images of an evaluation, drawn for a page: truth beside predictions."""
 
 import logging
 import os
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,21 +9,21 @@ from detectron2.structures import Boxes, BoxMode, Instances
 
 from ...errors import SetupError
 from ...evaluation.boxes import Detections, Truth
-from ..report.pictures import jpeg, prediction_panels
-from .page_parts import page_text, picture
+from ..report.pictures import data_address, prediction_panels
 
-__all__ = ["draw_image", "picture_list"]
+__all__ = ["draw_image"]
 
 logger = logging.getLogger(__name__)
 
 
-def draw_image(
-    truth: Truth, found: Detections, i: int, image_root: str, *, threshold: float
-) -> tuple[bytes, bytes] | None:
-    """JPEG files of the truth and the predictions of image ``i``; None where it cannot be read, which the log says.
+def draw_image(truth: Truth, found: Detections, i: int, image_root: str, *, threshold: float) -> tuple[str, str] | None:
+    """Draw the truth and the predictions of image ``i``.
 
     Args:
         threshold: detections with a lower score are left out.
+
+    Returns:
+        two data addresses of JPEG files; None if the image cannot be read, with a line in the log.
     """
     boxes = np.flatnonzero((truth.images == i) & ~truth.crowd)
     shown = found.where((found.images == i) & (found.scores >= threshold))
@@ -50,20 +49,4 @@ def draw_image(
     except Exception as error:  # Pillow raises many kinds
         logger.info("no picture of %s: %s", path, error)
         return None
-    return jpeg(left), jpeg(right)
-
-
-def picture_list(drawn: Sequence[tuple[str, list[tuple[str, bytes]]]]) -> str:
-    """Images below each other, the pictures of each beside each other or, on a phone, below each other.
-
-    Args:
-        drawn: caption and (what it shows, JPEG file) of each.
-    """
-    figures = []
-    for caption, files in drawn:
-        pictures = "".join(
-            f"<figure>{picture(file, f'{what}: {caption}')}<figcaption>{page_text(what)}</figcaption></figure>"
-            for what, file in files
-        )
-        figures.append(f'<div><h3>{page_text(caption)}</h3><div class="pair">{pictures}</div></div>')
-    return f'<div class="pictures">{"".join(figures)}</div>'
+    return data_address(left), data_address(right)

@@ -3,6 +3,7 @@
 Drawing is OpenCV's; boxes are (x1, y1, x2, y2) in pixels of the original image until they are drawn.
 """
 
+import base64
 import colorsys
 import unicodedata
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from detectron2.data.detection_utils import read_image
 from detectron2.structures import Boxes, BoxMode, Instances, pairwise_iou
 
 from ...errors import SetupError
+from ...evaluation.matching import match_greedily
+from ...files import write_whole
 
 try:
     import cv2
@@ -23,9 +26,8 @@ except ImportError as error:  # also when a system library of OpenCV is missing
 __all__ = [
     "ascii_name",
     "class_color",
+    "data_address",
     "draw_boxes",
-    "jpeg",
-    "match_predictions",
     "prediction_panels",
     "prediction_sheet",
     "write_prediction_sheet",
@@ -47,28 +49,6 @@ def class_color(k: int) -> tuple[int, int, int]:
     return tuple(round(255 * c) for c in colorsys.hls_to_rgb(k * 0.618034 % 1, lightness, 0.9))
 
 
-def match_predictions(
-    gt_boxes: Boxes, gt_classes: torch.Tensor, predictions: Instances
-) -> tuple[list[bool], list[bool]]:
-    """Pair predictions, best score first, with the free ground truth of their class that they overlap most.
-
-    Args:
-        gt_boxes: M boxes; gt_classes: (M,) long. M = 0 makes every prediction wrong.
-        predictions: D of them with ``pred_boxes``, ``scores``, ``pred_classes``, on CPU.
-
-    Returns:
-        M times whether a box was found, and D times whether a prediction is right: IoU >= 0.5, same class.
-    """
-    iou = pairwise_iou(predictions.pred_boxes, gt_boxes)  # (D, M)
-    iou = iou * (predictions.pred_classes[:, None] == gt_classes[None, :])
-    found, right = [False] * len(gt_boxes), [False] * len(predictions)
-    for d in predictions.scores.argsort(descending=True).tolist():
-        free = [(float(iou[d, m]), m) for m in range(len(found)) if not found[m] and iou[d, m] >= MATCH_IOU]
-        if free:
-            found[max(free)[1]] = right[d] = True
-    return found, right
-
-
 def prediction_sheet(
     records: Sequence[dict],
     predictions: Sequence[Instances],
@@ -80,10 +60,10 @@ def prediction_sheet(
 ) -> np.ndarray:
     """Draw each image twice, with its ground truth and with its predictions, under a one-line caption.
 
-    A box has the colour of its class. Dashed on the left: no prediction found it. Dashed on the right: no ground
-    truth of that class fits (``match_predictions``). Crowd annotations are left out. OpenCV's letters are ASCII:
-    accents are dropped from class names, and a name in another script or with control characters is shown as ``#`` and
-    the class number.
+    A box has the colour of its class. Dashed on the left: no prediction matches it. Dashed on the right: the prediction
+    matches no box of its class (IoU 0.5, one prediction a box, best score first). Crowd annotations are left out.
+    OpenCV's letters are ASCII: accents are dropped from class names, and a name in another script or with control
+    characters is shown as ``#`` and the class number.
 
     Args:
         records: Detectron2 dataset dicts; "annotations" may be missing or empty.
@@ -128,19 +108,19 @@ def write_prediction_sheet(
     if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         raise SetupError(f"a picture sheet is written as .jpg, .jpeg or .png, got {path}")
     sheet = prediction_sheet(records, predictions, class_names, **options)
-    parameters = [] if path.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    _, encoded = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(sheet[..., ::-1]), parameters)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encoded.tobytes())
+    write_whole(path, _encode(sheet, path.suffix.lower()))
     return path
 
 
-def jpeg(picture: np.ndarray) -> bytes:
-    """A JPEG file of an (H, W, 3) uint8 RGB picture."""
-    _need_opencv()
-    _, encoded = cv2.imencode(
-        ".jpg", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    )
+def data_address(picture: np.ndarray) -> str:
+    """Encode an (H, W, 3) uint8 RGB picture as a JPEG inside an address, for a page without other files."""
+    return "data:image/jpeg;base64," + base64.b64encode(_encode(picture, ".jpg")).decode("ascii")
+
+
+def _encode(picture: np.ndarray, suffix: str) -> bytes:
+    parameters = [] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    _, encoded = cv2.imencode(suffix, np.ascontiguousarray(picture[..., ::-1]), parameters)
     return encoded.tobytes()
 
 
@@ -174,7 +154,12 @@ def prediction_panels(
     boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
     gt_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
     gt_classes = [a["category_id"] for a in annotations]
-    found, fits = match_predictions(gt_boxes, torch.tensor(gt_classes, dtype=torch.long), predictions)
+    order = predictions.scores.argsort(descending=True, stable=True)
+    same_class = predictions.pred_classes[:, None] == torch.tensor(gt_classes, dtype=torch.long)
+    iou = pairwise_iou(predictions.pred_boxes, gt_boxes) * same_class  # (D, M)
+    partner = match_greedily(iou[order].numpy(), MATCH_IOU)
+    found, fits = np.isin(np.arange(len(gt_boxes)), partner), np.zeros(len(predictions), dtype=bool)
+    fits[order.numpy()] = partner >= 0
     truth = [names[k] + ("" if ok else " missed") for k, ok in zip(gt_classes, found, strict=True)]
     draw_boxes(left, gt_boxes.tensor.numpy() * scale, gt_classes, truth, found)
     classes, scores = predictions.pred_classes.tolist(), predictions.scores.tolist()

@@ -8,14 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from ..report.plot_style import BACKGROUND, INK, OURS, PALETTE, PAPER, STYLE, Panel, new_axes
+from ..report.plots import BACKGROUND, INK, LINE_STYLES, OURS, PALETTE, PAPER, STYLE, Panel, new_axes, set_log_scale
 from .learning_curves import mean_curve
 from .plots import wrap
 from .summary import RowSummary, StudySummary
 
 __all__ = ["curve_panels", "draw_overview"]
 
-DASHES = ("-", "--", ":")
 TITLES = {"total_loss": "Training loss by iteration", "AP": "AP by iteration"}
 LEGEND_LETTERS = 22  # of a label; with longer ones two columns do not fit
 OVERVIEW_WIDTH, OVERVIEW_COLUMNS = 12.0, 3  # inches: three plots of four, beside each other in a README
@@ -48,27 +47,20 @@ def _curves_of(row: RowSummary, key: str) -> list:
 def _style(number: int, total: int) -> dict:
     """Colours told apart by the colour-blind, with dashes where they repeat; for a long series a scale of colours."""
     if total <= 2 * len(PALETTE):
-        return {"color": PALETTE[number % len(PALETTE)], "ls": DASHES[number // len(PALETTE)]}
+        return {"color": PALETTE[number % len(PALETTE)], "ls": LINE_STYLES[number // len(PALETTE)]}
     # 0.25 to 0.85: the ends of viridis vanish on a dark page or on a white one.
     return {
         "color": to_hex(colormaps["viridis"](0.25 + 0.6 * number / (total - 1))),
-        "ls": DASHES[number % len(DASHES)],
+        "ls": LINE_STYLES[number % len(LINE_STYLES)],
     }
 
 
 def _finish(axes: Axes, key: str, columns: int) -> None:
     if key == "total_loss":
-        axes.set_yscale("log")
+        set_log_scale(axes, "y")
         axes.grid(which="minor", lw=0.3)
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(_minor_tick)
     axes.set(xlabel="iteration", ylabel="AP" if key == "AP" else "total loss (log)")
     axes.figure.legend(loc="outside lower center", ncols=columns)
-
-
-def _minor_tick(value: float, _: int) -> str:
-    """2 and 5 of each decade: a loss that falls within one decade needs them, more would touch."""
-    return f"{value:g}" if f"{value:.0e}"[0] in "25" else ""
 
 
 def draw_overview(summaries: list[StudySummary]) -> Panel:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 
-from ..report.plot_style import INK, OURS, PALETTE, PAPER, STYLE, Panel, new_axes
+from ..report.plots import INK, OURS, PALETTE, PAPER, STYLE, Panel, new_axes
 from .index import Row
 from .summary import RowSummary, StudySummary
 

@@ -1,18 +1,68 @@
-"""``study report``: from a study folder to a page, a Markdown text, tables and plots."""
+"""The report of a study folder: its content, and the page, Markdown text, tables and plots made of it."""
 
 import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...errors import SetupError
 from ...files import write_whole
-from .curve_plots import draw_overview
-from .html_page import html_page
-from .markdown_page import markdown_page
-from .report_content import Report, build_report, results_json
-from .results import read_study_folder
-from .tables import csv_text
+from ..report.pages import Table, render
+from ..report.plots import Panel
+from .curve_plots import curve_panels, draw_overview
+from .plots import study_panels
+from .results import METRICS, Run, Study, StudyFolder, read_study_folder
+from .statistics import SIGNIFICANCE
+from .summary import RowSummary, StudySummary, summarize
+from .tables import csv_text, reported_table, seed_table, stopped_table, study_table
+from .verdict import conclusions, pairs_sentence, run_warnings, verdict
 
 __all__ = ["write_report"]
+
+TEST = (
+    "Difference from the reference row: Welch's two-sided t-test on the AP of the seeds, Holm-corrected over the rows "
+    f"of one study; beyond seed noise where the corrected p is below {SIGNIFICANCE}. Pairs of rows and the lead of a "
+    "best row are tested the same way without correction, and nothing is corrected over the studies. With a few seeds "
+    "only large differences can pass. Ordering: Kendall's tau-b between our mean AP and the paper's AP, over rows that "
+    "have both."
+)
+
+
+@dataclass(frozen=True)
+class StudyPart:
+    """One study, ready to be printed."""
+
+    study: Study
+    summary: StudySummary
+    anchor: str  # id on the page
+    amount: str  # finished rows and runs
+    verdict: str
+    pairs: str  # how much of the order of the rows is noise
+    panels: list[Panel]
+    curves: list[Panel]
+    discussion: list[str]  # paragraphs
+    rows: Table
+    reported: Table | None  # detectors of the paper that are not run
+    stopped: Table  # runs without a result
+    seeds: Table
+    commands: list[str]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The content that the HTML page, the Markdown text and the JSON file share."""
+
+    folder: StudyFolder
+    parts: list[StudyPart]
+    shows: str
+    hides: str
+    warnings: list[str]
+    commands: list[str]
+    protocol: list[tuple[str, str]]
+    test: str = TEST
 
 
 def write_report(study_dir: Path, output: Path) -> list[Path]:
@@ -29,30 +79,148 @@ def write_report(study_dir: Path, output: Path) -> list[Path]:
         SetupError: the study folder cannot be reported (``read_study_folder``), or ``output`` cannot be written.
     """
     report = build_report(read_study_folder(Path(study_dir)))
-    contents = _contents(report)
-    try:
-        return [_write(Path(output) / name, content) for name, content in contents.items()]
-    except OSError as error:
-        raise SetupError(f"{output} cannot be written ({error.strerror}). Give --output another folder.") from error
-
-
-def _contents(report: Report) -> dict[str, str | bytes]:
-    """File name -> content, all made before anything is written; the pages come last, for they link to the rest."""
     overview = draw_overview([part.summary for part in report.parts])
+    # All is made before anything is written. The pages come last, for they link to the rest.
     files: dict[str, str | bytes] = {"overview.png": overview.png, "overview.svg": overview.svg}
     for part in report.parts:
-        name = part.summary.study.name
-        files[f"{name}.csv"] = csv_text(part.summary)
+        files[f"{part.study.name}.csv"] = csv_text(part.summary)
         for panel in part.panels + part.curves:
-            files[f"plots/{name}_{panel.name}.png"] = panel.png
-            files[f"plots/{name}_{panel.name}.svg"] = panel.svg
+            files[f"plots/{part.study.name}_{panel.name}.png"] = panel.png
+            files[f"plots/{part.study.name}_{panel.name}.svg"] = panel.svg
     files["results.json"] = json.dumps(results_json(report), indent=2, allow_nan=False) + "\n"
-    files["report.md"] = markdown_page(report)
-    files["index.html"] = html_page(report)
-    return files
+    files["report.md"] = render("study/report.md.j2", report=report)
+    links = {part.anchor: part.study.name.replace("_", " ") for part in report.parts}
+    files["index.html"] = render("study/page.html.j2", report=report, links=links)
+    paths = {Path(output) / name: content for name, content in files.items()}
+    try:
+        for path, content in paths.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, content)
+    except OSError as error:
+        raise SetupError(f"{output} cannot be written ({error.strerror}). Give --output another folder.") from error
+    return list(paths)
 
 
-def _write(path: Path, content: str | bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, content)
-    return path
+def build_report(folder: StudyFolder) -> Report:
+    """Summarize, word and draw every study."""
+    parts = []
+    for study in folder.studies:
+        summary = summarize(study)
+        runs = [run for row in study.rows for run in row.runs]
+        paragraphs = re.split(r"\n\s*\n", folder.discussion.get(study.name) or "")
+        rows, finished = summary.rows, sum(row.n for row in summary.rows)
+        part = StudyPart(
+            study=study,
+            summary=summary,
+            anchor="study-" + re.sub(r"[^A-Za-z0-9_-]", "-", study.name),
+            amount=f"{sum(row.n > 0 for row in rows)} of {len(rows)} rows, {finished} runs",
+            verdict=verdict(summary),
+            pairs=pairs_sentence(summary),
+            panels=study_panels(summary),
+            curves=curve_panels(summary),
+            discussion=[" ".join(text.split()) for text in paragraphs if text.strip()],
+            rows=study_table(summary),
+            reported=reported_table(summary) if study.reported else None,
+            stopped=stopped_table(summary),
+            seeds=seed_table(summary),
+            commands=list(dict.fromkeys(str(run.record["command"]) for run in runs if run.record.get("command"))),
+        )
+        parts.append(part)
+    shows, hides = conclusions(folder)
+    given = folder.settings.get("command") or []
+    commands = [given] if isinstance(given, str) else [str(command) for command in given]
+    return Report(folder, parts, shows, hides, run_warnings(folder), commands, protocol_facts(folder))
+
+
+def protocol_facts(folder: StudyFolder) -> list[tuple[str, str]]:
+    """(title, text): protocol, data, schedule, hardware, versions; counted over the finished runs."""
+    settings = folder.settings
+    runs = [run for run in folder.runs.values() if run.status == "finished"]
+    overrides = [str(item) for item in settings.get("overrides") or []]
+    facts = [
+        ("Protocol", str(settings.get("protocol") or "")),
+        ("Base config", str(settings.get("base_config") or "")),
+        ("Overrides", " ".join(overrides)),
+        ("Fraction of the schedule", str(settings.get("fraction", ""))),
+        ("Data", "; ".join(_data(runs[0])) if runs else ""),
+        ("Schedule", _count(runs, _schedule)),
+        ("Hardware", _count(runs, _hardware)),
+        ("Versions", _count(runs, _versions)),
+        ("Commit", _count(runs, _commit)),
+        ("Time", _hours(runs)),
+    ]
+    return [(title, text) for title, text in facts if text]
+
+
+def _data(run: Run) -> list[str]:
+    sets = (run.record.get("data") or {}).get("sets") or {}
+    counts = "{images} images, {boxes} boxes, {classes} classes"
+    return [
+        f"{name}: " + counts.format_map({**facts, "classes": len(facts.get("class_names") or [])})
+        for name, facts in sets.items()
+    ]
+
+
+def _count(runs: list[Run], describe: Callable[[dict[str, Any]], str]) -> str:
+    counts = Counter(describe(run.record) for run in runs)
+    if len(counts) == 1:
+        return next(iter(counts))
+    return "; ".join(f"{text} ({count} runs)" for text, count in counts.most_common())
+
+
+def _schedule(record: dict) -> str:
+    return f"{record.get('iterations', '?')} iterations of {record.get('images_per_batch', '?')} images"
+
+
+def _hardware(record: dict) -> str:
+    facts = record.get("hardware") or {}
+    cpu = f"{facts.get('cpu', 'unknown')}, {facts.get('cpu_threads', '?')} threads"
+    return f"{facts['num_gpus']} x {facts['gpu']}; {cpu}" if facts.get("gpu") else cpu
+
+
+def _versions(record: dict) -> str:
+    return ", ".join(f"{name} {number}" for name, number in (record.get("versions") or {}).items() if number)
+
+
+def _commit(record: dict) -> str:
+    git = record.get("git") or {}
+    return f"{(git.get('commit') or 'unknown')[:12]}{' with uncommitted changes' if git.get('dirty') else ''}"
+
+
+def _hours(runs: list[Run]) -> str:
+    seconds = [run.record["wall_seconds"] for run in runs if run.record.get("wall_seconds") is not None]
+    return f"{sum(seconds) / 3600:.2f} hours in all, for {len(seconds)} finished runs" if seconds else ""
+
+
+def results_json(report: Report) -> dict[str, Any]:
+    """The figures of the report for another program; null where there is none."""
+    studies = {part.summary.study.name: _study_json(part) for part in report.parts}
+    return {"settings": report.folder.settings, "test": report.test, "warnings": report.warnings, "studies": studies}
+
+
+def _study_json(part: StudyPart) -> dict[str, Any]:
+    summary = part.summary
+    return {
+        "title": summary.study.title,
+        "reference": summary.study.reference,
+        "verdict": part.verdict,
+        "ordering": summary.ordering and summary.ordering._asdict(),
+        "pairs": summary.pairs._asdict(),
+        "rows": [_row_json(row) for row in summary.rows],
+        "reported": list(summary.study.reported),
+    }
+
+
+def _row_json(row: RowSummary) -> dict[str, Any]:
+    figures = {name: dict(zip(("mean", "std"), row.mean_std(name), strict=True)) for name in (*METRICS, "time_ms")}
+    names = ("seed", "path", "status", "reason", "metrics", "no_detections")
+    runs = [{name: getattr(run, name) for name in names} for run in row.row.runs]
+    facts = {"name": row.row.name, "label": row.row.label, "changes": row.row.changes, "status": row.status, "n": row.n}
+    tests = {
+        "difference": row.difference,
+        "p_welch": row.p_value,
+        "p_holm": row.p_holm,
+        "beyond_noise": row.beyond_noise,
+    }
+    paired = row.paired and row.paired._asdict()
+    return facts | {"metrics": figures, "paired": paired, "paper": row.row.paper, "runs": runs} | tests

@@ -2,81 +2,50 @@
 
 import csv
 import io
-from dataclasses import dataclass
 
+from ..report.pages import DASH, Table
 from .results import METRICS
 from .summary import RowSummary, StudySummary
 from .verdict import format_p
 
-__all__ = ["ABSENT", "Line", "Table", "csv_text", "failures", "reported_table", "seed_table", "study_table"]
+__all__ = ["csv_text", "reported_table", "seed_table", "signed", "stopped_table", "study_table"]
 
-ABSENT = "–"
 MINUS = "\N{MINUS SIGN}"
 
 
-@dataclass(frozen=True)
-class Line:
-    """Cells of one row; kind: row, reference, stopped (no figure) or reported (the paper's)."""
-
-    kind: str
-    cells: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    header: tuple[str, ...]
-    lines: tuple[Line, ...]
+CELL_CLASSES = {"beyond": "beyond", "within": "within", "diverged": "bad", "failed": "bad"}
 
 
 def study_table(summary: StudySummary) -> Table:
-    """Ours as mean ± std over n seeds, the difference from the reference row with its test, the paper's figures."""
+    """Make the table of ours as mean ± std over n seeds, the tested difference from the reference, and the paper's."""
     metrics = METRICS + (("time_ms",) if summary.has_times else ())
     titles = tuple("ms / image" if name == "time_ms" else name for name in metrics)
-    header = ("setting", "n", "AP", "Δ AP", "p (Holm)", "seed noise", "paper AP", "paper Δ", *titles[1:])
-    if summary.has_times:
-        header += ("paper ms",)
-    lines = [_line(row, metrics, summary.has_times) for row in summary.rows]
-    return Table(header, tuple(lines))
-
-
-def reported_table(summary: StudySummary) -> Table:
-    """The paper's figures of detectors that are not run here."""
-    names = [
-        name for name in (*METRICS, "time_ms") if any(item.get(name) is not None for item in summary.study.reported)
-    ]
-    titles = ("ms / image" if name == "time_ms" else name for name in names)
-    header = ("reported by the paper, not run", *titles, "source")
-    lines = [
-        (str(item.get("label", "?")), *(_figure(item.get(name)) for name in names), str(item.get("source") or ABSENT))
-        for item in summary.study.reported
-    ]
-    return Table(header, tuple(Line("reported", cells) for cells in lines))
-
-
-def _line(row: RowSummary, metrics: tuple[str, ...], has_times: bool) -> Line:
-    kind = "reference" if row.is_reference else "row" if row.n else "stopped"
-    values = [_mean_std(row, name) for name in metrics]
-    if not row.n:
-        values[0] = row.status
-    label = row.row.label + (f" ({'; '.join(row.notes)})" if row.notes and row.n else "")
-    paper = row.row.paper
-    cells = (
-        label,
-        str(row.n),
-        values[0],
-        "reference" if row.is_reference else signed(row.difference),
-        ABSENT if row.p_holm is None else format_p(row.p_holm).removeprefix("p = ").removeprefix("p "),
-        _noise(row),
-        _figure(paper.get("AP")),
-        "reference" if row.is_reference and paper.get("AP") is not None else signed(row.paper_difference),
-        *values[1:],
-    )
-    return Line(kind, cells + ((_figure(paper.get("time_ms"), 0),) if has_times else ()))
+    columns = ("setting", "n", "AP", "Δ AP", "p (Holm)", "seed noise", "paper AP", "paper Δ", *titles[1:])
+    rows = []
+    for row in summary.rows:
+        values, paper = [_mean_std(row, name) for name in metrics], row.row.paper
+        if not row.n:
+            values[0] = row.status
+        cells = [
+            row.row.label + (f" ({'; '.join(row.notes)})" if row.notes and row.n else ""),
+            str(row.n),
+            values[0],
+            "reference" if row.is_reference else signed(row.difference),
+            DASH if row.p_holm is None else format_p(row.p_holm).removeprefix("p = ").removeprefix("p "),
+            _noise(row),
+            _decimals(paper.get("AP")),
+            "reference" if row.is_reference and paper.get("AP") is not None else signed(row.paper_difference),
+            *values[1:],
+        ]
+        rows.append(cells + ([_decimals(paper.get("time_ms"), 0)] if summary.has_times else []))
+    columns += ("paper ms",) if summary.has_times else ()
+    kinds = ["reference" if row.is_reference else "" for row in summary.rows]
+    return Table(summary.study.title, columns, rows, row_classes=kinds, cell_classes=CELL_CLASSES)
 
 
 def _noise(row: RowSummary) -> str:
     if row.is_reference or row.difference is None:
-        return ABSENT
+        return DASH
     if row.beyond_noise is None:
         return "n = 1: no test" if row.n == 1 else "no test"
     return "beyond" if row.beyond_noise else "within"
@@ -85,49 +54,64 @@ def _noise(row: RowSummary) -> str:
 def _mean_std(row: RowSummary, metric: str) -> str:
     mean, std = row.mean_std(metric)
     if mean is None:
-        return ABSENT
+        return DASH
     return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"
 
 
-def _figure(value: float | None, digits: int = 1) -> str:
-    return ABSENT if value is None else f"{value:.{digits}f}"
+def _decimals(value: float | None, digits: int = 1) -> str:
+    return DASH if value is None else f"{value:.{digits}f}"
 
 
 def signed(value: float | None) -> str:
     """+1.2, −0.3 or 0.0, with a true minus sign; a dash for None."""
     if value is None:
-        return ABSENT
+        return DASH
     text = f"{abs(value):.1f}"
     return text if text == "0.0" else f"{'+' if value > 0 else MINUS}{text}"
 
 
+def reported_table(summary: StudySummary) -> Table:
+    """Make the table of the paper's detectors that are not run here."""
+    reported = summary.study.reported
+    names = [name for name in (*METRICS, "time_ms") if any(item.get(name) is not None for item in reported)]
+    titles = ["ms / image" if name == "time_ms" else name for name in names]
+    rows = [
+        [str(item.get("label", "?")), *(_decimals(item.get(name)) for name in names), str(item.get("source") or DASH)]
+        for item in reported
+    ]
+    columns = ["reported by the paper, not run", *titles, "source"]
+    return Table("Reported by the paper, not run", columns, rows, row_classes=["reported"] * len(rows))
+
+
 def seed_table(summary: StudySummary) -> Table:
-    """AP of every run, and the mean difference from the reference paired by seed."""
+    """Make the table of every run's AP, with the mean difference from the reference, paired by seed."""
     seeds = sorted({run.seed for row in summary.rows for run in row.row.runs})
-    header = ("setting", *(f"seed {seed}" for seed in seeds), "paired Δ AP")
-    return Table(header, tuple(_seed_line(row, seeds) for row in summary.rows))
+    rows = []
+    for row in summary.rows:
+        cells = {}
+        for run in row.row.runs:
+            ap = run.metrics.get("AP")
+            cells[run.seed] = run.status if ap is None else f"{ap:.2f}"
+        paired = DASH
+        if row.paired:
+            spread = "" if row.paired.std is None else f" ± {row.paired.std:.1f}"
+            paired = f"{signed(row.paired.mean)}{spread} (n = {row.paired.n})"
+        rows.append([row.row.label, *(cells.get(seed, DASH) for seed in seeds), paired])
+    kinds = ["reference" if row.is_reference else "" for row in summary.rows]
+    columns = ["setting", *(f"seed {seed}" for seed in seeds), "paired Δ AP"]
+    return Table("AP by seed", columns, rows, row_classes=kinds, cell_classes=CELL_CLASSES)
 
 
-def _seed_line(row: RowSummary, seeds: list[int]) -> Line:
-    runs = {run.seed: run for run in row.row.runs}
-    cells = [ABSENT if s not in runs else _figure(runs[s].metrics.get("AP"), 2) for s in seeds]
-    cells = [runs[s].status if s in runs and cell == ABSENT else cell for s, cell in zip(seeds, cells, strict=True)]
-    paired = ABSENT
-    if row.paired:
-        spread = "" if row.paired.std is None else f" ± {row.paired.std:.1f}"
-        paired = f"{signed(row.paired.mean)}{spread} (n = {row.paired.n})"
-    return Line("reference" if row.is_reference else "row", (row.row.label, *cells, paired))
-
-
-def failures(summary: StudySummary) -> Table:
-    """Runs without a figure and why."""
-    lines = [
-        Line("stopped", (row.row.label, str(run.seed), run.status, run.reason or ABSENT))
+def stopped_table(summary: StudySummary) -> Table:
+    """Make the table of the runs without a result, with the reason."""
+    rows = [
+        [row.row.label, str(run.seed), run.status, " ".join((run.reason or DASH).split())]
         for row in summary.rows
         for run in row.row.runs
         if run.status != "finished"
     ]
-    return Table(("setting", "seed", "status", "reason"), tuple(lines))
+    columns = ["setting", "seed", "status", "reason"]
+    return Table("Runs without a result", columns, rows, text=(0, 2, 3), cell_classes=CELL_CLASSES)
 
 
 def csv_text(summary: StudySummary) -> str:

@@ -5,7 +5,6 @@ import re
 import pytest
 from study_records import StudyMaker, stopped_record
 
-from retina_plugin.apps.report.plot_style import inline_svg
 from retina_plugin.apps.study.curve_plots import curve_panels, draw_overview
 from retina_plugin.apps.study.plots import study_panels, wrap
 from retina_plugin.apps.study.results import read_study_folder
@@ -120,7 +119,7 @@ def test_overview_without_a_difference_says_so():
 def test_inline_svg_has_ids_of_its_own_and_the_pages_colours(maker):
     add_gammas(maker, "line")
     panel = study_panels(summary_of(maker))[0]
-    text = inline_svg(panel, "a<b".replace("<", "-"))
+    text = panel.inline_svg("a-b")
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids)) > 5 and all(name.startswith("a-b-") for name in ids)
     assert set(re.findall(r'(?:url\(|href=")#([^)"]+)', text)) <= set(ids)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from study_records import StudyMaker, stopped_record
 
-from retina_plugin.apps.study.markdown_page import escape
+from retina_plugin.apps.report.pages import markdown_text
 from retina_plugin.apps.study.report import write_report
 from retina_plugin.apps.study.tables import signed
 from retina_plugin.errors import SetupError
@@ -174,4 +174,4 @@ def test_small_differences_have_no_sign():
 
 
 def test_markdown_escapes_what_would_be_a_mark():
-    assert escape("a|b *c*\n<d> [e]") == r"a\|b \*c\* &lt;d&gt; \[e\]"
+    assert markdown_text("a|b *c*\n<d> [e]") == r"a\|b \*c\* &lt;d&gt; \[e\]"

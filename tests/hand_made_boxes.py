@@ -1,4 +1,4 @@
-"""Hand-made ground truth and detections for the tests of the judgement."""
+"""Hand-made ground truth and detections for the tests of the evaluation."""
 
 import numpy as np
 

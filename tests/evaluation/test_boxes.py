@@ -5,7 +5,7 @@ import json
 import pytest
 from tiny_coco import changed, make_coco
 
-from retina_plugin.apps.evaluate.sides import check_same_truth
+from retina_plugin.apps.evaluate.inputs import check_same_truth
 from retina_plugin.errors import SetupError
 from retina_plugin.evaluation.boxes import read_detections, read_truth
 

@@ -1,4 +1,4 @@
-"""All figures of one set of detections, and their files: JSON for programs, CSV for tables."""
+"""Everything measured on one set of detections, and its files: JSON for programs, CSV for tables."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -7,19 +7,19 @@ import numpy as np
 
 from ..files import write_csv, write_json
 from .boxes import Detections, Truth
-from .coco_scores import AT_50, AT_75, RECALLS, Scores, score
+from .coco_scores import AT_50, AT_75, RECALLS, Scores, known, score
 from .error_types import ERRORS, ErrorBreakdown, break_down
 from .mistakes import ImageMistakes, confusion_matrix, mistakes_per_image
 from .score_use import Calibration, OperatingPoint, best_points, calibration
 
-__all__ = ["Judgement", "class_rows", "curves", "judge", "write_figures"]
+__all__ = ["Evaluation", "class_rows", "curves", "evaluate_detections", "write_evaluation"]
 
 FALLBACK_THRESHOLD = 0.5  # where no threshold finds anything
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What was found of one set of detections."""
+class Evaluation:
+    """All measurements of one set of detections."""
 
     truth: Truth
     found: Detections
@@ -28,23 +28,23 @@ class Judgement:
     calibration: Calibration
     point: OperatingPoint | None  # with the best F1 of all classes together
     class_points: list[OperatingPoint | None]
-    threshold: float  # from which on the confusion matrix and the mistakes count
+    threshold: float  # lowest score that the confusion matrix and the mistakes count
     confusion: np.ndarray
     mistakes: ImageMistakes
 
 
-def judge(truth: Truth, found: Detections, *, limit: int, threshold: float | None = None) -> Judgement:
-    """Compute every figure.
+def evaluate_detections(truth: Truth, found: Detections, *, limit: int, threshold: float | None = None) -> Evaluation:
+    """Measure the detections in every way.
 
     Args:
-        limit: detections of an image that count.
-        threshold: score from which on a detection is shown and counted as one; None takes the best F1's.
+        limit: number of detections of an image that count, best first.
+        threshold: lowest score that is shown and counted in mistakes; None takes the one with the best F1.
     """
     scores = score(truth, found, limit=limit)
     point, class_points = best_points(truth, found, scores)
     if threshold is None:
         threshold = point.threshold if point else FALLBACK_THRESHOLD
-    return Judgement(
+    return Evaluation(
         truth=truth,
         found=found,
         scores=scores,
@@ -58,20 +58,20 @@ def judge(truth: Truth, found: Detections, *, limit: int, threshold: float | Non
     )
 
 
-def class_rows(judgement: Judgement) -> list[dict]:
-    """A row for each class: what the table and the CSV show. Percent for AP, [0, 1] for the rest, None for unknown."""
-    truth, scores = judgement.truth, judgement.scores
-    counts, predicted = truth.class_counts, np.bincount(judgement.found.classes, minlength=len(truth.class_ids))
+def class_rows(evaluation: Evaluation) -> list[dict]:
+    """Make a row for each class, for the page and the CSV: AP in percent, the rest in [0, 1], None where unknown."""
+    truth, scores = evaluation.truth, evaluation.scores
+    counts, predicted = truth.class_counts, np.bincount(evaluation.found.classes, minlength=len(truth.class_ids))
     rows = []
     for k, name in enumerate(truth.class_names):
-        point = judgement.class_points[k]
+        point = evaluation.class_points[k]
         rows.append(
             {
                 "class": name,
                 "boxes": int(counts[k]),
                 "predictions": int(predicted[k]),
                 **{
-                    key: _known(values[k])
+                    key: known(values[k])
                     for key, values in (
                         ("AP", scores.class_ap), ("AP50", scores.class_ap50), ("AP75", scores.class_ap75)
                     )
@@ -85,36 +85,32 @@ def class_rows(judgement: Judgement) -> list[dict]:
     return rows
 
 
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
 def curves(precision: np.ndarray) -> dict[str, np.ndarray]:
     """Precision at 101 recalls of one class, at IoU 0.5, 0.75 and in the mean; from (T, R)."""
     return {"IoU 0.5": precision[AT_50], "IoU 0.75": precision[AT_75], "mean": precision.mean(axis=0)}
 
 
-def write_figures(judgement: Judgement, folder: Path) -> list[Path]:
+def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Write ``evaluation.json`` and the CSV files into ``folder``, which must exist; the paths written."""
-    tables = _tables(judgement)
+    tables = _tables(evaluation)
     content = {name: [dict(zip(columns, row, strict=True)) for row in rows] for name, (columns, rows) in tables.items()}
     # In JSON the curves are lists by class.
     content["pr_curves"] = [
         {"class": name, "recall": RECALLS.tolist(), **{key: _list(c) for key, c in curves(precision).items()}}
         for name, precision in zip(
-            judgement.truth.class_names, np.moveaxis(judgement.scores.precision, 2, 0), strict=True
+            evaluation.truth.class_names, np.moveaxis(evaluation.scores.precision, 2, 0), strict=True
         )
     ]
     head = {
-        "ground_truth": judgement.truth.source,
-        "num_images": len(judgement.truth.image_ids),
-        "num_boxes": int(judgement.truth.class_counts.sum()),
-        "num_detections": len(judgement.found),
-        "scored_by": judgement.scores.package,
-        "score_threshold": judgement.threshold,
-        "best_point": judgement.point and asdict(judgement.point),
+        "ground_truth": evaluation.truth.source,
+        "num_images": len(evaluation.truth.image_ids),
+        "num_boxes": int(evaluation.truth.class_counts.sum()),
+        "num_detections": len(evaluation.found),
+        "scored_by": evaluation.scores.package,
+        "score_threshold": evaluation.threshold,
+        "best_point": evaluation.point and asdict(evaluation.point),
         "calibration_error": {
-            key: getattr(judgement.calibration, key) for key in ("ece", "d_ece", "d_ece_count", "count", "note")
+            key: getattr(evaluation.calibration, key) for key in ("ece", "d_ece", "d_ece_count", "count", "note")
         },
     }
     write_json(folder / "evaluation.json", {**head, **content})
@@ -127,20 +123,20 @@ def _list(values: np.ndarray) -> list | None:
     return None if np.isnan(values).any() else np.round(values, 6).tolist()
 
 
-def _tables(judgement: Judgement) -> dict[str, tuple[list[str], list[list]]]:
+def _tables(evaluation: Evaluation) -> dict[str, tuple[list[str], list[list]]]:
     """Name -> columns and rows."""
-    truth, errors, mistakes = judgement.truth, judgement.errors, judgement.mistakes
-    classes = class_rows(judgement)
+    truth, errors, mistakes = evaluation.truth, evaluation.errors, evaluation.mistakes
+    classes = class_rows(evaluation)
     lost = [[name, errors.counts[name], errors.lost[name]] for name in ERRORS]
     lost += [["all false positives", None, errors.false_positives], ["all misses", None, errors.false_negatives]]
     bins = [
         [kind, b.name, b.low, b.high, b.boxes, b.ap, b.ap50]
-        for kind, group in (("size", judgement.scores.sizes), ("aspect", judgement.scores.aspects))
+        for kind, group in (("size", evaluation.scores.sizes), ("aspect", evaluation.scores.aspects))
         for b in group
     ]
     names = [*truth.class_names, "(background)"]
     confused = [
-        [names[i], names[j], int(judgement.confusion[i, j])] for i, j in np.argwhere(judgement.confusion).tolist()
+        [names[i], names[j], int(evaluation.confusion[i, j])] for i, j in np.argwhere(evaluation.confusion).tolist()
     ]
     per_image = [
         [truth.image_ids[i], truth.file_names[i], int(mistakes.missed[i]), int(mistakes.wrong[i]),
@@ -149,18 +145,18 @@ def _tables(judgement: Judgement) -> dict[str, tuple[list[str], list[list]]]:
     ]  # fmt: skip
     points = [
         [name, float(recall), *(float(curve[r]) for curve in curves(precision).values())]
-        for name, precision in zip(truth.class_names, np.moveaxis(judgement.scores.precision, 2, 0), strict=True)
+        for name, precision in zip(truth.class_names, np.moveaxis(evaluation.scores.precision, 2, 0), strict=True)
         if not np.isnan(precision).any()
         for r, recall in enumerate(RECALLS)
     ]
     bin_keys = ["low", "high", "count", "score", "right"]
     return {
-        "ap": (["metric", "percent"], [list(item) for item in judgement.scores.summary.items()]),
+        "ap": (["metric", "percent"], [list(item) for item in evaluation.scores.summary.items()]),
         "classes": (list(classes[0]), [list(row.values()) for row in classes]),
         "size_and_aspect": (["kind", "range", "low", "high", "boxes", "AP", "AP50"], bins),
         "errors": (["error", "count", "AP50_lost"], lost),
         "confusion": (["truth", "predicted", "count"], confused),
-        "calibration": (bin_keys, [[b[key] for key in bin_keys] for b in judgement.calibration.bins]),
+        "calibration": (bin_keys, [[b[key] for key in bin_keys] for b in evaluation.calibration.bins]),
         "images": (["image_id", "file_name", "missed", "wrong", "sum_of_wrong_scores"], per_image),
         "pr_curves": (["class", "recall", "IoU_0.5", "IoU_0.75", "mean"], points),
     }

@@ -7,7 +7,8 @@ import os
 import pytest
 from PIL import Image
 
-from retina_plugin.apps.report.figures import make_figure, make_output_folder, save_figure
+from retina_plugin.apps.report.files import make_output_folder
+from retina_plugin.apps.report.plots import make_figure, save_figure, set_log_scale
 from retina_plugin.errors import SetupError
 from retina_plugin.files import write_csv, write_json
 
@@ -21,7 +22,7 @@ def draw(stem):
 
 def test_figure_is_png_and_svg_that_are_equal_each_time(tmp_path):
     png, svg = draw(tmp_path / "a")
-    assert Image.open(png).size == (1440, 570)  # 2 x 4.8 by 3.8 inches of 150 dots
+    assert Image.open(png).size == (1382, 547)  # 2 x 4.8 by 3.8 inches of 144 dots
     assert svg.read_text().startswith("<?xml")
     again = draw(tmp_path / "b")
     assert [png.read_bytes(), svg.read_bytes()] == [path.read_bytes() for path in again]
@@ -31,6 +32,20 @@ def test_letters_are_9_points_at_least(tmp_path):
     figure, (panel,) = make_figure(1)
     figure.canvas.draw()
     assert min(label.get_size() for label in (*panel.get_xticklabels(), panel.xaxis.label, panel.title)) >= 9
+
+
+def test_log_axis_has_plain_numbers():
+    figure, panels = make_figure(2)
+    for panel, values in zip(panels, ([1, 10_000], [1.5, 8]), strict=True):
+        panel.plot(values, values)
+        set_log_scale(panel, "y")
+    figure.canvas.draw()
+    wide, narrow = (
+        {text for minor in (False, True) for label in panel.get_yticklabels(minor=minor) if (text := label.get_text())}
+        for panel in panels
+    )
+    assert {"1", "10", "10000"} <= wide and not {"2", "5"} & wide
+    assert {"2", "5"} <= narrow and not {"3", "4", "6"} & narrow
 
 
 def test_name_with_dots_keeps_them(tmp_path):

@@ -138,7 +138,7 @@ def test_compare_refuses_runs_on_different_sets(files, clean_catalog, capsys):
     "arguments, message",
     [
         (["none", "found.json"], "none does not exist: give a results file"),
-        (["found.json", "better.json"], "no run's config.yaml tells its ground truth: give --ground-truth."),
+        (["found.json", "better.json"], "no run's config.yaml names its ground truth: give --ground-truth."),
         (["images", "found.json"], "images holds neither inference/*/coco_instances_results.json nor model_final.pth"),
         (["found.json", "better.json", "--samples", "0"], "--samples must be at least 1, got 0"),
         (["found.json", "better.json", "--max-detections", "0"], "--max-detections must be at least 1"),

@@ -6,8 +6,8 @@ import torch
 from detectron2.structures import Boxes, BoxMode, Instances
 from PIL import Image
 
-from retina_plugin.apps.report import pictures as visualization
-from retina_plugin.apps.report.pictures import class_color, match_predictions, prediction_sheet, write_prediction_sheet
+from retina_plugin.apps.report import pictures
+from retina_plugin.apps.report.pictures import class_color, prediction_sheet, write_prediction_sheet
 from retina_plugin.errors import SetupError
 
 pytest.importorskip("cv2")
@@ -15,7 +15,7 @@ pytest.importorskip("cv2")
 NAMES = ["cat", "dog"]
 GREY = (128, 128, 128)
 # An image of 160 x 200 (height, width) is drawn at twice its size below the caption; the right panel starts 406 px in.
-TOP, RIGHT = visualization.CAPTION_HEIGHT + visualization.GAP, 400 + visualization.GAP
+TOP, RIGHT = pictures.CAPTION_HEIGHT + pictures.GAP, 400 + pictures.GAP
 
 
 @pytest.fixture
@@ -78,18 +78,18 @@ def test_prediction_sheet_leaves_out_crowds(record):
 
 def test_prediction_sheet_caption_holds_the_threshold(record):
     args = ([record], [make_predictions()], NAMES)
-    plain, other = (prediction_sheet(*args, score_thresh=t)[: visualization.CAPTION_HEIGHT] for t in (0.5, 0.25))
-    titled = prediction_sheet(*args, score_thresh=0.5, title="run")[: visualization.CAPTION_HEIGHT]
+    plain, other = (prediction_sheet(*args, score_thresh=t)[: pictures.CAPTION_HEIGHT] for t in (0.5, 0.25))
+    titled = prediction_sheet(*args, score_thresh=0.5, title="run")[: pictures.CAPTION_HEIGHT]
     assert (plain == 255).any()
     assert (plain != other).any() and (plain != titled).any()
 
 
 def test_prediction_sheet_grid(record):
     sheet = prediction_sheet([record] * 3, [make_predictions()] * 3, NAMES, score_thresh=0.5, columns=2)
-    gap = visualization.GAP
+    gap = pictures.GAP
     assert sheet.shape == (TOP + 2 * 320 + gap, 4 * 400 + 3 * gap, 3)
-    assert (sheet[TOP + 320 + gap :, 2 * 400 + 2 * gap :] == visualization.PAPER).all()  # no fourth pair
-    assert prediction_sheet([], [], NAMES, score_thresh=0.5).shape == (visualization.CAPTION_HEIGHT, 1280, 3)
+    assert (sheet[TOP + 320 + gap :, 2 * 400 + 2 * gap :] == pictures.PAPER).all()  # no fourth pair
+    assert prediction_sheet([], [], NAMES, score_thresh=0.5).shape == (pictures.CAPTION_HEIGHT, 1280, 3)
 
 
 @pytest.mark.parametrize("size, panel", [((100, 80), (320, 400)), ((2000, 1000), (320, 640)), ((1000, 100), (64, 640))])
@@ -97,7 +97,7 @@ def test_prediction_sheet_scales_panels(tmp_path, size, panel):
     path = tmp_path / "image.png"
     Image.new("RGB", size, GREY).save(path)
     sheet = prediction_sheet([{"file_name": str(path)}], [make_predictions()], NAMES, score_thresh=0.5)
-    assert sheet.shape == (TOP + panel[0], 2 * panel[1] + visualization.GAP, 3)
+    assert sheet.shape == (TOP + panel[0], 2 * panel[1] + pictures.GAP, 3)
 
 
 def test_prediction_sheet_labels_stay_inside_and_survive_any_name(record):
@@ -122,20 +122,25 @@ def test_prediction_sheet_without_opencv_says_what_to_install(record, monkeypatc
 
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "cv2", None)
-        importlib.reload(visualization)
+        importlib.reload(pictures)
         with pytest.raises(SetupError, match="pip install opencv-python-headless"):
-            visualization.prediction_sheet([record], [make_predictions()], NAMES, score_thresh=0.5)
-    importlib.reload(visualization)
-    assert visualization.cv2 is not None
+            pictures.prediction_sheet([record], [make_predictions()], NAMES, score_thresh=0.5)
+    importlib.reload(pictures)
+    assert pictures.cv2 is not None
 
 
-def test_match_predictions_gives_each_box_to_the_best_score():
-    gt_boxes = Boxes(torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30]]))
-    # Two on the first box, the better score second; one of the wrong class on the second box.
-    predictions = make_predictions([[0, 0, 10, 9], [0, 0, 10, 8], [20, 20, 30, 30]], [0.6, 0.8, 0.9], [0, 0, 1])
-    found, right = match_predictions(gt_boxes, torch.tensor([0, 0]), predictions)
-    assert found == [True, False] and right == [False, True, False]
-    assert match_predictions(gt_boxes, torch.tensor([0, 0]), make_predictions()) == ([False, False], [])
+def test_prediction_sheet_gives_each_box_to_the_best_score_in_any_order(record):
+    right, double = [40, 60, 100, 110], [40, 60, 100, 105]
+    sheets = [
+        prediction_sheet([record], [make_predictions(boxes, scores, [1, 1])], NAMES, score_thresh=0.5)
+        for boxes, scores in (([right, double], [0.9, 0.8]), ([double, right], [0.8, 0.9]))
+    ]
+    for sheet in sheets:
+        assert bottom_edge(sheet, 0, 1) == 1 and bottom_edge(sheet, RIGHT, 1) == 1  # found; and solid: the better one
+    swapped = prediction_sheet(
+        [record], [make_predictions([right, double], [0.8, 0.9], [1, 1])], NAMES, score_thresh=0.5
+    )
+    assert bottom_edge(swapped, RIGHT, 1) < 0.85
 
 
 def test_class_color_tells_classes_apart():

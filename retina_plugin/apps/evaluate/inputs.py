@@ -1,4 +1,4 @@
-"""The two sides of a comparison: from predictions, a run's folder or weights to detections of the same truth."""
+"""Inputs of a comparison: detections from a results file, a run's folder or a checkpoint, with their ground truth."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +11,14 @@ from ...data.register import ALLOW_OUTSIDE, register_config_datasets
 from ...errors import SetupError
 from ...evaluation.boxes import Detections, Truth, read_detections, read_truth
 
-__all__ = ["Side", "check_same_truth", "open_side"]
+__all__ = ["DetectionSet", "check_same_truth", "load_detections"]
 
 RESULTS = "coco_instances_results.json"
 
 
 @dataclass(frozen=True)
-class Side:
-    """Detections, the truth they were made for and the folder of its images ("" where that is not known)."""
+class DetectionSet:
+    """Detections, their ground truth, and the folder of its images ("" if unknown)."""
 
     source: str
     truth: Truth
@@ -26,16 +26,17 @@ class Side:
     image_root: str
 
 
-def open_side(source: Path, *, ground_truth: Path | None, images: Path | None, output: Path) -> Side:
-    """Read one side.
+def load_detections(source: Path, *, ground_truth: Path | None, images: Path | None, output: Path) -> DetectionSet:
+    """Read the detections of one detector, or run it.
 
     Args:
-        source: a COCO results file, a run's folder, or a checkpoint with its config.yaml beside it, which is run.
+        source: a COCO results file, a run's folder, or a checkpoint with its config.yaml beside it, which is
+            run.
         ground_truth: None takes the test set of the run's config.yaml.
-        output: folder for what running a checkpoint writes.
+        output: folder for the files that running a checkpoint writes.
 
     Raises:
-        SetupError: nothing of that kind; no ground truth, or one that the detections are not for.
+        SetupError: ``source`` is none of these; no ground truth, or one of other images or classes.
     """
     if not source.exists():
         raise SetupError(f"{source} does not exist: give a results file ({RESULTS}), a run's folder or weights.")
@@ -49,10 +50,10 @@ def open_side(source: Path, *, ground_truth: Path | None, images: Path | None, o
     else:
         json_file, root, allow_outside = str(ground_truth), str(images or ""), False
     truth = read_truth(json_file, str(images or root), allow_outside=allow_outside)
-    return Side(str(results), truth, read_detections(results, truth), str(images or root))
+    return DetectionSet(str(results), truth, read_detections(results, truth), str(images or root))
 
 
-def _run(weights: Path, ground_truth: Path | None, images: Path | None, output: Path) -> Side:
+def _run(weights: Path, ground_truth: Path | None, images: Path | None, output: Path) -> DetectionSet:
     from .model_run import run_model
 
     if not weights.exists():
@@ -63,11 +64,11 @@ def _run(weights: Path, ground_truth: Path | None, images: Path | None, output: 
     runs = run_model("", str(weights), output, sets)
     if len(runs) > 1:
         raise SetupError(f"{weights}: DATASETS.TEST has {len(runs)} sets; compare on one: give --ground-truth.")
-    return Side(str(weights), runs[0].truth, runs[0].found, runs[0].image_root)
+    return DetectionSet(str(weights), runs[0].truth, runs[0].found, runs[0].image_root)
 
 
 def _results_in(folder: Path) -> Path | None:
-    """The results of a run; None where it left none."""
+    """Find the results file of a run; None if it has none."""
     if (folder / RESULTS).is_file():
         return folder / RESULTS
     for place in ("inference", "inference_eval_only"):
@@ -81,11 +82,11 @@ def _results_in(folder: Path) -> Path | None:
 
 
 def _truth_of(results: Path) -> tuple[str, str, bool]:
-    """JSON file, images and whether these may lie elsewhere, of the set of results: RUN/inference/SET/results."""
+    """Find JSON file, image folder and ALLOW_OUTSIDE of the data set of RUN/inference/SET/results."""
     name = results.parent.name
     config = results.parent.parent.parent / "config.yaml"
     if not config.is_file():
-        raise SetupError(f"{results}: no run's config.yaml tells its ground truth: give --ground-truth.")
+        raise SetupError(f"{results}: no run's config.yaml names its ground truth: give --ground-truth.")
     cfg = load_config(str(config), [])
     register_config_datasets(cfg)
     json_file = MetadataCatalog.get(name).get("json_file") if name in DatasetCatalog else None
@@ -97,7 +98,7 @@ def _truth_of(results: Path) -> tuple[str, str, bool]:
 
 
 def check_same_truth(first: Truth, second: Truth) -> None:
-    """Refuse two truths that differ in an image, class or box.
+    """Refuse ground truths that differ in an image, class or box.
 
     Raises:
         SetupError: with the first difference.
