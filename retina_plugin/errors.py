@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 __all__ = [
     "EXIT_INTERRUPTED", "EXIT_SETUP", "RunFault", "SetupError", "exit_status", "first_line", "print_error",
-    "printable", "user_message",
+    "printable", "require_retina_config", "user_message",
 ]  # fmt: skip
 
 EXIT_SETUP = 2  # a mistake that the user can mend
@@ -31,6 +31,14 @@ class SetupError(ValueError):
 
     def __init__(self, message: object = ""):
         super().__init__(printable(str(message)))
+
+
+def require_retina_config(cfg) -> None:
+    """Raise a SetupError if a Detectron2 config lacks the keys of this plugin."""
+    if "CLS_LOSS_NAME" not in cfg.MODEL.RETINANET:
+        raise SetupError(
+            "the config has no keys of retina_plugin: call retina_plugin.add_retina_config(cfg) right after get_cfg()"
+        )
 
 
 class RunFault(RuntimeError):

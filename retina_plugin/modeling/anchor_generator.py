@@ -6,6 +6,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.anchor_generator import ANCHOR_GENERATOR_REGISTRY, DefaultAnchorGenerator
 
+from ..errors import require_retina_config
 from ..ops import octave_sizes
 
 __all__ = ["OctaveAnchorGenerator"]
@@ -38,6 +39,7 @@ class OctaveAnchorGenerator(DefaultAnchorGenerator):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
+        require_retina_config(cfg)
         arguments = super().from_config(cfg, input_shape)
         del arguments["sizes"]
         return {

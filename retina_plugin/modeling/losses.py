@@ -5,6 +5,7 @@ from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 
 from .. import ops
+from ..errors import require_retina_config
 from .mining import HardExampleMiner
 
 __all__ = [
@@ -164,6 +165,7 @@ def build_classification_loss(cfg: CfgNode) -> ClassificationLoss:
         ValueError: unknown name, or a value outside its range.
         TypeError: the registered class is no ClassificationLoss.
     """
+    require_retina_config(cfg)
     name = cfg.MODEL.RETINANET.CLS_LOSS_NAME
     if name not in CLASSIFICATION_LOSS_REGISTRY:
         known = sorted(key for key, _ in CLASSIFICATION_LOSS_REGISTRY)

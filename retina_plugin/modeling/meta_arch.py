@@ -16,6 +16,7 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from .. import ops
+from ..errors import require_retina_config
 from ..ops.matching import AnchorTiles
 from .box_loss import BOX_REG_LOSS_TYPES, box_regression_losses
 from .losses import ClassificationLoss, build_classification_loss
@@ -64,6 +65,7 @@ class FocalRetinaNet(RetinaNet):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
+        require_retina_config(cfg)
         if cfg.MODEL.RETINANET.NUM_CLASSES < 1:
             raise ValueError(
                 f"MODEL.RETINANET.NUM_CLASSES must be >= 1 to build a model, got {cfg.MODEL.RETINANET.NUM_CLASSES}: "
@@ -213,21 +215,23 @@ class FocalRetinaNet(RetinaNet):
         self, anchors: Boxes, logits: Tensor, deltas: Tensor, score_thresh: float, topk_candidates: int,
         image_size: tuple[int, int],
     ) -> Instances:  # fmt: skip
-        """The best candidates of a level, in fp32; as Detectron2's, from logits.
+        """Decode the best candidates of a level in fp32, from logits where Detectron2's takes scores.
 
         Args:
             logits, deltas: (Hi*Wi*A, K) and (Hi*Wi*A, 4).
-            image_size: height and width without padding.
+            image_size: height and width without padding; a tensor (2,) while the model is traced.
         """
-        # A sigmoid for the few logits above the threshold's, less a margin for rounding; the score itself decides.
+        # Compare logits first, with a margin for rounding: the sigmoid then runs on few, and the score itself decides.
         bound = math.log(score_thresh / (1 - score_thresh)) - 0.01 if 0 < score_thresh < 1 else -math.inf
         anchor_idxs, class_idxs = (logits > bound).nonzero(as_tuple=True)
         scores = logits[anchor_idxs, class_idxs].float().sigmoid()
-        height, width = image_size
-        centers = anchors[anchor_idxs].get_centers()
-        keep = (scores > score_thresh) & (centers < centers.new_tensor([width, height])).all(dim=1)
+        # Sizes and counts are indexed and taken from shapes, or they would become constants of a trace.
+        x, y = anchors[anchor_idxs].get_centers().unbind(dim=1)
+        keep = (scores > score_thresh) & (x < image_size[1]) & (y < image_size[0])
         scores, anchor_idxs, class_idxs = scores[keep], anchor_idxs[keep], class_idxs[keep]
-        scores, best = scores.topk(min(topk_candidates, len(scores)))
+        count = scores.shape[0]  # a tensor while the model is traced
+        count = count.clamp(max=topk_candidates) if isinstance(count, Tensor) else min(count, topk_candidates)
+        scores, best = scores.topk(count)
         anchor_idxs = anchor_idxs[best]
         boxes = self.box2box_transform.apply_deltas(deltas[anchor_idxs].float(), anchors.tensor[anchor_idxs])
         return Instances(image_size, pred_boxes=Boxes(boxes), scores=scores, pred_classes=class_idxs[best])

@@ -6,6 +6,8 @@ from detectron2.config import CfgNode, configurable
 from detectron2.utils import comm
 from torch import Tensor, nn
 
+from ..errors import require_retina_config
+
 __all__ = ["LossNormalizer", "TrainingState"]
 
 NAMES = ("ema", "batch")
@@ -44,6 +46,7 @@ class LossNormalizer(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
+        require_retina_config(cfg)
         normalizer = cfg.MODEL.RETINANET.NORMALIZER
         return {
             "name": normalizer.NAME,

@@ -1,5 +1,6 @@
 """Convolutions of a model on a CPU, replaced by Winograd's."""
 
+import torch
 import torch.nn.functional as F
 from detectron2.layers import Conv2d
 from torch import Tensor, nn
@@ -31,7 +32,9 @@ class WinogradConv2d(Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, O, H, W)."""
-        if x.device.type != "cpu" or x.shape[0] * x.shape[-2] * x.shape[-1] < MIN_POSITIONS:
+        is_small = x.shape[0] * x.shape[-2] * x.shape[-1] < MIN_POSITIONS
+        # A trace keeps the plain convolution: other tools (flop counts, exports) know it.
+        if x.device.type != "cpu" or torch.jit.is_tracing() or is_small:
             x = F.conv2d(x, self.weight, self.bias, padding=1)
         else:
             x = winograd_conv2d(x, self.weight, self.bias, self.kernel)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from detectron2.config import get_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone, build_model
 from detectron2.modeling.box_regression import Box2BoxTransform
@@ -22,7 +23,8 @@ from retina_plugin import (
     OHEMLoss,
     SafeMatcher,
 )
-from retina_plugin.modeling import HardExampleMiner
+from retina_plugin.errors import SetupError
+from retina_plugin.modeling import HardExampleMiner, build_classification_loss
 
 
 def build(cfg, name="FocalRetinaNet"):
@@ -515,3 +517,20 @@ def test_a_model_without_classes_is_refused(tiny_cfg):
     tiny_cfg.MODEL.RETINANET.NUM_CLASSES = 0
     with pytest.raises(ValueError, match="NUM_CLASSES must be >= 1 to build a model, got 0"):
         build(tiny_cfg)
+
+
+@pytest.mark.parametrize(
+    "build_part",
+    [
+        lambda cfg: build_model(cfg),
+        lambda cfg: build_classification_loss(cfg),
+        lambda cfg: LossNormalizer(cfg),
+        lambda cfg: OctaveAnchorGenerator(cfg, [ShapeSpec(stride=8)]),
+    ],
+    ids=["model", "loss", "normalizer", "anchors"],
+)
+def test_a_config_without_the_plugins_keys_names_the_call_that_adds_them(build_part):
+    cfg = get_cfg()
+    cfg.MODEL.META_ARCHITECTURE = "FocalRetinaNet"
+    with pytest.raises(SetupError, match=r"call retina_plugin.add_retina_config\(cfg\) right after get_cfg\(\)"):
+        build_part(cfg)
