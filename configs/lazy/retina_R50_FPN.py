@@ -113,7 +113,7 @@ lr_multiplier = L(WarmupParamScheduler)(
     scheduler=L(MultiStepParamScheduler)(
         values=[1.0, 0.1, 0.01],
         milestones=[60000, 80000],
-        num_updates="${train.max_iter}",
+        num_updates=90000,  # the milestones are shares of the run: train.max_iter=N alone shortens it
     ),
     warmup_factor=0.3333,
     warmup_length=500 / 90000,  # a share of the run

@@ -99,3 +99,11 @@ def test_lazy_data_is_the_same(cfg, lazy):
         assert (mapper.augmentations[0].short_edge_length,) == sizes
         assert mapper.augmentations[0].max_size == max_size
     assert lazy.train.init_checkpoint == cfg.MODEL.WEIGHTS
+
+
+def test_lazy_training_is_shortened_by_its_number_of_iterations_alone():
+    config = LazyConfig.load(str(CONFIGS / "lazy" / "retina_R50_FPN.py"))
+    config = LazyConfig.apply_overrides(config, ["train.max_iter=3"])
+    multiplier = instantiate(config.lr_multiplier)
+    # Drops after 60,000 and 80,000 of 90,000 iterations, 2/3 and 8/9 of the run: before the third of three.
+    assert [multiplier(i / config.train.max_iter) for i in (1, 2)] == pytest.approx([1.0, 0.1])
