@@ -7,30 +7,33 @@ import torch
 from detectron2.engine import SimpleTrainer, TrainerBase
 
 from retina_plugin.training.hooks.step_guard import StepGuard
-from retina_plugin.training.trainer import LastBatchLoader, RetinaTrainer
+from retina_plugin.training.trainer import RetinaTrainer
 
 
 class Training(TrainerBase):
-    """Detectron2's loop around a model and given batches, with the guard as RetinaTrainer has it."""
+    """Detectron2's loop around a model and given batches, with the guard as its hook."""
 
     def __init__(self, cfg, batches, faults=None):
         super().__init__()
+        self.cfg = cfg
         self.model = RetinaTrainer.build_model(cfg).train()
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3)
-        self.data_loader = LastBatchLoader(batches)
+        self.data_loader = batches
         self._trainer = SimpleTrainer(self.model, self.data_loader, self.optimizer)
         self.checkpointer = SimpleNamespace(has_checkpoint=lambda: True, get_checkpoint_file=lambda: "model_5.pth")
-        self.guard = StepGuard(cfg)
-        self.faults = faults or {}  # iteration -> error of its step
+        memory = "stop" if cfg.SOLVER.FAULTS.OUT_OF_MEMORY == "stop" else "skip"
+        self.guard = StepGuard(nonfinite_loss=cfg.SOLVER.FAULTS.NONFINITE_LOSS, out_of_memory=memory)
+        self.faults = faults or {}  # iteration -> error of its step, after the forward pass
+        self.model.register_forward_hook(self._fail)
         self.register_hooks([self.guard])
 
+    def _fail(self, *_):
+        if error := self.faults.get(self.iter):
+            raise error
+
     def run_step(self):
-        with self.guard:
-            if error := self.faults.get(self.iter):
-                next(self._trainer._data_loader_iter)
-                raise error
-            self._trainer.iter = self.iter
-            self._trainer.run_step()
+        self._trainer.iter = self.iter
+        self._trainer.run_step()
 
 
 @pytest.fixture

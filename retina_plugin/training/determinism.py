@@ -55,6 +55,10 @@ class ProcessStates(HookBase):
         if done % self._period == 0 or done >= self.trainer.max_iter:
             self._state.gather()
 
+    def gather_state(self) -> None:
+        """Collect it now, for a checkpoint at another iteration."""
+        self._state.gather()
+
 
 def choose_seed(resumed: Path | None) -> int:
     """The seed of the run in a folder, or a new one: Detectron2 would draw it and nobody could repeat the run."""

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from detectron2.engine import defaults, launch
+from detectron2.engine import TrainerBase, defaults, launch
 from detectron2.utils import comm
 from torch import nn
 from torch.distributed.rendezvous import rendezvous
@@ -17,7 +17,7 @@ from torch.multiprocessing import ProcessExitedException
 
 from ..errors import RunFault, SetupError, first_line
 
-__all__ = ["create_ddp_model", "describe_exit", "largest_of_all", "start"]
+__all__ = ["create_ddp_model", "describe_exit", "gather_states", "largest_of_all", "start"]
 
 logger = logging.getLogger(__name__)
 
@@ -156,6 +156,14 @@ def largest_of_all(number: int) -> int:
     largest = torch.tensor(number, device=device)
     dist.all_reduce(largest, op=dist.ReduceOp.MAX)
     return int(largest)
+
+
+def gather_states(trainer: TrainerBase) -> None:
+    """Have the hooks collect what each process has for itself; call it in all of them, before a checkpoint."""
+    if comm.get_world_size() > 1:
+        for hook in trainer._hooks:
+            if hasattr(hook, "gather_state"):
+                hook.gather_state()
 
 
 _OF_DETECTRON2 = defaults.create_ddp_model

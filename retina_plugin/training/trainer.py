@@ -3,6 +3,7 @@
 import logging
 import os
 import weakref
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -11,31 +12,26 @@ from detectron2.data import build_detection_test_loader, build_detection_train_l
 from detectron2.engine import DefaultTrainer
 from detectron2.engine.hooks import HookBase
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
-from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 
 from ..config.batch_scaling import scale_to_batch
 from ..data.mapper import RetinaDatasetMapper
-from ..data.order import ORDERED_SAMPLERS, TrainOrder, build_ordered_loader
+from ..data.order import ORDERED_SAMPLERS, build_ordered_loader
 from ..errors import RunFault, SetupError
 from ..evaluation.evaluator import build_evaluator, scoring_package
-from ..modeling import TrainingState
 from ..modeling.precision import trains_channels_last
-from ..weights.averages import AVERAGE_KEY
 from ..weights.checkpointer import build_checkpointer
 from ..weights.files import FINAL
 from .accumulation import AccumulatingTrainer
+from .build import build_hooks, build_optimizer
 from .determinism import use_deterministic_algorithms
-from .hook_order import assemble_hooks
 from .hooks.averaging import WeightAverage
-from .hooks.best_checkpoint import EarlyStop
-from .hooks.interruption import Interrupted, InterruptionHook
-from .hooks.loss_shares import WallTimeHook
-from .hooks.step_guard import StepGuard
+from .hooks.early_stopping import EarlyStop
+from .hooks.interruption import Interrupted
+from .hooks.step_guard import StepGuard, describe_loss_of_worker
 from .hooks.validation import PREFIX
-from .machine_faults import describe_loss_of_worker
-from .tolerant_writer import TolerantWriter
+from .hooks.wall_time import WallTimeHook
+from .processes import gather_states
 
 __all__ = ["RetinaTrainer"]
 
@@ -73,41 +69,25 @@ class RetinaTrainer(DefaultTrainer):
             )
 
     def build_hooks(self) -> list[HookBase | None]:
-        model = getattr(self.model, "module", self.model)  # under DistributedDataParallel
-        decay = self.cfg.SOLVER.EMA_DECAY
-        self._average = WeightAverage(model, decay) if decay > 0 else None
-        self._state = TrainingState(model)
         # DefaultTrainer makes its checkpointer just before it asks for the hooks that hold it.
+        order = getattr(self.data_loader, "order", None)
         self.checkpointer = build_checkpointer(
             self.cfg,
-            model,
+            getattr(self.model, "module", self.model),  # under DistributedDataParallel
             self.cfg.OUTPUT_DIR,
             trainer=weakref.proxy(self),
-            training_state=self._state,
-            **({"train_order": self.data_loader.order} if self.data_loader.order else {}),
-            **({AVERAGE_KEY: self._average.checkpointable} if self._average else {}),
+            **({"train_order": order} if order else {}),
         )
-        self._wall_time = WallTimeHook()
-        self._interruption = InterruptionHook()
-        self._guard = StepGuard(self.cfg)
-        return assemble_hooks(
-            self.cfg,
-            [self._wall_time, self._guard, *super().build_hooks()],
-            state=self._state,
-            average=self._average,
-            evaluated=self.evaluated_model,
-            evaluate=self._evaluate,
-            interruption=self._interruption,
-        )
+        return build_hooks(self.cfg, self, super().build_hooks())
+
+    def _hook(self, kind: type[HookBase]) -> HookBase | None:
+        return next((hook for hook in self._hooks if isinstance(hook, kind)), None)
 
     @property
     def evaluated_model(self) -> torch.nn.Module:
-        """What evaluations look at: the averaged weights where there are any."""
-        return self._average.model if self._average else self.model
-
-    def _evaluate(self) -> dict:
-        self._last_eval_results = self.test(self.cfg, self.evaluated_model)
-        return self._last_eval_results
+        """The model that evaluations look at: the averaged weights with SOLVER.EMA_DECAY."""
+        average = self._hook(WeightAverage)
+        return average.model if average else self.model
 
     def train(self) -> dict | None:
         """As Detectron2's; a run that stops early or is interrupted has counted the iterations that it did."""
@@ -123,7 +103,7 @@ class RetinaTrainer(DefaultTrainer):
         except RuntimeError as error:
             # PyTorch raises it wherever this process is when it hears of a worker's end: in a hook or a writer too.
             if said := describe_loss_of_worker(error):
-                raise RunFault(self._guard.describe_lost_worker(said)) from None
+                raise RunFault(self._hook(StepGuard).describe_lost_worker(said)) from None
             raise
 
     def resume_or_load(self, resume: bool = True) -> None:
@@ -134,18 +114,13 @@ class RetinaTrainer(DefaultTrainer):
         if self.start_iter > 0:
             rate = self.optimizer.param_groups[0]["lr"]
             logger.info("going on at iteration %d of %d, learning rate %g", self.start_iter, self.max_iter, rate)
-        if self.data_loader.order:
-            for note in self.data_loader.order.resume(self.start_iter):
+        if order := getattr(self.data_loader, "order", None):
+            for note in order.resume(self.start_iter):
                 logger.warning("--resume with %s", note)
         if self.start_iter == self.max_iter and Path(self.checkpointer.get_checkpoint_file()).name != FINAL:
             # Stopped between the numbered checkpoint of the last iteration and this one.
-            self.gather_state()
+            gather_states(self)
             self.checkpointer.save(Path(FINAL).stem, iteration=self.iter)
-
-    def gather_state(self) -> None:
-        """Of several processes, before the main one saves a checkpoint: to be called in each."""
-        if comm.get_world_size() > 1:
-            self._state.gather()
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
@@ -156,26 +131,17 @@ class RetinaTrainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
-        if cfg.SOLVER.OPTIMIZER == "SGD":
-            return super().build_optimizer(cfg, model)
-        solver = cfg.SOLVER
-        parameters = get_default_optimizer_params(
-            model,
-            base_lr=solver.BASE_LR,
-            weight_decay_norm=solver.WEIGHT_DECAY_NORM,
-            bias_lr_factor=solver.BIAS_LR_FACTOR,
-            weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
-        )
-        adamw = torch.optim.AdamW(parameters, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY)
-        return maybe_add_gradient_clipping(cfg, adamw)
+        return build_optimizer(cfg, model)
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> "LastBatchLoader":
+    def build_train_loader(cls, cfg: CfgNode) -> Iterable[list[dict]]:
+        """Detectron2's loader, or one that a resumed run can start at its place, whose ``order`` is a TrainOrder."""
         mapper = RetinaDatasetMapper(cfg, is_train=True)
         if cfg.DATALOADER.SAMPLER_TRAIN not in ORDERED_SAMPLERS:
-            return LastBatchLoader(build_detection_train_loader(cfg, mapper=mapper))
+            return build_detection_train_loader(cfg, mapper=mapper)
         loader, order = build_ordered_loader(cfg, mapper)
-        return LastBatchLoader(loader, order=order)
+        loader.order = order
+        return loader
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
@@ -207,28 +173,14 @@ class RetinaTrainer(DefaultTrainer):
 
     @property
     def earlier_seconds(self) -> float:
-        """Of the parts of a resumed run before this one; 0 in a run that begins."""
-        return self._wall_time.earlier_seconds
+        """Duration of the earlier parts of a resumed run; 0 in a run that begins."""
+        return self._hook(WallTimeHook).earlier_seconds
 
     @property
     def last_losses(self) -> dict[str, float]:
         """The losses of the last iteration; {} before the first."""
         latest = self.storage.latest() if hasattr(self, "storage") else {}
         return {name: value for name, (value, _) in latest.items() if "loss" in name and not name.startswith(PREFIX)}
-
-    def run_step(self) -> None:
-        """One iteration, or none where SOLVER.FAULTS skips it.
-
-        Raises:
-            FloatingPointError: a loss is not finite; raised before the weights are changed.
-            RunFault: memory ran out, or a process that reads images was ended.
-        """
-        try:
-            with self._guard:
-                super().run_step()
-        except RuntimeError as error:
-            self._interruption.lost_worker(error)
-            raise
 
     def build_writers(self) -> list[EventWriter]:
         """Detectron2's; one that fails stops writing, not the training."""
@@ -237,21 +189,29 @@ class RetinaTrainer(DefaultTrainer):
     @property
     def num_skipped(self) -> int:
         """Steps left out by SOLVER.FAULTS."""
-        return self._guard.num_skipped
+        return self._hook(StepGuard).num_skipped
 
 
-class LastBatchLoader:
-    """A data loader that remembers the batch it gave last, so that a failing step can name its images.
+class TolerantWriter(EventWriter):
+    """Passes calls on to a writer until that raises an OSError (no space, no right, a share that is gone).
 
-    ``order`` is where its images come from, None with a sampler of Detectron2's that has no place to start from.
+    Then one warning says so, and the writer is not called again.
     """
 
-    def __init__(self, loader, order: TrainOrder | None = None):
-        self._loader = loader
-        self.order = order
-        self.batch: list[dict] = []
+    def __init__(self, writer: EventWriter):
+        self._writer: EventWriter | None = writer
 
-    def __iter__(self):
-        for batch in self._loader:
-            self.batch = batch
-            yield batch
+    def write(self) -> None:
+        self._try("write")
+
+    def close(self) -> None:
+        self._try("close")
+
+    def _try(self, method: str) -> None:
+        if self._writer is None:
+            return
+        try:
+            getattr(self._writer, method)()
+        except OSError as error:
+            logger.warning("%s cannot write (%s): the training goes on without it", type(self._writer).__name__, error)
+            self._writer = None

@@ -8,7 +8,7 @@ import torch
 from detectron2.modeling import build_model
 
 from retina_plugin.training.hooks.averaging import WeightAverage
-from retina_plugin.weights.averages import AVERAGE_KEY, averaged_state
+from retina_plugin.weights.averages import averaged_state
 from retina_plugin.weights.checkpointer import RetinaCheckpointer
 
 
@@ -59,10 +59,10 @@ def test_resumed_average_goes_on_exactly():
     average = WeightAverage(first, 0.9)
     for value in (1.0, 2.0):
         step(first, average, value)
-    kept = copy.deepcopy(average.checkpointable.state_dict())
+    kept = copy.deepcopy(average._average.state_dict())
     second = make_model()
     average = WeightAverage(second, 0.9)
-    average.checkpointable.load_state_dict(kept)
+    average._average.load_state_dict(kept)
     average.before_train()
     for value in (5.0, 3.0):
         step(second, average, value)
@@ -73,13 +73,11 @@ def test_resumed_average_goes_on_exactly():
 def averaged_checkpoint(tiny_cfg, tmp_path):
     """A checkpoint whose weights and average differ, and the model's keys."""
     model = build_model(tiny_cfg)
-    average = WeightAverage(model, 0.5)
-    average.after_step()
-    torch.nn.init.constant_(model.head.cls_score.bias, 1.0)
     trainer = SimpleNamespace(state_dict=dict, load_state_dict=lambda state: None)
-    RetinaCheckpointer(
-        model, str(tmp_path), trainer=trainer, **{AVERAGE_KEY: average.checkpointable}
-    ).save("model_final")  # fmt: skip
+    checkpointer = RetinaCheckpointer(model, str(tmp_path), trainer=trainer)
+    WeightAverage(model, 0.5, checkpointer).after_step()
+    torch.nn.init.constant_(model.head.cls_score.bias, 1.0)
+    checkpointer.save("model_final")
     return tmp_path / "model_final.pth"
 
 
@@ -94,11 +92,9 @@ def test_weights_of_another_run_are_the_average(tiny_cfg, averaged_checkpoint, c
 
 def test_resumed_run_has_both(tiny_cfg, averaged_checkpoint):
     model = build_model(tiny_cfg)
-    average = WeightAverage(model, 0.5)
     trainer = SimpleNamespace(state_dict=dict, load_state_dict=lambda state: None)
-    checkpointer = RetinaCheckpointer(
-        model, str(averaged_checkpoint.parent), trainer=trainer, **{AVERAGE_KEY: average.checkpointable}
-    )  # fmt: skip
+    checkpointer = RetinaCheckpointer(model, str(averaged_checkpoint.parent), trainer=trainer)
+    average = WeightAverage(model, 0.5, checkpointer)
     checkpointer.resume_or_load("", resume=True)
     assert model.head.cls_score.bias[0].item() == 1.0
     assert average.model.head.cls_score.bias[0].item() == pytest.approx(-4.595, abs=1e-3)
@@ -107,4 +103,4 @@ def test_resumed_run_has_both(tiny_cfg, averaged_checkpoint):
 def test_averaged_state_has_the_model_s_keys(tiny_cfg):
     model = build_model(tiny_cfg)
     average = WeightAverage(model, 0.5)
-    assert averaged_state(average.checkpointable.state_dict()).keys() == model.state_dict().keys()
+    assert averaged_state(average._average.state_dict()).keys() == model.state_dict().keys()

@@ -8,7 +8,8 @@ import pytest
 from detectron2.utils.events import EventStorage
 
 from retina_plugin.errors import SetupError
-from retina_plugin.training.hooks.best_checkpoint import BestMetric, EarlyStop, EarlyStoppingHook, MetricHistory
+from retina_plugin.training.hooks.best_checkpoint import BestMetric, MetricHistory
+from retina_plugin.training.hooks.early_stopping import EarlyStop, EarlyStoppingHook
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.engine import HookBase
+from detectron2.engine.hooks import EvalHook
 from detectron2.utils.logger import setup_logger
 
 from retina_plugin.data.sample.files import make_sample_dataset
@@ -177,7 +177,7 @@ def test_training_takes_the_lock_and_an_evaluation_does_not(arguments, run, tmp_
     assert held == []
 
 
-class Recorder(HookBase):
+class Recorder(EvalHook):
     """Stands for what evaluates every second iteration."""
 
     def __init__(self):
@@ -204,7 +204,8 @@ def test_evaluation_that_a_kill_cut_off_is_made_up_for(measured, start, seen):
     for iteration in measured:
         history.add(iteration, 0.5)
     trainer.start_iter = trainer.iter = trainer.storage.iter = start
-    hook = MissedEvaluation(history, [recorder])
+    trainer._hooks = [recorder]
+    hook = MissedEvaluation(history)
     hook.trainer = recorder.trainer = trainer
     hook.before_train()
     assert recorder.seen == seen
@@ -215,8 +216,8 @@ def test_best_is_saved_before_it_is_noted(tmp_path):
     path = tmp_path / "history.json"
     order = []
     history = MetricHistory("bbox/AP", path)
-    history.add(1, 0.5, lambda: order.append(path.exists()))
-    history.add(3, 0.4, lambda: order.append("not the best"))
+    history.add(1, 0.5, lambda *_: order.append(path.exists()))
+    history.add(3, 0.4, lambda *_: order.append("not the best"))
     assert order == [False]
     assert json.loads(path.read_text())["values"] == [[1, 0.5], [3, 0.4]]
 

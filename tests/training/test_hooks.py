@@ -13,7 +13,9 @@ from retina_plugin import ops
 from retina_plugin.config.checks import check_config
 from retina_plugin.errors import SetupError
 from retina_plugin.modeling.losses import CrossEntropyLoss, FocalLoss, OHEMLoss
-from retina_plugin.training.hooks.loss_shares import LossShareHook, WallTimeHook, loss_shares
+from retina_plugin.training.build import build_hooks
+from retina_plugin.training.hooks.loss_shares import LossShareHook, loss_shares
+from retina_plugin.training.hooks.wall_time import WallTimeHook
 from retina_plugin.training.trainer import RetinaTrainer
 
 
@@ -145,15 +147,12 @@ def test_hook_works_with_each_loss_of_the_real_model(tiny_cfg, batch, loss_name)
 @pytest.mark.parametrize(
     ("period", "model", "expected"), [(0, "FocalRetinaNet", 0), (20, "FocalRetinaNet", 1), (20, "GeneralizedRCNN", 0)]
 )
-def test_period_of_the_config_makes_the_trainer_hook(tiny_cfg, monkeypatch, period, model, expected):
+def test_period_of_the_config_makes_the_hook(tiny_cfg, period, model, expected):
     tiny_cfg.ANALYSIS.LOSS_CDF_PERIOD = period
     tiny_cfg.MODEL.META_ARCHITECTURE = model
-    trainer = RetinaTrainer.__new__(RetinaTrainer)
-    trainer.cfg, trainer._trainer = tiny_cfg, SimpleNamespace(model=None, data_loader=SimpleNamespace(order=None))
-    monkeypatch.setattr("retina_plugin.training.trainer.TrainingState", lambda model: None)
-    monkeypatch.setattr("retina_plugin.training.trainer.build_checkpointer", lambda *args, **kwargs: None)
-    monkeypatch.setattr("retina_plugin.training.trainer.DefaultTrainer.build_hooks", lambda self: [PeriodicWriter([])])
-    hooks = trainer.build_hooks()
+    checkpointer = SimpleNamespace(add_checkpointable=lambda key, part: None)
+    trainer = SimpleNamespace(model=torch.nn.Identity(), checkpointer=checkpointer)
+    hooks = build_hooks(tiny_cfg, trainer, [PeriodicWriter([]), None])
     assert sum(isinstance(hook, LossShareHook) for hook in hooks) == expected
     assert isinstance(hooks[-2], PeriodicWriter)
 
@@ -168,7 +167,7 @@ def test_negative_period_is_refused(tiny_cfg):
 
 def test_seconds_of_earlier_parts_are_added_from_the_checkpoint(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("retina_plugin.training.hooks.loss_shares.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("retina_plugin.training.hooks.wall_time.time.monotonic", lambda: now[0])
     first = WallTimeHook()
     now[0] = 130.0
     kept = first.state_dict()

@@ -33,7 +33,9 @@ class Checkpointer:
 def hook(tmp_path):
     """A hook in a training of 10 iterations, at its fourth."""
     hook = InterruptionHook()
-    hook.trainer = SimpleNamespace(iter=3, max_iter=10, checkpointer=Checkpointer(tmp_path))
+    hook.trainer = SimpleNamespace(
+        iter=3, start_iter=0, max_iter=10, checkpointer=Checkpointer(tmp_path), run_step=lambda: None
+    )
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     hook.before_train()
     yield hook
@@ -68,7 +70,9 @@ def test_thread_beside_the_main_one_sets_no_handler():
 
     def begin():
         try:
-            InterruptionHook().before_train()
+            hook = InterruptionHook()
+            hook.trainer = SimpleNamespace(run_step=None)
+            hook.before_train()
         except ValueError as error:
             failed.append(error)
 
@@ -104,6 +108,7 @@ def test_signal_that_the_caller_ignores_stays_ignored(tmp_path):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         hook = InterruptionHook()
+        hook.trainer = SimpleNamespace(run_step=None)
         hook.before_train()
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         hook.after_train()
@@ -114,9 +119,17 @@ def test_signal_that_the_caller_ignores_stays_ignored(tmp_path):
 DIED = RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
 
 
-def test_iteration_that_lost_its_data_ends_as_the_one_before(hook):
-    hook.trainer.start_iter = 0
+def run_step(hook, error):
+    """A step of the hook's training that ends with an error."""
 
+    def fail():
+        raise error
+
+    hook._step = fail
+    hook.trainer.run_step()
+
+
+def test_iteration_that_lost_its_data_ends_as_the_one_before(hook):
     def raise_anywhere(*_):
         raise AssertionError("as torch's handler does")
 
@@ -124,7 +137,7 @@ def test_iteration_that_lost_its_data_ends_as_the_one_before(hook):
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGCHLD)
     with pytest.raises(Interrupted, match="stopped by SIGTERM after iteration 3 of 10; .*model_0000002.pth") as stop:
-        hook.lost_worker(DIED)
+        run_step(hook, DIED)
     assert hook.trainer.checkpointer.saved == [("model_0000002", {"iteration": 2})]
     assert (stop.value.status, stop.value.num_done) == (143, 3)
     signal.signal(signal.SIGCHLD, former)
@@ -135,14 +148,16 @@ def test_first_iteration_that_lost_its_data_leaves_no_checkpoint(hook):
     hook.trainer.start_iter = 3
     os.kill(os.getpid(), signal.SIGTERM)
     with pytest.raises(Interrupted, match="before the first iteration was done"):
-        hook.lost_worker(DIED)
+        run_step(hook, DIED)
     assert hook.trainer.checkpointer.saved == []
 
 
 def test_other_errors_are_not_taken_for_an_interruption(hook):
-    hook.lost_worker(DIED)  # no signal came: a worker that died of something else
+    with pytest.raises(RuntimeError, match="DataLoader"):
+        run_step(hook, DIED)  # no signal came: a worker that died of something else
     os.kill(os.getpid(), signal.SIGTERM)
-    hook.lost_worker(RuntimeError("CUDA out of memory"))
+    with pytest.raises(RuntimeError, match="memory"):
+        run_step(hook, RuntimeError("CUDA out of memory"))
 
 
 def test_worker_of_the_data_loader_is_not_stopped(hook, monkeypatch, capfd):

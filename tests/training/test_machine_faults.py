@@ -7,7 +7,7 @@ from torch.multiprocessing import reductions
 
 from retina_plugin.errors import RunFault
 from retina_plugin.training.hooks import step_guard
-from retina_plugin.training.machine_faults import is_out_of_memory
+from retina_plugin.training.hooks.step_guard import is_out_of_memory
 
 pytest_plugins = ("guarded_training",)
 
@@ -61,7 +61,6 @@ def test_lack_of_memory_of_one_of_several_processes_ends_the_run(guard_cfg, guar
     training.train(0, 2)
     assert training.guard.num_skipped == 1
     monkeypatch.setattr(step_guard.comm, "get_world_size", lambda: 2)
-    monkeypatch.setattr(step_guard, "largest_of_all", lambda number: number)
     with pytest.raises(RunFault, match="Set a smaller INPUT.MAX_SIZE_TRAIN, or SOLVER.ACCUMULATION_STEPS 2"):
         Training(guard_cfg, guard_batches, {0: OUT_OF_MEMORY}).train(0, 1)
 

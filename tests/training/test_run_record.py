@@ -17,7 +17,7 @@ from retina_plugin.evaluation.evaluator import build_evaluator, scoring_package
 from retina_plugin.evaluation.predictions import read_coco_results
 from retina_plugin.files import remove_parts, write_durably, write_whole
 from retina_plugin.run_record import RunRecord, check_output_dir, keep_previous
-from retina_plugin.training.hooks.loss_shares import WallTimeHook
+from retina_plugin.training.hooks.wall_time import WallTimeHook
 
 
 def test_failed_write_leaves_what_was_there(tmp_path, monkeypatch):

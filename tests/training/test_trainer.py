@@ -1,14 +1,13 @@
 """RetinaTrainer's own parts; whole runs are in test_cli.py."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from detectron2.engine import DefaultTrainer
 from detectron2.modeling import build_model
 
 from retina_plugin.errors import RunFault
-from retina_plugin.training.trainer import LastBatchLoader, RetinaTrainer
+from retina_plugin.training.hooks.step_guard import StepGuard
+from retina_plugin.training.trainer import RetinaTrainer
 
 
 @pytest.fixture
@@ -58,12 +57,6 @@ def test_model_on_the_cpu_is_channels_last_where_it_pays(tiny_cfg, monkeypatch, 
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max().item())
 
 
-def test_last_batch_loader_remembers():
-    loader = LastBatchLoader([["a"], ["b"]])
-    seen = iter(loader)
-    assert next(seen) == loader.batch == ["a"] and next(seen) == loader.batch == ["b"]
-
-
 @pytest.mark.parametrize(("said", "error"), [
     ("DataLoader worker (pid 7) is killed by signal: Killed. ", RunFault), ("shapes differ", RuntimeError),
 ])  # fmt: skip
@@ -75,7 +68,9 @@ def test_worker_whose_end_is_heard_of_outside_a_step_is_told(monkeypatch, said, 
 
     monkeypatch.setattr(DefaultTrainer, "train", train)
     trainer = object.__new__(RetinaTrainer)
-    trainer._guard = SimpleNamespace(describe_lost_worker=lambda said: f"told: {said}")
+    guard = StepGuard(nonfinite_loss="stop", out_of_memory="stop")
+    monkeypatch.setattr(guard, "describe_lost_worker", lambda said: f"told: {said}")
+    trainer._hooks = [guard]
     with pytest.raises(error, match=said[:10]) as stop:
         trainer.train()
     assert str(stop.value).startswith("told: ") == (error is RunFault)

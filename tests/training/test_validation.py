@@ -1,6 +1,7 @@
 """Losses on the test sets: the paper's divisor over the whole set, and a model that does not notice."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -90,7 +91,7 @@ def test_hook_puts_them_once_a_period_and_at_the_end(tiny_cfg, register, num_set
     if num_sets == 2:
         register(make_coco(), "tiny_other")
         names.append("tiny_other")
-    tiny_cfg.DATASETS.TEST, tiny_cfg.TEST.LOSS_PERIOD, tiny_cfg.DATALOADER.NUM_WORKERS = tuple(names), 2, 0
+    tiny_cfg.DATALOADER.NUM_WORKERS = 0
     tiny_cfg.INPUT.MIN_SIZE_TEST = 32
     model = RetinaTrainer.build_model(tiny_cfg)
 
@@ -99,7 +100,9 @@ def test_hook_puts_them_once_a_period_and_at_the_end(tiny_cfg, register, num_set
             pass
 
     trainer = Still(model, [], torch.optim.SGD(model.parameters(), lr=0.1))
-    trainer.register_hooks([ValidationLossHook(tiny_cfg, model)])
+    trainer.register_hooks(
+        [ValidationLossHook(2, {name: partial(build_validation_loader, tiny_cfg, name) for name in names})]
+    )
     trainer.train(0, 5)
     histories = trainer.storage.histories()
     assert [iteration for _, iteration in histories[f"{prefix}total_loss"].values()] == [1, 3, 4]

@@ -19,6 +19,7 @@ from collections import Counter
 from pathlib import Path
 
 import torch
+from detectron2.engine.hooks import EvalHook
 from records import end_with_record, versions
 
 from retina_plugin.data.sample.files import make_sample_dataset
@@ -73,7 +74,7 @@ def start(argv: list[str], log: Path, memory: mmap.mmap) -> int:
     os.dup2(descriptor, 2)
     mark(cli.RetinaTrainer, "run_step", MOMENTS.index("iteration"), memory)
     mark(RetinaCheckpointer, "save", MOMENTS.index("checkpoint"), memory)
-    mark(cli.RetinaTrainer, "_evaluate", MOMENTS.index("evaluation"), memory)
+    mark(EvalHook, "_do_eval", MOMENTS.index("evaluation"), memory)
     status = 1
     try:
         status = cli.main(argv)

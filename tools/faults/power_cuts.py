@@ -105,7 +105,7 @@ def run(folder: Path, keep: int) -> tuple[Disk, list[int]]:
         for i in range(SAVES):
             model.bias.data.fill_(i)
             checkpointer.save(f"model_{i:07d}", iteration=i)
-            history.add(i, float(i), lambda i=i: best.save("model_best", iteration=i))
+            history.add(i, float(i), lambda i, _: best.save("model_best", iteration=i))
             done.append(len(disk.operations))
     return disk, done
 

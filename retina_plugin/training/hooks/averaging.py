@@ -1,8 +1,11 @@
 """A moving average of the weights beside those that are trained (EMA): evaluated, and kept over a resume."""
 
 from detectron2.engine import HookBase
+from fvcore.common.checkpoint import Checkpointer
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ...weights.averages import AVERAGE_KEY
 
 __all__ = ["WeightAverage"]
 
@@ -12,17 +15,20 @@ class WeightAverage(HookBase):
 
     The average begins as the weights after the first step. Parameters are averaged; buffers (statistics of batch
     norms, the divisor's average) are those of the trained model. By torch's ``AveragedModel``, which works on all
-    parameters at once and whose ``module`` is a whole detector to evaluate.
+    parameters at once. A hook of any ``DefaultTrainer``, before those that save and evaluate: evaluate ``model``.
     """
 
-    def __init__(self, model: nn.Module, decay: float):
+    def __init__(self, model: nn.Module, decay: float, checkpointer: Checkpointer | None = None):
         """
         Args:
             model: the trained model, without DistributedDataParallel: its replicas have the same weights.
             decay: share of the average that a step keeps, in (0, 1) (SOLVER.EMA_DECAY).
+            checkpointer: saves and resumes the average under AVERAGE_KEY; None keeps it in memory.
         """
         self._model = model
         self._average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        if checkpointer:
+            checkpointer.add_checkpointable(AVERAGE_KEY, self._average)
 
     @property
     def model(self) -> nn.Module:
@@ -35,8 +41,3 @@ class WeightAverage(HookBase):
 
     def after_step(self) -> None:
         self._average.update_parameters(self._model)
-
-    @property
-    def checkpointable(self) -> AveragedModel:
-        """What a checkpointer saves under AVERAGE_KEY: not a hook's state, which Detectron2 hides in "trainer"."""
-        return self._average

@@ -1,33 +1,26 @@
-"""The best checkpoint of a run, kept as ``model_best.pth``, and the end of a run that gets no better."""
+"""The best checkpoint of a run, kept as ``model_best.pth``."""
 
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from detectron2.engine import HookBase
+from detectron2.engine import HookBase, TrainerBase
+from detectron2.engine.hooks import EvalHook
 from detectron2.utils import comm
 
 from ...errors import SetupError
 from ...files import write_durably
 from ...weights.checkpointer import RetinaCheckpointer
-from ..processes import largest_of_all
+from .validation import ValidationLossHook
 
-__all__ = ["BestMetric", "EarlyStop", "EarlyStoppingHook", "MetricHistory", "MissedEvaluation"]
+__all__ = ["BEST", "HISTORY_FILE", "BestMetric", "MetricHistory", "MissedEvaluation"]
 
 logger = logging.getLogger(__name__)
 
 BEST = "model_best"
 HISTORY_FILE = "best_metric.json"
-
-
-class EarlyStop(BaseException):
-    """A run that ends before MAX_ITER as asked. No Exception: Detectron2's loop logs the traceback of each of those."""
-
-    def __init__(self, message: str, num_done: int):
-        super().__init__(message)
-        self.num_done = num_done  # iterations
 
 
 class MetricHistory:
@@ -47,6 +40,7 @@ class MetricHistory:
         self.values: list[tuple[int, float]] = []  # iteration, value; increasing
         self._path = path
         self._sign = -1 if "loss" in metric else 1
+        self._warned = False
 
     def restore(self, start_iteration: int) -> None:
         """Read what was measured before ``start_iteration``; what an interrupted run did beyond it is forgotten.
@@ -67,20 +61,41 @@ class MetricHistory:
                     f"from iteration {start_iteration} on."
                 ) from error
 
-    def add(self, iteration: int, value: float, keep_best: Callable[[], None] = lambda: None) -> None:
-        """Note a value; one that is not finite is none, as where no box could be scored.
+    def note(self, trainer: TrainerBase, keep_best: Callable[[int, float], None] = lambda i, value: None) -> None:
+        """Add the trainer's newest value, unless it is known already."""
+        latest = trainer.storage.latest()
+        if self.metric not in latest:
+            self._warn_of_another(latest)
+            return
+        value, iteration = latest[self.metric]
+        iteration = min(iteration, trainer.max_iter - 1)  # the evaluation after the loop is of its last iteration
+        if not self.values or iteration > self.values[-1][0]:
+            self.add(iteration, value, keep_best)
 
-        ``keep_best`` is called where it is the best so far, before the file tells so: a run that is killed between the
-        two measures once more.
+    def add(
+        self, iteration: int, value: float, keep_best: Callable[[int, float], None] = lambda i, value: None
+    ) -> None:
+        """Add a value, unless it is not finite, as when no box was scored.
+
+        ``keep_best`` gets iteration and value of a new best. It runs before the file is written, so that a crash in
+        between only repeats the evaluation.
         """
         if not math.isfinite(value):
             return
         self.values.append((iteration, value))
         if self.best() == (iteration, value):
-            keep_best()
+            keep_best(iteration, value)
         if self._path:
             text = json.dumps({"metric": self.metric, "values": self.values}) + "\n"
             write_durably(self._path, lambda file: file.write(text.encode("utf-8")))
+
+    def _warn_of_another(self, latest: dict) -> None:
+        """Warn once, after an evaluation that has no metric of this name."""
+        family = "validation/" if self.metric.startswith("validation/") else "bbox/"
+        measured = sorted(name for name in latest if family in name)
+        if measured and not self._warned:
+            self._warned = True
+            logger.warning("TEST.BEST_METRIC %s is not measured; what is: %s", self.metric, ", ".join(measured))
 
     def best(self) -> tuple[int, float] | None:
         """Iteration and value of the best, the first of equals; None without a value."""
@@ -110,42 +125,23 @@ class BestMetric(HookBase):
         """
         self._checkpointer = checkpointer
         self.history = history
-        self._warned = False
 
     def before_train(self) -> None:
         self.history.restore(self.trainer.start_iter)
 
     def after_step(self) -> None:
-        self._look()
+        self.history.note(self.trainer, self._keep)
 
     def after_train(self) -> None:
         # Detectron2 evaluates the last iteration only now.
         if self.trainer.iter + 1 >= self.trainer.max_iter:
-            self._look()
-
-    def _look(self) -> None:
-        latest = self.trainer.storage.latest()
-        if self.history.metric not in latest:
-            self._warn_of_another(latest)
-            return
-        value, iteration = latest[self.history.metric]
-        iteration = min(iteration, self.trainer.max_iter - 1)  # the evaluation after the loop is of its last iteration
-        if self.history.values and iteration <= self.history.values[-1][0]:
-            return  # the storage keeps what was measured before
-        self.history.add(iteration, value, lambda: self._keep(iteration, value))
+            self.history.note(self.trainer, self._keep)
 
     def _keep(self, iteration: int, value: float) -> None:
         self._checkpointer.save(BEST, iteration=iteration, metric={self.history.metric: value})
-        logger.info("%s %.4g at iteration %d: the best so far, kept as %s.pth", self.history.metric, value, iteration,
-                    BEST)  # fmt: skip
-
-    def _warn_of_another(self, latest: dict) -> None:
-        """Once, after an evaluation that has no metric of this name."""
-        family = "validation/" if self.history.metric.startswith("validation/") else "bbox/"
-        measured = sorted(name for name in latest if family in name)
-        if measured and not self._warned:
-            self._warned = True
-            logger.warning("TEST.BEST_METRIC %s is not measured; what is: %s", self.history.metric, ", ".join(measured))
+        logger.info(
+            "%s %.4g at iteration %d: the best so far, kept as %s.pth", self.history.metric, value, iteration, BEST
+        )
 
 
 class MissedEvaluation(HookBase):
@@ -154,14 +150,12 @@ class MissedEvaluation(HookBase):
     Only for the metric of the history, on which depends what the run does. In every process.
     """
 
-    def __init__(self, history: MetricHistory, hooks: Sequence[HookBase]):
+    def __init__(self, history: MetricHistory):
         """
         Args:
             history: kept by BestMetric, in the main process.
-            hooks: those that evaluate, and BestMetric; each knows itself whether its iteration has come.
         """
         self._history = history
-        self._hooks = list(hooks)
 
     def before_train(self) -> None:
         trainer = self.trainer
@@ -170,49 +164,7 @@ class MissedEvaluation(HookBase):
         if not comm.all_gather(missed)[0]:  # the main process has the history
             return
         trainer.iter = trainer.storage.iter = last
-        for hook in self._hooks:
-            hook.after_step()
+        for hook in trainer._hooks:  # each knows whether its iteration has come
+            if isinstance(hook, (EvalHook, ValidationLossHook, BestMetric)):
+                hook.after_step()
         trainer.iter = trainer.storage.iter = trainer.start_iter
-
-
-class EarlyStoppingHook(HookBase):
-    """Ends the run after ``patience`` evaluations in a row without a gain; behind BestMetric, in every process."""
-
-    def __init__(self, history: MetricHistory, *, patience: int, min_delta: float):
-        """
-        Args:
-            history: kept by BestMetric, in the main process.
-            patience: evaluations without a gain, >= 1 (SOLVER.EARLY_STOPPING.PATIENCE).
-            min_delta: least gain, >= 0, in the metric's unit (SOLVER.EARLY_STOPPING.MIN_DELTA).
-        """
-        self._history = history
-        self._patience = patience
-        self._min_delta = min_delta
-        self._seen = -1  # values that were judged already
-
-    def before_train(self) -> None:
-        if self.trainer.start_iter < self.trainer.max_iter and (reason := self._reason()):
-            raise EarlyStop(reason, self.trainer.start_iter)  # resumed with nothing more to hope for
-
-    def after_step(self) -> None:
-        if self.trainer.iter + 1 < self.trainer.max_iter and (reason := self._reason()):
-            if comm.get_world_size() > 1:
-                self.trainer.gather_state()
-            self.trainer.checkpointer.save("model_final", iteration=self.trainer.iter)
-            raise EarlyStop(reason, self.trainer.iter + 1)
-
-    def _reason(self) -> str:
-        """Why the run shall end; "" while it shall go on."""
-        stop = len(self._history.values) != self._seen and (
-            self._history.evaluations_without_gain(self._min_delta) >= self._patience
-        )
-        self._seen = len(self._history.values)
-        if not largest_of_all(int(stop)):
-            return ""
-        if not comm.is_main_process():
-            return "stopped early by the main process"
-        iteration, value = self._history.best()
-        return (
-            f"stopped early: no {self._history.metric} better than {value:.4g} of iteration {iteration} in the last "
-            f"{self._patience} evaluations (SOLVER.EARLY_STOPPING); {BEST}.pth has the best"
-        )

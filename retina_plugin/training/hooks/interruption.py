@@ -7,9 +7,8 @@ import threading
 from pathlib import Path
 
 from detectron2.engine import HookBase
-from detectron2.utils import comm
 
-from ..processes import largest_of_all
+from ..processes import gather_states, largest_of_all
 
 __all__ = ["Interrupted", "InterruptionHook"]
 
@@ -32,8 +31,8 @@ class Interrupted(KeyboardInterrupt):
 class InterruptionHook(HookBase):
     """The first SIGINT or SIGTERM has the iteration finished and a checkpoint written, the second stops at once.
 
-    The last of the hooks, so that what the others do after an iteration is done. Of several processes the one that
-    gets the signal takes the others along.
+    A hook of any ``DefaultTrainer``, the last one, so that the others have done their work after the iteration. With
+    several processes all stop when one gets the signal.
     """
 
     def __init__(self):
@@ -42,6 +41,7 @@ class InterruptionHook(HookBase):
         self._pid = os.getpid()
 
     def before_train(self) -> None:
+        self._step, self.trainer.run_step = self.trainer.run_step, self._run_step
         if threading.current_thread() is not threading.main_thread():
             return  # only the main thread may set handlers
         for number in STATUS:
@@ -52,22 +52,25 @@ class InterruptionHook(HookBase):
     def after_step(self) -> None:
         done = self.trainer.iter + 1
         stop = largest_of_all(self._signal or 0)
-        if stop and comm.get_world_size() > 1:
-            self.trainer.gather_state()
+        if stop:
+            gather_states(self.trainer)
         if done >= self.trainer.max_iter:
             # The final checkpoint is written; the evaluation that follows may be stopped at once.
             self._restore()
         elif stop:
             self._stop(stop)
 
-    def lost_worker(self, error: RuntimeError) -> None:
-        """Stop as after the iteration before, where a signal has also ended what loads the data of this one.
+    def _run_step(self) -> None:
+        """Stop as after the iteration before if the signal has ended a worker of the data loader too.
 
-        A queue's SIGTERM goes to all processes of a job. To be called with the error of a step; returns if it is
-        another one.
+        A queue's SIGTERM goes to all processes of a job.
         """
-        if self._signal is None or "DataLoader worker" not in str(error):
+        try:
+            self._step()
             return
+        except RuntimeError as error:
+            if self._signal is None or "DataLoader worker" not in str(error):
+                raise
         if self.trainer.iter > self.trainer.start_iter:
             self.trainer.iter -= 1
             self._stop(self._signal)
@@ -78,15 +81,20 @@ class InterruptionHook(HookBase):
         )  # fmt: skip
 
     def _stop(self, number: int) -> None:
-        done, name = self.trainer.iter + 1, self._save()
+        done, checkpointer, name = self.trainer.iter + 1, self.trainer.checkpointer, f"model_{self.trainer.iter:07d}"
+        path = Path(checkpointer.save_dir, f"{name}.pth")
+        if Path(checkpointer.get_checkpoint_file() or ".") != path:  # PeriodicCheckpointer may have written it
+            checkpointer.save(name, iteration=self.trainer.iter)
         raise Interrupted(
-            f"stopped by {signal.Signals(number).name} after iteration {done} of {self.trainer.max_iter}; {name} is "
+            f"stopped by {signal.Signals(number).name} after iteration {done} of {self.trainer.max_iter}; {path} is "
             "written. Go on with the same command and --resume.",
             status=STATUS[number],
             num_done=done,
         )
 
     def after_train(self) -> None:
+        self.trainer.__dict__.pop("run_step", None)
+        self._step = None
         self._restore()
 
     def _ask(self, number: int, _) -> None:
@@ -106,14 +114,6 @@ class InterruptionHook(HookBase):
         name = signal.Signals(number).name
         said = f"\n{name}: finishing this iteration, then a checkpoint. Once more stops at once.\n"
         os.write(STDERR, said.encode())  # the signal may have come while a logger or sys.stderr is writing
-
-    def _save(self) -> Path:
-        """Write the checkpoint of this iteration, under PeriodicCheckpointer's name, unless that has done so."""
-        checkpointer, name = self.trainer.checkpointer, f"model_{self.trainer.iter:07d}"
-        path = Path(checkpointer.save_dir, f"{name}.pth")
-        if Path(checkpointer.get_checkpoint_file() or ".") != path:
-            checkpointer.save(name, iteration=self.trainer.iter)
-        return path
 
     def _restore(self) -> None:
         while self._former:

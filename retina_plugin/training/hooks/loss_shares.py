@@ -1,9 +1,4 @@
-"""``LossShareHook``: in TensorBoard, which examples carry the classification loss (paper Sec. 3 and 5.1).
-
-``WallTimeHook``: the seconds of a training over its interruptions.
-"""
-
-import time
+"""Which examples carry the classification loss, in TensorBoard (paper Sec. 3 and 5.1)."""
 
 import torch
 from detectron2.engine import HookBase
@@ -15,7 +10,7 @@ from torch import Tensor
 from ... import ops
 from ...modeling import ClassificationLoss
 
-__all__ = ["HARDEST_NEGATIVES", "HARDEST_POSITIVES", "LossShareHook", "WallTimeHook", "loss_shares"]
+__all__ = ["HARDEST_NEGATIVES", "HARDEST_POSITIVES", "LossShareHook", "loss_shares"]
 
 # The paper's "hardest 20 % of the positive samples" (Sec. 5.1, Figure 4); 1 % of the negatives is ours.
 HARDEST_POSITIVES, HARDEST_NEGATIVES = 0.2, 0.01
@@ -104,20 +99,3 @@ class LossShareHook(HookBase):
     def _stop(self) -> None:
         while self._listeners:
             self._listeners.pop().remove()
-
-
-class WallTimeHook(HookBase):
-    """Keeps in every checkpoint the seconds that led to it, so that they outlive even a killed process.
-
-    ``earlier_seconds``: of the parts before this one, each up to the checkpoint from which the next went on.
-    """
-
-    def __init__(self):
-        self.earlier_seconds = 0.0
-        self._start = time.monotonic()
-
-    def state_dict(self) -> dict[str, float]:
-        return {"seconds": self.earlier_seconds + time.monotonic() - self._start}
-
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        self.earlier_seconds = state["seconds"]

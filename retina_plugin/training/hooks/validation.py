@@ -1,7 +1,6 @@
 """The two losses on the test sets while training, beside those on the training batches."""
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -15,9 +14,9 @@ from torch import Tensor, nn
 
 from ...data.mapper import RetinaDatasetMapper
 
-__all__ = ["PREFIX", "ExampleCounter", "ValidationLossHook", "validation_losses"]
+__all__ = ["PREFIX", "ExampleCounter", "ValidationLossHook", "build_validation_loader", "validation_losses"]
 
-# Of the scalars in the event storage.
+# Begins the names of the scalars in the event storage.
 PREFIX = "validation/"
 
 
@@ -86,26 +85,32 @@ def build_validation_loader(cfg: CfgNode, dataset_name: str):
 
 
 class ValidationLossHook(HookBase):
-    """Every ``period`` iterations, and after the last, puts ``validation/...`` of the test sets into the storage."""
+    """Every ``period`` iterations, and after the last, puts ``validation/...`` of data sets into the storage.
 
-    def __init__(self, cfg: CfgNode, model: nn.Module):
+    A hook of any ``DefaultTrainer``. One set has ``validation/loss_cls``, of several each has
+    ``validation/<set>/loss_cls``.
+    """
+
+    def __init__(self, period: int, loaders: Mapping[str, Callable[[], Iterable]], model: nn.Module | None = None):
         """
         Args:
-            cfg: with TEST.LOSS_PERIOD >= 1. One set has ``validation/loss_cls``, of several each has
-                ``validation/<set>/loss_cls``.
-            model: what is evaluated.
+            period: in iterations, >= 1 (TEST.LOSS_PERIOD).
+            loaders: name of a set -> builds its loader (``build_validation_loader``).
+            model: a FocalRetinaNet to evaluate; None takes the trainer's.
         """
-        self._cfg = copy.deepcopy(cfg)
+        if period < 1:
+            raise ValueError(f"period (TEST.LOSS_PERIOD) must be >= 1, got {period}")
+        self._period = period
+        self._loaders = loaders
         self._model = model
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
-        if done % self._cfg.TEST.LOSS_PERIOD and done != self.trainer.max_iter:
+        if done % self._period and done != self.trainer.max_iter:
             return
-        names = self._cfg.DATASETS.TEST
-        for name in names:
-            losses = validation_losses(self._model, build_validation_loader(self._cfg, name))
-            prefix = PREFIX if len(names) == 1 else f"{PREFIX}{name}/"
-            scalars = {prefix + loss: value for loss, value in losses.items()}
+        model = self._model or getattr(self.trainer.model, "module", self.trainer.model)
+        for name, build_loader in self._loaders.items():
+            prefix = PREFIX if len(self._loaders) == 1 else f"{PREFIX}{name}/"
+            scalars = {prefix + loss: value for loss, value in validation_losses(model, build_loader()).items()}
             self.trainer.storage.put_scalars(smoothing_hint=False, **scalars)
         comm.synchronize()  # as after Detectron2's evaluation: the next iteration begins together
