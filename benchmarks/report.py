@@ -19,9 +19,9 @@ PLOT_DPI = 110  # two panels of 4.8 inches are then as wide as the text of a pag
 INTRODUCTION = """# Performance
 
 Made by `python -m benchmarks report` from the records in `{folder}`; nothing here is typed. Variants run
-in turn in one process (A B A B), medians of {rounds} rounds with quartiles in brackets; "ratio" is the peer's time over
-ours, round by round. Memory is the most that tensors take beyond what was there before. Before a time is taken, the
-results are compared.
+in turn in one process (A B A B); times are medians of {rounds} rounds with quartiles in brackets. "Times as fast
+as X" is X's time over the row's: above 1 the row is faster. Memory is the peak that tensors add. Before any time is
+measured, the results are compared.
 
 {machine}
 """
@@ -61,7 +61,8 @@ def write_report(folder: Path, output: Path) -> list[Path]:
     lines = [INTRODUCTION.format(folder=folder.as_posix(), rounds=_rounds(records), machine=_machine(records))]
     paths = []
     for record in records:
-        lines += [f"## {record['case']}", "", f"```\n{record['command']}\n```", "", _table(record["measurements"])]
+        command = record["command"].replace("retina_plugin.benchmark", "benchmarks")  # their name in older records
+        lines += [f"## {record['case']}", "", f"```\n{command}\n```", "", _table(record["measurements"])]
         for sweep in _sweeps(record):
             stem = output / "images" / f"growth_{sweep.case}_{sweep.axis}"
             stem.parent.mkdir(exist_ok=True)
@@ -109,16 +110,19 @@ def _machine(records: list[dict]) -> str:
 
 
 def _table(measurements: list[dict]) -> str:
-    lines = ["| what | variant | ms | memory, MiB | ratio |", "| :-- | :-- | --: | --: | --: |"]
+    ours, peer = list(measurements[0]["seconds"])[:2]
+    lines = [f"| what | variant | ms | memory, MiB | times as fast as {peer} |", "| :-- | :-- | --: | --: | --: |"]
     for measured in measurements:
+        slowdown = {ours: 1.0, **{name: ratio["median"] for name, ratio in measured["speedup"].items()}}  # against ours
         what = _parameters(measured)
         for variant, seconds in measured["seconds"].items():
-            peak, ratio = measured["peak_bytes"].get(variant), measured["speedup"].get(variant)
+            peak = measured["peak_bytes"].get(variant)
+            speed = f"{slowdown[peer] / slowdown[variant]:.2f}" if {peer, variant} <= slowdown.keys() else ""
             spread = " [{:.1f}, {:.1f}]".format(*(1000 * seconds[key] for key in ("q1", "q3")))
             lines.append(
                 f"| {what} | {variant} | {1000 * seconds['median']:.1f}{spread} "
                 f"| {'' if peak is None else f'{peak / 2**20:.1f}'} "
-                f"| {'' if ratio is None else '{:.2f}'.format(ratio['median'])} |"
+                f"| {speed} |"
             )
             what = ""
         for name, limit in measured["limits"].items():

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from benchmarks.cli import main
 from benchmarks.growth import growth_exponent
 from benchmarks.measurement import Settings, compare
 from benchmarks.memory import peak_bytes
+from benchmarks.report import write_report
 from benchmarks.timing import Spread, paired_ratio, spread, time_in_turn
 
 
@@ -27,6 +29,20 @@ def test_spread_is_median_and_quartiles():
     assert spread([7.0]) == Spread(7.0, 7.0, 7.0)
     with pytest.raises(ValueError, match="at least one sample"):
         spread([])
+
+
+def test_report_says_how_fast_every_row_is(tmp_path):
+    path = Path(__file__).parents[1] / "results" / "benchmark" / "inference.json"
+    record = json.loads(path.read_text())
+    first = record["measurements"][0]
+    first["speedup"] = {"Detectron2": {"median": 1.5}, "retina_plugin, winograd": {"median": 0.5}}  # their time / ours
+    (tmp_path / "inference.json").write_text(json.dumps({**record, "measurements": [first]}))
+    page, *_ = write_report(tmp_path, tmp_path / "docs")
+    rows = [line.split(" | ")[1:] for line in page.read_text().splitlines() if "] |" in line]
+    assert {row[0]: row[-1].rstrip(" |") for row in rows} == {
+        "retina_plugin": "1.50", "Detectron2": "1.00", "retina_plugin, winograd": "3.00", "torchvision": "",
+    }  # fmt: skip
+    assert "times as fast as Detectron2 |" in page.read_text()
 
 
 def test_paired_ratio_pairs_the_rounds():
@@ -185,8 +201,8 @@ def test_report_says_what_the_records_say(tmp_path, capsys):
     (tmp_path / "in" / "discussion.md").write_text("## What it means\n")
     assert main(["report", "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 0
     page = (tmp_path / "out" / "performance.md").read_text()
-    assert "| boxes 1 | ours | 1.0 [1.0, 1.0] | 1.0 |  |" in page
-    assert "|  | peer | 4.0 [4.0, 4.0] | 1.0 | 4.00 |" in page
+    assert "| boxes 1 | ours | 1.0 [1.0, 1.0] | 1.0 | 4.00 |" in page
+    assert "|  | peer | 4.0 [4.0, 4.0] | 1.0 | 1.00 |" in page
     assert "*limit: copying* | 0.5 |" in page and "Largest differences: labels 0." in page
     assert "- ours: time grows as boxes^0.00, memory grows as boxes^0.00" in page
     assert "- peer: time grows as boxes^1.00, memory grows as boxes^1.00" in page
