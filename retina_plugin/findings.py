@@ -1,11 +1,22 @@
-"""``Finding``: one thing that a check found, in one form for the log, the page of ``retina doctor`` and its JSON."""
+"""The one form of every check: a generator function that yields a ``Finding`` for each thing it finds.
+
+A training stops at the first error (``raise_first_error``); ``retina doctor`` runs the same generators to their end.
+
+    def check_batch(cfg: CfgNode) -> Iterator[Finding]:
+        if cfg.SOLVER.IMS_PER_BATCH < 1:
+            yield finding("config-value", "SOLVER.IMS_PER_BATCH", "SOLVER.IMS_PER_BATCH must be at least 1, got 0")
+
+    warnings = raise_first_error(check_batch(cfg))  # a training
+    report.add(check_batch(cfg))                    # the doctor
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from .errors import SetupError
 from .findings_catalog import CATALOG, ERROR, NOTE, WARNING
 
-__all__ = ["ERROR", "NOTE", "WARNING", "Finding", "doubt", "refusal"]
+__all__ = ["ERROR", "NOTE", "WARNING", "Finding", "finding", "raise_first_error"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +29,7 @@ class Finding:
     check: str
     # The config key, the data set or the package.
     where: str
-    # A sentence with the value found, no full stop.
+    # A sentence with the value found, without a full stop.
     what: str
     remedy: str
     # Every single place, such as {"file": ..., "image_id": ..., "annotation_id": ..., "value": ...}.
@@ -26,10 +37,10 @@ class Finding:
 
     def __str__(self) -> str:
         """One or two sentences for a log."""
-        return f"{self.what}. {self.remedy}".strip() if self.remedy else f"{self.what}."
+        return f"{self.what}. {self.remedy}".strip()
 
 
-def doubt(
+def finding(
     check: str,
     where: str,
     what: str,
@@ -38,7 +49,7 @@ def doubt(
     severity: str | None = None,
     places: Iterable[Mapping[str, object]] = (),
 ) -> Finding:
-    """A finding with the severity and the remedy of ``check`` in CATALOG, unless this case has its own.
+    """Make a finding with the severity and the remedy of ``check`` in CATALOG, unless this case has its own.
 
     Raises:
         KeyError: CATALOG has no such check.
@@ -54,6 +65,18 @@ def doubt(
     )
 
 
-def refusal(check: str, where: str, error: Exception, *, severity: str | None = None) -> Finding:
-    """The finding of a ``SetupError``, whose message has its own remedy."""
-    return doubt(check, where, str(error), severity=severity)
+def raise_first_error(findings: Iterable[Finding]) -> list[Finding]:
+    """Run a check up to its first error.
+
+    Returns:
+        the warnings and notes, in their order.
+
+    Raises:
+        SetupError: with the sentences of the first finding of severity ERROR.
+    """
+    milder = []
+    for found in findings:
+        if found.severity == ERROR:
+            raise SetupError(str(found))
+        milder.append(found)
+    return milder

@@ -10,7 +10,7 @@ from detectron2.modeling import ANCHOR_GENERATOR_REGISTRY, BACKBONE_REGISTRY, ME
 from detectron2.utils import comm
 
 from ..errors import SetupError
-from ..findings import WARNING, Finding, doubt, refusal
+from ..findings import WARNING, Finding, finding
 from ..modeling.precision import bfloat16_is_fast
 from .level_checks import EXTRA_LEVELS, check_anchors, check_levels
 from .rules import COMMON_RULES, RETINANET_RULES, get_value, image_channels, one_of
@@ -49,7 +49,7 @@ def check_config(cfg: CfgNode, known_losses: Sequence[str] | None = None) -> lis
 def find_config_faults(cfg: CfgNode, known_losses: Sequence[str] | None = None) -> list[Finding]:
     """What ``check_config`` refuses and warns of, all of it. Keys are set against each other once each is in range."""
     found = _examine(cfg, known_losses)
-    return [refusal("config-value", _first_key(str(f)), f) if isinstance(f, SetupError) else f for f in found]
+    return [finding("config-value", _first_key(str(f)), str(f)) if isinstance(f, SetupError) else f for f in found]
 
 
 def _first_key(text: str) -> str:
@@ -119,7 +119,7 @@ def _check_schedule(cfg: CfgNode) -> Iterator[Finding]:
                 f"leave {last} out, the run ends there."
             )
         if beyond := [step for step in steps if step > last]:
-            yield doubt(
+            yield finding(
                 "steps-beyond-end",
                 "SOLVER.STEPS",
                 f"SOLVER.STEPS {tuple(beyond)} are beyond SOLVER.MAX_ITER {last}: these decays never happen",
@@ -128,14 +128,14 @@ def _check_schedule(cfg: CfgNode) -> Iterator[Finding]:
     if solver.LR_SCHEDULER_NAME == "WarmupCosineLR" and not 0 <= end <= solver.BASE_LR:
         raise SetupError(f"SOLVER.BASE_LR_END must be in [0, BASE_LR {solver.BASE_LR:g}], got {end:g}: 0 is usual.")
     if solver.WARMUP_ITERS > last:
-        yield doubt(
+        yield finding(
             "warmup-beyond-end",
             "SOLVER.WARMUP_ITERS",
             f"SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS} is above SOLVER.MAX_ITER {last}: BASE_LR is never reached",
         )
     rule_lr = RULE_LR * solver.IMS_PER_BATCH / RULE_BATCH
     if solver.BASE_LR > _LR_MARGIN * rule_lr:
-        yield doubt(
+        yield finding(
             "lr-high",
             "SOLVER.BASE_LR",
             f"SOLVER.BASE_LR {solver.BASE_LR:g} is high for IMS_PER_BATCH {solver.IMS_PER_BATCH}: the linear rule "
@@ -153,7 +153,7 @@ def _check_batch(cfg: CfgNode) -> Iterator[Finding]:
             f"take {max(workers, batch // workers * workers)}."
         )
     if cfg.TEST.EVAL_PERIOD > 0 and not cfg.DATASETS.TEST:
-        yield doubt(
+        yield finding(
             "nothing-evaluated",
             "DATASETS.TEST",
             f"TEST.EVAL_PERIOD is {cfg.TEST.EVAL_PERIOD}, but DATASETS.TEST is empty: nothing will be evaluated",
@@ -185,20 +185,20 @@ def _check_output_dir(cfg: CfgNode) -> Iterator[Finding]:
 def _check_precision(cfg: CfgNode) -> Iterator[Finding]:
     precision, device = cfg.MODEL.PRECISION, cfg.MODEL.DEVICE
     if precision == "bf16" and not bfloat16_is_fast(device):
-        yield doubt(
+        yield finding(
             "precision-slow",
             "MODEL.PRECISION",
             f"MODEL.PRECISION bf16: {device} has no instructions for it, so it will be several times slower than fp32",
         )
     if precision == "winograd" and device != "cpu":
-        yield doubt(
+        yield finding(
             "precision-unused", "MODEL.PRECISION", f"MODEL.PRECISION winograd does nothing on {device}: it is for a CPU"
         )
 
 
 def _check_training(cfg: CfgNode) -> Iterator[Finding]:
     for text in check_training(cfg):
-        yield doubt("training-keys", _first_key(text), text, "")
+        yield finding("training-keys", _first_key(text), text, "")
 
 
 def _check_matcher(cfg: CfgNode) -> Iterator[Finding]:
@@ -211,7 +211,7 @@ def _check_matcher(cfg: CfgNode) -> Iterator[Finding]:
             f"{thresholds}, got {labels}."
         )
     if 1 not in labels:
-        yield doubt(
+        yield finding(
             "no-positive-label",
             "MODEL.RETINANET.IOU_LABELS",
             f"MODEL.RETINANET.IOU_LABELS {labels} has no 1: hardly any anchor will be positive",
@@ -229,7 +229,7 @@ def _check_resnet(cfg: CfgNode) -> Iterator[Finding]:
             f"got {resnets.RES2_OUT_CHANNELS}."
         )
     if not cfg.MODEL.WEIGHTS and resnets.NORM == "FrozenBN":
-        yield doubt(
+        yield finding(
             "frozen-bn-from-scratch",
             "MODEL.RESNETS.NORM",
             "MODEL.WEIGHTS is empty and MODEL.RESNETS.NORM is FrozenBN: training from scratch with FrozenBN diverges",
@@ -242,7 +242,7 @@ def _check_other_heads(cfg: CfgNode) -> Iterator[Finding]:
     for name in ("NUM_CLASSES", "SCORE_THRESH_TEST", "NMS_THRESH_TEST"):
         value = cfg.MODEL.ROI_HEADS[name]
         if value != default.MODEL.ROI_HEADS[name]:
-            yield doubt(
+            yield finding(
                 "other-head-key",
                 f"MODEL.ROI_HEADS.{name}",
                 f"MODEL.ROI_HEADS.{name} {value} has no effect on RetinaNet: set MODEL.RETINANET.{name} "

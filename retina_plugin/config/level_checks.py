@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from detectron2.config import CfgNode
 
 from ..errors import SetupError
-from ..findings import Finding, doubt
+from ..findings import Finding, finding
 from .rules import get_value
 
 __all__ = ["EXTRA_LEVELS", "check_anchors", "check_levels"]
@@ -92,7 +92,7 @@ def check_anchors(cfg: CfgNode) -> Iterator[Finding]:
     if generator.NAME != "OctaveAnchorGenerator":
         per_level["SIZES"] = _per_level(cfg, "SIZES", "sizes in pixels")
         if not isinstance(generator.SIZES[0], (list, tuple)) and len(cfg.MODEL.RETINANET.IN_FEATURES) > 1:
-            yield doubt(
+            yield finding(
                 "anchor-sizes-flat",
                 "MODEL.ANCHOR_GENERATOR.SIZES",
                 f"MODEL.ANCHOR_GENERATOR.SIZES is one flat list, so every level gets all of {list(generator.SIZES)}",
@@ -108,7 +108,7 @@ def check_anchors(cfg: CfgNode) -> Iterator[Finding]:
     for name, lists in per_level.items():
         repeated = next((items for items in lists if len(set(items)) < len(items)), None)
         if repeated:
-            yield doubt(
+            yield finding(
                 "anchor-twice",
                 f"MODEL.ANCHOR_GENERATOR.{name}",
                 f"MODEL.ANCHOR_GENERATOR.{name} has a value twice in {repeated}: the same anchors stand there twice",

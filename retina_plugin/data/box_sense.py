@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from detectron2.config import CfgNode
 
-from ..findings import NOTE, WARNING, Finding, doubt
+from ..findings import NOTE, WARNING, Finding, finding
 from .dataset_content import DatasetContent
 from .resized import resize_scales
 
@@ -46,7 +46,7 @@ def _tiny(cfg: CfgNode, content: DatasetContent) -> Iterator[Finding]:
     rows = np.flatnonzero((side > 0) & (side < _TINY))
     if len(rows):
         share = len(rows) / len(content.boxes)
-        yield doubt(
+        yield finding(
             "box-tiny",
             content.name,
             f"{content.name}: {len(rows)} of {len(content.boxes)} boxes ({100 * share:.1f} %) have a side under "
@@ -71,4 +71,4 @@ def _repeated(content: DatasetContent) -> Iterator[Finding]:
         rows = np.sort(same_box[1:][mask])
         if len(rows):
             what = f"{content.name}: {len(rows)} of {len(content.boxes)} boxes {text}"
-            yield doubt(check, content.name, what, places=box_places(content, rows))
+            yield finding(check, content.name, what, places=box_places(content, rows))

@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
 from ..errors import SetupError
-from ..findings import ERROR, NOTE, WARNING, Finding, doubt, refusal
+from ..findings import ERROR, NOTE, WARNING, Finding, finding
 from .box_checks import check_boxes
 from .dataset_content import DatasetContent, load_content
 from .image_checks import check_folder, check_images
@@ -103,23 +103,23 @@ def load_datasets(cfg: CfgNode) -> tuple[dict[str, DatasetContent], list[Finding
     contents: dict[str, DatasetContent] = {}
     found: list[Finding] = []
     if not cfg.DATASETS.TRAIN:
-        found.append(doubt("data-unusable", "DATASETS.TRAIN", "DATASETS.TRAIN is empty", _NO_TRAIN_REMEDY))
+        found.append(finding("data-unusable", "DATASETS.TRAIN", "DATASETS.TRAIN is empty", _NO_TRAIN_REMEDY))
     if not cfg.DATASETS.TEST:
-        found.append(doubt("nothing-evaluated", "DATASETS.TEST", "DATASETS.TEST is empty: no AP will be computed"))
+        found.append(finding("nothing-evaluated", "DATASETS.TEST", "DATASETS.TEST is empty: no AP will be computed"))
     for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
         for_training, faults = name in cfg.DATASETS.TRAIN, []
         try:
             _check_registered(name, "TRAIN" if for_training else "TEST")
             content = load_content(name, for_training=for_training, for_test=name in cfg.DATASETS.TEST, faults=faults)
         except SetupError as error:
-            found.append(refusal("data-unusable", str(name), error))
+            found.append(finding("data-unusable", str(name), str(error)))
             continue
         contents[name] = content
         if faults:
             what = f"{name}: {len(faults)} records cannot be used; the first: {faults[0]}"
             places = [{"file": content.source, "value": str(fault)} for fault in faults]
-            found.append(doubt("record-unusable", name, what, places=places))
-        found += [doubt("record-doubtful", name, text) for text in content.warnings]
+            found.append(finding("record-unusable", name, what, places=places))
+        found += [finding("record-doubtful", name, text) for text in content.warnings]
         found += _find_refused("classes-differ", name, _check_classes, cfg, content)
         found += _find_refused("classes-differ", name, _check_same_classes, next(iter(contents.values())), content)
         found += _find_refused("data-unusable", name, check_folder, content)
@@ -131,7 +131,7 @@ def _find_refused(check: str, where: str, function: Callable[..., None], *args: 
     try:
         function(*args)
     except SetupError as error:
-        return [refusal(check, where, error)]
+        return [finding(check, where, str(error))]
     return []
 
 
@@ -171,8 +171,8 @@ def _find_unannotated(content: DatasetContent, *, for_training: bool) -> list[Fi
         text = f"{name}: no image has an annotation ({len(content.image_ids)} images, crowds not counted)"
         if for_training:
             remedy = f"Look at {content.source}."
-            return [doubt("no-boxes", name, f"{text}: there is nothing to learn from", remedy)]
-        return [doubt("no-boxes", name, f"{text}: AP cannot be computed", "", severity=WARNING)]
+            return [finding("no-boxes", name, f"{text}: there is nothing to learn from", remedy)]
+        return [finding("no-boxes", name, f"{text}: AP cannot be computed", "", severity=WARNING)]
     unused = [cls for i, cls in enumerate(content.class_names or []) if not content.class_counts[i]]
     if not unused:
         return []
@@ -180,9 +180,9 @@ def _find_unannotated(content: DatasetContent, *, for_training: bool) -> list[Fi
     places = [{"file": content.source, "value": cls} for cls in unused]
     if for_training:
         text = f"{name}: no box of {len(unused)} classes, so they cannot be learned: {listed}"
-        return [doubt("class-without-boxes", name, text, places=places)]
+        return [finding("class-without-boxes", name, text, places=places)]
     text = f"{name}: no box of {len(unused)} classes, so they have no AP: {listed}"
-    return [doubt("class-without-boxes", name, text, severity=NOTE, places=places)]
+    return [finding("class-without-boxes", name, text, severity=NOTE, places=places)]
 
 
 def _find_shared_images(contents: dict[str, DatasetContent], train: Iterable[str], test: Iterable[str]) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from detectron2.config import CfgNode
 
 from ..config.checks import RULE_BATCH, RULE_LR
-from ..findings import Finding, doubt
+from ..findings import Finding, finding
 from .box_sense import find_box_doubts
 from .dataset_content import DatasetContent
 from .resized import median_scale
@@ -48,7 +48,7 @@ def _schedule(cfg: CfgNode, train: list[DatasetContent]) -> Iterator[Finding]:
     run = f"SOLVER.MAX_ITER {solver.MAX_ITER} x IMS_PER_BATCH {solver.IMS_PER_BATCH}"
     if 0 < number < 1:
         needed = -(-solver.MAX_ITER // number)
-        yield doubt(
+        yield finding(
             "schedule-short",
             "SOLVER.MAX_ITER",
             f"{run} shows {number:.2f} of the training images",
@@ -56,16 +56,16 @@ def _schedule(cfg: CfgNode, train: list[DatasetContent]) -> Iterator[Finding]:
             + (", with SOLVER.STEPS." if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR" else "."),
         )
     if number > _MOST_EPOCHS:
-        yield doubt("schedule-long", "SOLVER.MAX_ITER", f"{run} shows each training image {number:.0f} times")
+        yield finding("schedule-long", "SOLVER.MAX_ITER", f"{run} shows each training image {number:.0f} times")
     if solver.MAX_ITER / 2 < solver.WARMUP_ITERS <= solver.MAX_ITER:
         what = f"SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS} is over half of SOLVER.MAX_ITER {solver.MAX_ITER}"
-        yield doubt("warmup-long", "SOLVER.WARMUP_ITERS", what)
+        yield finding("warmup-long", "SOLVER.WARMUP_ITERS", what)
 
 
 def _learning_rate(cfg: CfgNode) -> Iterator[Finding]:
     rule = RULE_LR * cfg.SOLVER.IMS_PER_BATCH / RULE_BATCH
     if cfg.SOLVER.OPTIMIZER == "SGD" and cfg.SOLVER.BASE_LR < _LOW_LR * rule:
-        yield doubt(
+        yield finding(
             "lr-low",
             "SOLVER.BASE_LR",
             f"SOLVER.BASE_LR {cfg.SOLVER.BASE_LR:g} is low for IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH}: the linear "
@@ -76,13 +76,15 @@ def _learning_rate(cfg: CfgNode) -> Iterator[Finding]:
 
 def _evaluation(cfg: CfgNode, test: list[DatasetContent]) -> Iterator[Finding]:
     if test and not cfg.TEST.EVAL_PERIOD:
-        yield doubt("evaluated-at-end", "TEST.EVAL_PERIOD", "TEST.EVAL_PERIOD is 0: the run is scored at its end only")
+        yield finding(
+            "evaluated-at-end", "TEST.EVAL_PERIOD", "TEST.EVAL_PERIOD is 0: the run is scored at its end only"
+        )
     limit = cfg.TEST.DETECTIONS_PER_IMAGE
     for content in test:
         boxes = np.bincount(content.box_images, minlength=len(content.image_ids))
         full = np.flatnonzero(boxes > limit)
         if len(full):
-            yield doubt(
+            yield finding(
                 "detections-few",
                 "TEST.DETECTIONS_PER_IMAGE",
                 f"{content.name}: {len(full)} of {len(boxes)} images have more boxes (up to {boxes.max()}) than "
@@ -97,7 +99,7 @@ def _evaluation(cfg: CfgNode, test: list[DatasetContent]) -> Iterator[Finding]:
 def _scales(cfg: CfgNode, train: list[DatasetContent], test: list[DatasetContent]) -> Iterator[Finding]:
     low, high = (median_scale(cfg, train, pick) for pick in (min, max))
     if high > _ENLARGED:
-        yield doubt(
+        yield finding(
             "images-enlarged",
             "INPUT.MIN_SIZE_TRAIN",
             f"INPUT.MIN_SIZE_TRAIN {tuple(cfg.INPUT.MIN_SIZE_TRAIN)} enlarges half of the training images "
@@ -105,7 +107,7 @@ def _scales(cfg: CfgNode, train: list[DatasetContent], test: list[DatasetContent
         )
     scale = median_scale(cfg, test, None)
     if train and test and not low / _SCALES_APART <= scale <= high * _SCALES_APART:
-        yield doubt(
+        yield finding(
             "test-size-apart",
             "INPUT.MIN_SIZE_TEST",
             f"INPUT.MIN_SIZE_TEST {cfg.INPUT.MIN_SIZE_TEST} scales test images by {scale:.2f}, but "
@@ -121,7 +123,7 @@ def _side_outside(cfg: CfgNode) -> Iterator[Finding]:
     if 0 in (side, *sides) or min(sides) <= side <= max(sides):  # 0 keeps an image's own size
         return
     bound, words = (min(sides), "below the smallest") if side < min(sides) else (max(sides), "above the largest")
-    yield doubt(
+    yield finding(
         "test-size-outside",
         "INPUT.MIN_SIZE_TEST",
         f"INPUT.MIN_SIZE_TEST {side} is {words} side of training, {bound} of INPUT.MIN_SIZE_TRAIN {sides}",
@@ -133,7 +135,7 @@ def _classes(content: DatasetContent) -> Iterator[Finding]:
     rare = [i for i in range(len(names)) if 0 < content.class_counts[i] < _RARE_BOXES]
     if rare:
         listed = ", ".join(f"{names[i]} ({content.class_counts[i]})" for i in rare[:5])
-        yield doubt(
+        yield finding(
             "class-rare",
             content.name,
             f"{content.name}: {len(rare)} classes have fewer than {_RARE_BOXES} boxes: {listed}",
@@ -145,7 +147,7 @@ def _empty_images(cfg: CfgNode, content: DatasetContent) -> Iterator[Finding]:
     empty = np.setdiff1d(np.arange(len(content.image_ids)), content.box_images)
     if len(empty) and len(content.boxes):
         kept = "left out of training" if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS else "background"
-        yield doubt(
+        yield finding(
             "image-without-boxes",
             content.name,
             f"{content.name}: {len(empty)} of {len(content.image_ids)} images have no box and are {kept}",

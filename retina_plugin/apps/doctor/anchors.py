@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 from ...data.box_sense import box_places
 from ...data.dataset_content import DatasetContent
 from ...errors import SetupError
-from ...findings import NOTE, WARNING, Finding, doubt, refusal
+from ...findings import NOTE, WARNING, Finding, finding
 from ..analysis.anchor_layout import AnchorLayout
 from ..analysis.anchor_proposal import propose
 from ..analysis.coverage_numbers import AnchorCoverage, box_groups, measure_coverage
@@ -33,7 +33,7 @@ def examine_anchors(
     try:
         truth = join_ground_truth(list(contents))
     except SetupError as error:
-        return [refusal("anchors-not-checked", "DATASETS.TRAIN", error)], {}
+        return [finding("anchors-not-checked", "DATASETS.TRAIN", str(error))], {}
     frame = resize_boxes(truth, cfg)
     coverage = measure_coverage("this config", cfg, layout, truth.images, frame)
     found = _unreached(truth, coverage)
@@ -50,7 +50,7 @@ def examine_anchors(
             remedy = "Paste under MODEL.ANCHOR_GENERATOR: " + "; ".join(keys)
             if proposal.is_trade_off:
                 remedy = f"Keep yours, or where the better fit is worth the boxes lost: {remedy[0].lower()}{remedy[1:]}"
-            found.append(doubt("anchors-better", "MODEL.ANCHOR_GENERATOR", proposal.decision, remedy))
+            found.append(finding("anchors-better", "MODEL.ANCHOR_GENERATOR", proposal.decision, remedy))
     return found, numbers
 
 
@@ -61,7 +61,7 @@ def _unreached(truth: GroundTruth, coverage: AnchorCoverage) -> list[Finding]:
     share = len(missed) / len(coverage.best)
     values = [f"best IoU {coverage.best[m]:.2f}" for m in missed]
     return [
-        doubt(
+        finding(
             "boxes-unreached",
             "MODEL.ANCHOR_GENERATOR",
             f"{len(missed)} of {len(coverage.best)} boxes ({100 * share:.1f} %) overlap every anchor by less than "

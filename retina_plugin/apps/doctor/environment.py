@@ -11,7 +11,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from ...findings import Finding, doubt, refusal
+from ...findings import Finding, finding
 
 __all__ = [
     "Devices",
@@ -96,20 +96,20 @@ def find_package_faults(packages: Packages) -> Iterator[Finding]:
     """Look at versions; nothing is imported."""
     for name in _NEEDED:
         if packages.versions[name] is None:
-            yield doubt("package-missing", name, f"{name} is not installed", f"pip install {name.lower()}")
+            yield finding("package-missing", name, f"{name} is not installed", f"pip install {name.lower()}")
     if packages.detectron2 is None:
-        yield doubt("package-missing", "detectron2", "Detectron2 is not installed")
+        yield finding("package-missing", "detectron2", "Detectron2 is not installed")
     yield from _pair(packages)
     if packages.python >= _FIRST_UNTESTED_PYTHON:
-        yield doubt("python-untested", "Python", f"Python is {packages.python[0]}.{packages.python[1]}")
+        yield finding("python-untested", "Python", f"Python is {packages.python[0]}.{packages.python[1]}")
     for name, first, pattern, shown in _DROPPED:
         found = packages.versions[name]
         if found and pattern in packages.old_names and Version(found) >= Version(first):
             what = f"Detectron2 {packages.detectron2} uses {shown}, which {name} {found} lacks"
-            yield doubt("old-names", "detectron2", what)
+            yield finding("old-names", "detectron2", what)
     if not packages.has_pkg_resources:
         what = f"setuptools {packages.versions['setuptools'] or '(not installed)'} has no pkg_resources"
-        yield doubt("pkg-resources", "setuptools", what)
+        yield finding("pkg-resources", "setuptools", what)
 
 
 def _pair(packages: Packages) -> Iterator[Finding]:
@@ -123,7 +123,7 @@ def _pair(packages: Packages) -> Iterator[Finding]:
     pairs = ours.major != 2 or theirs.major != 0 or theirs.minor == ours.minor + _PAIR
     if not pairs or unmet or len(builds) > 1:
         remedy = f"Install torchvision 0.{ours.minor + _PAIR}, from the index that torch came from." * (ours.major == 2)
-        yield doubt(
+        yield finding(
             "torch-mismatch",
             "torchvision",
             f"torch {torch} and torchvision {torchvision} are not built for each other"
@@ -168,17 +168,17 @@ def find_device_faults(devices: Devices, device: str, *, deformable: bool) -> It
     """
     if not devices.has_nms or not devices.nms_on_gpu:
         where = "for the GPU" if devices.has_nms else "at all"
-        yield doubt("operator-missing", "torchvision", f"torchvision's nms is not compiled {where}")
+        yield finding("operator-missing", "torchvision", f"torchvision's nms is not compiled {where}")
     if not devices.has_detectron2_operators:
         if deformable:
-            yield doubt(
+            yield finding(
                 "operator-missing",
                 "MODEL.RESNETS.DEFORM_ON_PER_STAGE",
                 "Detectron2's operators (detectron2._C) are not compiled, and deformable convolutions need them",
                 "Install Detectron2 from source with a compiler, or set MODEL.RESNETS.DEFORM_ON_PER_STAGE to False.",
             )
         else:
-            yield doubt("detectron2-operators", "detectron2", "detectron2._C is not compiled")
+            yield finding("detectron2-operators", "detectron2", "detectron2._C is not compiled")
     if device.startswith("cuda") and not devices.gpus:
         if devices.cuda_build is None:
             why = "torch was built without CUDA"
@@ -186,7 +186,7 @@ def find_device_faults(devices: Devices, device: str, *, deformable: bool) -> It
             why = f"torch (CUDA {devices.cuda_build}) sees no GPU"
         driver = "an NVIDIA driver is loaded" if devices.has_driver else "no NVIDIA driver is loaded"
         runs_on = "MPS" if devices.has_mps else "the CPU"
-        yield doubt(
+        yield finding(
             "no-gpu",
             "MODEL.DEVICE",
             f"MODEL.DEVICE is {device}, but {why} ({driver}): training runs on {runs_on}",
@@ -196,4 +196,4 @@ def find_device_faults(devices: Devices, device: str, *, deformable: bool) -> It
 
 def import_failure(error: Exception) -> Finding:
     """The finding of an import that failed, whose message says why."""
-    return refusal("import-fails", "Python", error)
+    return finding("import-fails", "Python", str(error))

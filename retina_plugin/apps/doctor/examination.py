@@ -16,7 +16,7 @@ from ...data.dataset_content import DatasetContent
 from ...data.register import fill_num_classes, register_config_datasets
 from ...data.training_sense import epochs, find_doubtful
 from ...errors import SetupError
-from ...findings import ERROR, WARNING, Finding, doubt, refusal
+from ...findings import ERROR, WARNING, Finding, finding
 from ...modeling import CLASSIFICATION_LOSS_REGISTRY
 from ...training.run import refuse_unread_keys
 from ..analysis.anchor_layout import build_detector
@@ -98,7 +98,7 @@ def _config(cfg: CfgNode) -> list[Finding]:
     try:
         refuse_unread_keys(cfg)
     except SetupError as error:
-        found.append(refusal("config-value", "MODEL.META_ARCHITECTURE", error))
+        found.append(finding("config-value", "MODEL.META_ARCHITECTURE", str(error)))
     return found
 
 
@@ -108,7 +108,7 @@ def _boxes(content: DatasetContent) -> list[Finding]:
         rows = fault.mask.nonzero()[0]
         what = f"{content.name}: {len(rows)} of {len(content.boxes)} boxes {fault.says}"
         places = box_places(content, rows)
-        found.append(doubt(fault.check, content.name, what, severity=fault.severity, places=places))
+        found.append(finding(fault.check, content.name, what, severity=fault.severity, places=places))
     return found
 
 
@@ -129,7 +129,7 @@ def _detector(report: Report, cfg: CfgNode, train: Sequence[DatasetContent], pla
     try:
         model, layout = build_detector(cfg, report.config_file)
     except SetupError as error:
-        report.add([refusal("config-value", "MODEL", error)])
+        report.add([finding("config-value", "MODEL", str(error))])
         return
     if train and any(len(content.boxes) for content in train):
         found, report.anchors = examine_anchors(cfg, layout, train, fit=plan.fit)
@@ -157,7 +157,7 @@ def _memory(report: Report, cfg: CfgNode, need: MemoryNeed) -> list[Finding]:
     if share < _MEMORY_TIGHT:
         return []
     return [
-        doubt(
+        finding(
             "memory",
             "SOLVER.IMS_PER_BATCH",
             f"A training step with {need.images} images of {need.height} x {need.width} px is estimated at "

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ...data.dataset_content import DatasetContent
 from ...data.image_files import WIDE_MODES, describe_size
-from ...findings import Finding, doubt
+from ...findings import Finding, finding
 from .fingerprint import ImageLook
 from .near_duplicates import find_near, group_exact
 
@@ -29,16 +29,16 @@ def find_image_faults(content: DatasetContent, looks: Mapping[str, ImageLook]) -
     of = f"of {len(rows)} images"
     if faulty:
         what = f"{content.name}: {len(faulty)} {of} cannot be used"
-        yield doubt("image-unreadable", content.name, what, places=faulty)
+        yield finding("image-unreadable", content.name, what, places=faulty)
     if deep:
         what = f"{content.name}: {len(deep)} {of} have more than 8 bits a channel"
-        yield doubt("image-deep", content.name, what, places=deep)
+        yield finding("image-deep", content.name, what, places=deep)
     groups = group_exact([looks[content.file_names[i]] for i in rows])
     copies = [(rows[group[0]], rows[k]) for group in groups for k in group[1:]]
     if copies:
         places = [_place(content, k, f"same as {content.file_names[first]}") for first, k in copies]
         what = f"{content.name}: {len(copies)} {of} are the same file as another"
-        yield doubt("image-twice", content.name, what, places=places)
+        yield finding("image-twice", content.name, what, places=places)
 
 
 def find_leaks(train: DatasetContent, test: DatasetContent, looks: Mapping[str, ImageLook]) -> Iterator[Finding]:
@@ -52,7 +52,7 @@ def find_leaks(train: DatasetContent, test: DatasetContent, looks: Mapping[str, 
         places = [
             _place(test, test_rows[j], f"same as {train.file_names[train_rows[i]]}") for j, i in sorted(same.items())
         ]
-        yield doubt("leak-exact", test.name, f"{len(same)} {of} are in {train.name} too", places=places)
+        yield finding("leak-exact", test.name, f"{len(same)} {of} are in {train.name} too", places=places)
     near = {j: pair for j, pair in find_near(train_looks, test_looks).items() if j not in same}
     if near:
         places = [
@@ -60,7 +60,7 @@ def find_leaks(train: DatasetContent, test: DatasetContent, looks: Mapping[str, 
             for j, (i, correlation) in sorted(near.items(), key=lambda item: -item[1][1])
         ]
         what = f"{len(near)} {of} look like an image of {train.name}"
-        yield doubt("leak-near", test.name, what, places=places)
+        yield finding("leak-near", test.name, what, places=places)
 
 
 def _same_bytes(train: Sequence[ImageLook], test: Sequence[ImageLook]) -> dict[int, int]:

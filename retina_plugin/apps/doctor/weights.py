@@ -11,7 +11,7 @@ from detectron2.modeling.meta_arch.retinanet import RetinaNet
 
 from ...config.load import load_config
 from ...errors import SetupError
-from ...findings import Finding, doubt, refusal
+from ...findings import Finding, finding
 from ...weights.checkpointer import build_checkpointer, check_weights
 from ...weights.manifest import build_manifest, disagreements
 from ..analysis.anchor_layout import build_detector
@@ -25,7 +25,7 @@ def find_weight_faults(cfg: CfgNode, model: RetinaNet) -> Iterator[Finding]:
     if not path:
         return
     if "://" in path:
-        yield doubt("weights-remote", key, f"MODEL.WEIGHTS {path} is an address, which was not fetched")
+        yield finding("weights-remote", key, f"MODEL.WEIGHTS {path} is an address, which was not fetched")
         return
     if cfg.MODEL.MAP_CLASSES:  # computes with its values, which "meta" has not
         model.head.cls_score.to_empty(device="cpu")
@@ -35,15 +35,15 @@ def find_weight_faults(cfg: CfgNode, model: RetinaNet) -> Iterator[Finding]:
         with _hushed():
             loaded = checkpointer.load(path)
     except SetupError as error:
-        yield refusal("weights-unusable", key, error)
+        yield finding("weights-unusable", key, str(error))
         return
     missing = checkpointer.report.missing if checkpointer.report else ()
     backbone = {name for name, _ in model.named_parameters() if name.startswith("backbone.bottom_up.")}
     if backbone and backbone <= set(missing):
-        yield doubt("weights-nothing-loaded", key, f"MODEL.WEIGHTS {path} has no layer of the backbone")
+        yield finding("weights-nothing-loaded", key, f"MODEL.WEIGHTS {path} has no layer of the backbone")
     elif missing:
         places = [{"file": path, "value": name} for name in missing]
-        yield doubt("weights-in-part", key, str(checkpointer.report), places=places)
+        yield finding("weights-in-part", key, str(checkpointer.report), places=places)
     if not loaded.get("manifest") and not cfg.MODEL.IGNORE_MANIFEST:
         yield from _other_config(checkpointer.manifest, Path(path).with_name("config.yaml"))
 
@@ -59,7 +59,7 @@ def _other_config(ours: dict, beside: Path) -> Iterator[Finding]:
         return
     if clauses := disagreements(build_manifest(trained, detector), ours):
         what = f"By {beside} the weights were trained for something else: {'; '.join(clauses)}"
-        yield doubt("weights-other-config", "MODEL.WEIGHTS", what)
+        yield finding("weights-other-config", "MODEL.WEIGHTS", what)
 
 
 @contextmanager
