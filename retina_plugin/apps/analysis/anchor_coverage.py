@@ -2,25 +2,20 @@
 
 import argparse
 import time
-from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
-from detectron2.config import CfgNode
-from torch import Tensor
 
 from ...data.register import fill_num_classes
 from ...errors import SetupError, printable
 from ...files import write_whole
 from ..report.files import make_output_folder
 from ..report.plots import save_figure
-from .anchor_layout import AnchorLayout, build_detector
+from .anchor_layout import build_detector
 from .anchor_picture import anchors_figure, pick_images, read_picture
 from .anchor_proposal import Proposal, propose
-from .coverage_numbers import AnchorCoverage, box_groups, measure_coverage
+from .coverage_numbers import box_groups, measure_coverage
 from .coverage_picture import coverage_figure
 from .coverage_report import coverage_table, list_unreached, write_coverage
-from .ground_truth import GroundTruth, load_data_config, load_ground_truth, resize_boxes
+from .ground_truth import load_data_config, load_ground_truth, resize_boxes
 
 __all__ = ["EPILOG", "add_arguments", "run"]
 
@@ -64,18 +59,42 @@ def run(args: argparse.Namespace) -> None:
         SetupError: in an argument, a config, the data set, or an image that is to be drawn.
     """
     start = time.perf_counter()
-    _check_arguments(args)
-    cfgs, layouts, truth = _load(args.config_file, args.opts)
+    if args.max_anchors is not None and args.max_anchors < 1:
+        raise SetupError(f"--max-anchors must be >= 1, got {args.max_anchors}: it counts the anchors at one point.")
+    if args.images < 0:
+        raise SetupError(f"--images must be >= 0, got {args.images}: 0 draws none.")
+    if not 0 <= args.margin < 1:
+        raise SetupError(f"--margin must be in [0, 1), got {args.margin}: it is a difference of IoU or shares.")
+    cfgs = [load_data_config(config_file, args.opts) for config_file in args.config_file]
+    layouts = [build_detector(cfg, config_file)[1] for cfg, config_file in zip(cfgs, args.config_file, strict=True)]
+    truth = load_ground_truth(cfgs[0])
+    for cfg in cfgs:
+        cfg.DATASETS.TRAIN = cfgs[0].DATASETS.TRAIN
+        fill_num_classes(cfg)
     folder = make_output_folder(args.output)
     frames = [resize_boxes(truth, cfg) for cfg in cfgs]
-    names = _names(args.config_file)
+    # The file's stem, or its path where stems repeat; repeats of a path are numbered.
+    stems = [Path(config_file).stem for config_file in args.config_file]
+    short = stems if len(set(stems)) == len(stems) else args.config_file
+    names = [name if short.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(short)]
     coverages = [
         measure_coverage(name, cfg, layout, truth.images, frame)
         for name, cfg, layout, frame in zip(names, cfgs, layouts, frames, strict=True)
     ]
     images = pick_images(truth, coverages[0].unreached, args.images) if args.images else []
     pictures = [read_picture(truth, image) for image in images]
-    proposal = None if args.no_fit else _propose(coverages[0], cfgs[0], truth, frames[0], args)
+    proposal: Proposal | None = None
+    if not args.no_fit:
+        proposal = propose(
+            coverages[0],
+            cfgs[0],
+            frames[0][0],
+            truth.images,
+            by_coverage=args.objective == "coverage",
+            max_anchors=args.max_anchors or layouts[0].per_point,
+            margin=args.margin,
+            seed=args.seed,
+        )
     if proposal and proposal.fit:
         coverages.append(measure_coverage("fitted", cfgs[0], proposal.fit.layout(layouts[0]), truth.images, frames[0]))
         frames.append(frames[0])
@@ -83,7 +102,14 @@ def run(args: argparse.Namespace) -> None:
     write_coverage(folder, truth, coverages, groups, proposal)
     if proposal:
         write_whole(folder / "fitted.yaml", proposal.yaml)
-    _draw(folder, truth, coverages, frames, images, pictures)
+    figure = coverage_figure(coverages, truth.boxes, f"{truth.content.name}: {len(truth.boxes)} boxes")
+    save_figure(figure, folder / "coverage", dpi=110)
+    if images:
+        # The first configs and the last, which is the fitted one.
+        number = len(coverages)
+        shown = range(number) if number <= PICTURE_COLUMNS else [*range(PICTURE_COLUMNS - 1), number - 1]
+        figure = anchors_figure(truth, images, pictures, [coverages[i] for i in shown], [frames[i] for i in shown])
+        save_figure(figure, folder / "anchors_on_images", kinds=["png"], dpi=100)
     print(f"{truth.content.name} ({truth.content.source}): {len(truth.boxes)} boxes in {len(truth.sizes)} images\n")
     print(printable(coverage_table(coverages, groups)))
     if unreached := list_unreached(truth, coverages[0]):
@@ -91,65 +117,3 @@ def run(args: argparse.Namespace) -> None:
     if proposal:
         print(f"\n{proposal.yaml.strip()}")
     print(f"\n{folder}: written in {time.perf_counter() - start:.1f} s")
-
-
-def _propose(
-    first: AnchorCoverage, cfg: CfgNode, truth: GroundTruth, frame: tuple[Tensor, Tensor], args: argparse.Namespace
-) -> Proposal:
-    return propose(
-        first,
-        cfg,
-        frame[0],
-        truth.images,
-        by_coverage=args.objective == "coverage",
-        max_anchors=args.max_anchors or first.layout.per_point,
-        margin=args.margin,
-        seed=args.seed,
-    )
-
-
-def _draw(
-    folder: Path,
-    truth: GroundTruth,
-    coverages: Sequence[AnchorCoverage],
-    frames: Sequence[tuple[Tensor, Tensor]],
-    images: Sequence[int],
-    pictures: Sequence[np.ndarray],
-) -> None:
-    figure = coverage_figure(coverages, truth.boxes, f"{truth.content.name}: {len(truth.boxes)} boxes")
-    save_figure(figure, folder / "coverage", dpi=110)
-    if images:
-        shown = _shown(len(coverages))
-        figure = anchors_figure(truth, images, pictures, [coverages[i] for i in shown], [frames[i] for i in shown])
-        save_figure(figure, folder / "anchors_on_images", kinds=["png"], dpi=100)
-
-
-def _check_arguments(args: argparse.Namespace) -> None:
-    if args.max_anchors is not None and args.max_anchors < 1:
-        raise SetupError(f"--max-anchors must be >= 1, got {args.max_anchors}: it counts the anchors at one point.")
-    if args.images < 0:
-        raise SetupError(f"--images must be >= 0, got {args.images}: 0 draws none.")
-    if not 0 <= args.margin < 1:
-        raise SetupError(f"--margin must be in [0, 1), got {args.margin}: it is a difference of IoU or shares.")
-
-
-def _load(config_files: Sequence[str], opts: list[str]) -> tuple[list[CfgNode], list[AnchorLayout], GroundTruth]:
-    cfgs = [load_data_config(config_file, opts) for config_file in config_files]
-    layouts = [build_detector(cfg, config_file)[1] for cfg, config_file in zip(cfgs, config_files, strict=True)]
-    truth = load_ground_truth(cfgs[0])
-    for cfg in cfgs:
-        cfg.DATASETS.TRAIN = cfgs[0].DATASETS.TRAIN
-        fill_num_classes(cfg)
-    return cfgs, layouts, truth
-
-
-def _names(config_files: Sequence[str]) -> list[str]:
-    """Short names of the configs: the file's stem, or its path where stems repeat; repeats of a path are numbered."""
-    stems = [Path(config_file).stem for config_file in config_files]
-    short = stems if len(set(stems)) == len(stems) else list(config_files)
-    return [name if short.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(short)]
-
-
-def _shown(number: int) -> list[int]:
-    """Which of the coverages are drawn on images: the first ones, and the last, which is the fitted one."""
-    return list(range(number)) if number <= PICTURE_COLUMNS else [*range(PICTURE_COLUMNS - 1), number - 1]

@@ -87,7 +87,7 @@ def fit_octaves(
     candidates = [
         AnchorFit(round(base_size, 2), scales, ratios)
         for scales in range(1, min(MAX_SCALES, max_anchors) + 1)
-        for ratios in _ratio_sets(log_ratios, max_anchors // scales)
+        for ratios in ratio_sets(log_ratios, max_anchors // scales)
         for base_size in BASE_SIZES
     ]
     best = max(candidates, key=score)
@@ -95,7 +95,10 @@ def fit_octaves(
         lambda fit, factor: replace(fit, base_size=round(max(fit.base_size * factor, BASE_SIZES[0]), 2))
     ]
     moves += [
-        lambda fit, factor, i=i: replace(fit, ratios=_changed(fit.ratios, i, factor)) for i in range(len(best.ratios))
+        lambda fit, factor, i=i: replace(
+            fit, ratios=(*fit.ratios[:i], _round_ratio(fit.ratios[i] * factor), *fit.ratios[i + 1 :])
+        )
+        for i in range(len(best.ratios))
     ]
     best = _climb(best, moves, score)
     return replace(best, ratios=tuple(sorted(best.ratios)))
@@ -170,7 +173,7 @@ def _score(fit: AnchorFit, like: AnchorLayout, boxes: Tensor, grids: Tensor, obj
     return objective.score(best)
 
 
-def _ratio_sets(log_ratios: np.ndarray, number: int) -> list[tuple[float, ...]]:
+def ratio_sets(log_ratios: np.ndarray, number: int) -> list[tuple[float, ...]]:
     """Candidates of ``number`` ratios: octaves around 1 as in the paper, clusters and quantiles of the boxes' own."""
     middle = (number - 1) / 2
     quantiles = np.exp(np.quantile(log_ratios, (np.arange(number) + 0.5) / number))
@@ -194,10 +197,6 @@ def _climb(start: AnchorFit, moves: Sequence[Callable], score: Callable[[AnchorF
         if best_score == before:
             break
     return best
-
-
-def _changed(ratios: tuple[float, ...], i: int, factor: float) -> tuple[float, ...]:
-    return (*ratios[:i], _round_ratio(ratios[i] * factor), *ratios[i + 1 :])
 
 
 def _round_ratio(ratio: float) -> float:

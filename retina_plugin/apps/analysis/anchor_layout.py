@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import torch
 from detectron2.config import CfgNode
 from detectron2.data.transforms import ResizeShortestEdge
-from detectron2.layers import ShapeSpec
 from detectron2.modeling import META_ARCH_REGISTRY, build_anchor_generator
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.meta_arch.retinanet import RetinaNet
@@ -108,18 +107,8 @@ def build_detector(cfg: CfgNode, config_file: str) -> tuple[RetinaNet, AnchorLay
             f"{config_file}: MODEL.ANCHOR_GENERATOR.NAME must give upright boxes on a grid, got "
             f"{cfg.MODEL.ANCHOR_GENERATOR.NAME}: take OctaveAnchorGenerator or DefaultAnchorGenerator."
         )
-    layout = _layout(model, shapes)
-    if not all(len(cells) for cells in layout.cell_anchors):
-        raise SetupError(
-            f"{config_file}: MODEL.ANCHOR_GENERATOR must give each level an anchor, got none on a level: "
-            "SIZES and ASPECT_RATIOS (or SCALES_PER_OCTAVE) need at least one number."
-        )
-    return model, layout
-
-
-def _layout(model: RetinaNet, shapes: list[ShapeSpec]) -> AnchorLayout:
     constraints = model.backbone.padding_constraints
-    return AnchorLayout(
+    layout = AnchorLayout(
         level_names=tuple(model.head_in_features),
         strides=tuple(shape.stride for shape in shapes),
         cell_anchors=_cell_anchors(model.anchor_generator),
@@ -128,6 +117,12 @@ def _layout(model: RetinaNet, shapes: list[ShapeSpec]) -> AnchorLayout:
         square_size=constraints.get("square_size", 0),
         channels=shapes[0].channels,
     )
+    if not all(len(cells) for cells in layout.cell_anchors):
+        raise SetupError(
+            f"{config_file}: MODEL.ANCHOR_GENERATOR must give each level an anchor, got none on a level: "
+            "SIZES and ASPECT_RATIOS (or SCALES_PER_OCTAVE) need at least one number."
+        )
+    return model, layout
 
 
 def resized_size(cfg: CfgNode, height: int, width: int) -> tuple[int, int]:

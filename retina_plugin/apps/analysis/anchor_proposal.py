@@ -61,9 +61,21 @@ def propose(
     if len(np.unique(images)) < 2:
         decision = f"keep the anchors of {first.name}: all boxes are in one image, and none is left to judge others on"
         return Proposal(None, decision, _keep_yaml(cfg, decision), settings)
-    data = _split(boxes, images, seed)
-    objective = _objective(cfg, first.best[data.fitted_on], by_coverage)
-    tried = _fit(first, data, objective, max_anchors, margin)
+    half = split_images(images, seed=seed)
+    chosen = np.flatnonzero(half)
+    if len(chosen) > FIT_BOXES:
+        chosen = np.random.default_rng(seed).choice(chosen, FIT_BOXES, replace=False)
+    data = _Data(boxes, images, chosen, ~half)
+    # The fit must not reach fewer boxes than the first config's anchors do.
+    thresholds, best = tuple(cfg.MODEL.RETINANET.IOU_THRESHOLDS), torch.from_numpy(first.best[data.fitted_on])
+    limits = tuple((t, float((best < t).double().mean())) for t in thresholds)
+    objective = Objective(max(thresholds) if by_coverage else None, limits)
+    fit_boxes, grids = boxes[data.fitted_on], first.grids[torch.from_numpy(images)[data.fitted_on]]
+    octaves = fit_octaves(first.layout, fit_boxes, grids, max_anchors=max_anchors, objective=objective)
+    tried = {"octaves": (octaves, _measure(octaves, first, data, objective))}
+    if not _is_worth(tried["octaves"][1], margin):
+        sizes = fit_sizes(octaves, first.layout, fit_boxes, grids, objective=objective)
+        tried["sizes"] = (sizes, _measure(sizes, first, data, objective))
     # At most one of them is worth it, for nothing is tried after that.
     fit, result = max(tried.values(), key=lambda found: (_is_worth(found[1], margin), found[1]["gain"]))
     worth = _is_worth(result, margin)
@@ -84,36 +96,7 @@ class _Data:
     held_out: np.ndarray
 
 
-def _split(boxes: Tensor, images: np.ndarray, seed: int) -> _Data:
-    half = split_images(images, seed=seed)
-    chosen = np.flatnonzero(half)
-    if len(chosen) > FIT_BOXES:
-        chosen = np.random.default_rng(seed).choice(chosen, FIT_BOXES, replace=False)
-    return _Data(boxes, images, chosen, ~half)
-
-
-def _objective(cfg: CfgNode, default: np.ndarray, by_coverage: bool) -> Objective:
-    """What a fit maximises, without reaching fewer boxes than the best IoUs ``default`` of the first config do."""
-    thresholds = tuple(cfg.MODEL.RETINANET.IOU_THRESHOLDS)
-    best = torch.from_numpy(default)
-    limits = tuple((t, float((best < t).double().mean())) for t in thresholds)
-    return Objective(max(thresholds) if by_coverage else None, limits)
-
-
-def _fit(
-    first: AnchorCoverage, data: _Data, objective: Objective, max_anchors: int, margin: float
-) -> dict[str, tuple[AnchorFit, dict[str, float]]]:
-    """Kind of fit -> the fit and its figures on the held-out images; sizes only where octaves are not worth it."""
-    boxes, grids = data.boxes[data.fitted_on], first.grids[torch.from_numpy(data.images)[data.fitted_on]]
-    octaves = fit_octaves(first.layout, boxes, grids, max_anchors=max_anchors, objective=objective)
-    tried = {"octaves": (octaves, _judge(octaves, first, data, objective))}
-    if not _is_worth(tried["octaves"][1], margin):
-        sizes = fit_sizes(octaves, first.layout, boxes, grids, objective=objective)
-        tried["sizes"] = (sizes, _judge(sizes, first, data, objective))
-    return tried
-
-
-def _judge(fit: AnchorFit, first: AnchorCoverage, data: _Data, objective: Objective) -> dict[str, float]:
+def _measure(fit: AnchorFit, first: AnchorCoverage, data: _Data, objective: Objective) -> dict[str, float]:
     """The objective and the share of boxes not reached on the held-out images, before and after; gain and its error."""
     images = data.images[data.held_out]
     boxes, grids = data.boxes[torch.from_numpy(data.held_out)], first.grids[torch.from_numpy(images)]

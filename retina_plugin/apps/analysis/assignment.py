@@ -7,21 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from detectron2.config import CfgNode
 from detectron2.modeling.meta_arch.retinanet import RetinaNet
 from detectron2.structures import Boxes, pairwise_iou
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor
 
 from ...errors import SetupError, printable
 from ...files import write_csv, write_json
 from ..report.files import make_output_folder
-from ..report.plots import save_figure
+from ..report.plots import PALETTE, save_figure
 from .anchor_layout import AnchorLayout, build_detector
-from .anchor_picture import read_picture
-from .assignment_picture import DPI, assignment_figure
+from .anchor_picture import UNREACHED_COLOR, outlines, read_picture
 from .ground_truth import GroundTruth, load_data_config, load_ground_truth, resize_boxes
 
-__all__ = ["EPILOG", "Assignment", "add_arguments", "assign_anchors", "run"]
+__all__ = ["EPILOG", "Assignment", "add_arguments", "assign_anchors", "box_colors", "run"]
 
 EPILOG = """
 Examples:
@@ -31,6 +31,12 @@ Examples:
                                     --file-name 000000000285.jpg --index 7
 Images are resized as for testing, neither flipped nor cropped; the network does not run.
 """
+
+DPI = 100
+# Inches at this DPI: a small image is enlarged until letters fit beside it, a large one reduced.
+WIDTH_LIMITS = (11.0, 19.0)
+BORDER = 0.06  # of the image's side, shown around it for anchors that stick out
+BOX_COLORS = PALETTE[:-1]  # grey is too faint on a picture
 
 
 @dataclass(frozen=True)
@@ -76,17 +82,30 @@ def run(args: argparse.Namespace) -> None:
     images = find_images(truth, args.image_id, args.file_name, args.index)
     folder = make_output_folder(args.output)
     boxes, sizes = resize_boxes(truth, cfg)
+    stems = [Path(file_name).stem for file_name in truth.content.file_names]
     results = []
     for image in images:
         picture = read_picture(truth, image)
         rows = np.flatnonzero(truth.images == image)
         assignment = assign_anchors(model, layout, boxes[rows], sizes[image])
         results.append(_describe(truth, image, rows, assignment, layout, sizes[image]))
-        stem = f"assignment_{_file_stem(truth, image)}"
+        stem = Path(truth.content.file_names[image]).stem
+        if stems.count(stem) > 1:  # its place tells it from the others of its name
+            stem = f"{stem}_{image}"
         figure = assignment_figure(picture, tuple(sizes[image].tolist()), assignment, results[-1])
-        save_figure(figure, folder / stem, dpi=DPI)
+        save_figure(figure, folder / f"assignment_{stem}", dpi=DPI)
         print(printable(_summary(results[-1])))
-    _write(folder, cfg, layout, results)
+    keys = ("IOU_THRESHOLDS", "IOU_LABELS", "ALLOW_LOW_QUALITY_MATCHES", "LOW_QUALITY_MIN_IOU")
+    rules = {key: cfg.MODEL.RETINANET[key] for key in keys}
+    write_json(folder / "assignment.json", {"rules": rules, "images": results})
+    columns = ("file_name", "image_id", "annotation_id", "x", "y", "width", "height", "best_iou", "positives")
+    rows = [
+        [image["file_name"], image["image_id"], box["annotation_id"], *box["bbox"], box["best_iou"], box["positives"],
+         *box["positives_by_level"].values(), box["ignored"]]
+        for image in results
+        for box in image["boxes"]
+    ]  # fmt: skip
+    write_csv(folder / "assignment.csv", [*columns, *layout.level_names, "ignored"], rows)
     print(f"{folder}: {len(images)} pictures, assignment.json and assignment.csv")
 
 
@@ -102,7 +121,9 @@ def find_images(
     number = len(content.image_ids)
     by_id = {str(image_id): i for i, image_id in reversed(list(enumerate(content.image_ids)))}
     # By whole path, and by the name alone.
-    by_name = {key: i for i in reversed(range(number)) for key in _file_keys(content.file_names[i])}
+    by_name = {
+        key: i for i in reversed(range(number)) for key in (content.file_names[i], Path(content.file_names[i]).name)
+    }
     found = []
     for image_id in image_ids:
         if image_id not in by_id:
@@ -187,23 +208,6 @@ def _describe(
     }
 
 
-def _write(folder: Path, cfg: CfgNode, layout: AnchorLayout, results: Sequence[dict]) -> None:
-    retinanet = cfg.MODEL.RETINANET
-    rules = {
-        key: retinanet[key]
-        for key in ("IOU_THRESHOLDS", "IOU_LABELS", "ALLOW_LOW_QUALITY_MATCHES", "LOW_QUALITY_MIN_IOU")
-    }
-    write_json(folder / "assignment.json", {"rules": rules, "images": list(results)})
-    columns = ("file_name", "image_id", "annotation_id", "x", "y", "width", "height", "best_iou", "positives")
-    rows = [
-        [image["file_name"], image["image_id"], box["annotation_id"], *box["bbox"], box["best_iou"], box["positives"],
-         *box["positives_by_level"].values(), box["ignored"]]
-        for image in results
-        for box in image["boxes"]
-    ]  # fmt: skip
-    write_csv(folder / "assignment.csv", [*columns, *layout.level_names, "ignored"], rows)
-
-
 def _summary(result: dict) -> str:
     levels = ", ".join(f"{name} {number}" for name, number in result["positives_by_level"].items())
     return (
@@ -213,11 +217,67 @@ def _summary(result: dict) -> str:
     )
 
 
-def _file_keys(file_name: str) -> tuple[str, str]:
-    return file_name, Path(file_name).name
+def assignment_figure(picture: np.ndarray, size: tuple[int, int], assignment: Assignment, numbers: dict) -> Figure:
+    """Draw the image, its ignored anchors (thin, dashed), its positive ones (solid) and its boxes (thick).
+
+    Args:
+        picture: (H, W, 3) uint8 RGB, the original image.
+        size: height and width of the resized image, the frame of the drawing.
+        assignment: labels of its anchors.
+        numbers: what ``assignment.json`` says about the image.
+    """
+    height, width = size
+    figure_width = min(max(width / DPI, WIDTH_LIMITS[0]), WIDTH_LIMITS[1])
+    figure = Figure(figsize=(figure_width, figure_width * height / width + 1.4), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(picture, extent=(0, width, height, 0), interpolation="bilinear", alpha=0.7)
+    anchors, labels = assignment.anchors.numpy(), assignment.labels.numpy()
+    matched = assignment.matched.numpy()
+    boxes = assignment.boxes.numpy()
+    colors = np.array(box_colors(boxes) or BOX_COLORS[:1])
+    ignored, positive = labels == -1, labels == 1
+    # Thick lines would cover small boxes and their anchors.
+    sides = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)) * figure_width * DPI / width
+    line_width = float(np.clip(np.median(sides) / 25, 1.5, 3)) if len(boxes) else 3.0
+    axes.add_collection(
+        outlines(anchors[ignored], colors=colors[matched[ignored]], linewidths=0.6, linestyles=(0, (4, 3)), alpha=0.45)
+    )
+    axes.add_collection(outlines(anchors[positive], colors=colors[matched[positive]], linewidths=1.0, alpha=0.9))
+    alone = np.array([box["positives"] == 0 for box in numbers["boxes"]], dtype=bool)
+    axes.add_collection(outlines(boxes, colors="white", linewidths=line_width + 1.8))
+    axes.add_collection(outlines(boxes[~alone], colors=colors[: len(boxes)][~alone], linewidths=line_width))
+    axes.add_collection(outlines(boxes[alone], colors=UNREACHED_COLOR, linewidths=line_width))
+    for x1, y1, x2, y2 in boxes[alone]:
+        axes.plot([x1, x2, np.nan, x1, x2], [y1, y2, np.nan, y2, y1], color=UNREACHED_COLOR, linewidth=1.5)
+    shown = np.concatenate([anchors[positive], [[0, 0, width, height]]])
+    left, top = np.maximum(shown[:, :2].min(axis=0), [-BORDER * width, -BORDER * height])
+    right, bottom = np.minimum(shown[:, 2:].max(axis=0), [(1 + BORDER) * width, (1 + BORDER) * height])
+    axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
+    levels = ", ".join(f"{name} {number}" for name, number in numbers["positives_by_level"].items())
+    axes.set_title(
+        f"{Path(numbers['file_name']).name} (id {numbers['image_id']}) at {width} x {height} px, "
+        f"{len(numbers['boxes'])} boxes\npositive anchors by level: {levels}", fontsize=11,
+    )  # fmt: skip
+    grey = "0.35"
+    handles = [
+        Line2D([], [], color=grey, linewidth=3, label="ground truth, a colour a box"),
+        Line2D([], [], color=grey, linewidth=1, label=f"positive anchors: {numbers['positives']}"),
+        Line2D([], [], color=grey, linewidth=0.8, linestyle="--",
+               label=f"ignored: {numbers['ignored']}; background, not drawn: {numbers['negatives']}"),
+        Line2D([], [], color=UNREACHED_COLOR, linewidth=3, marker="x",
+               label=f"box without a positive anchor: {numbers['boxes_without_positive']}"),
+    ]  # fmt: skip
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=10)
+    return figure
 
 
-def _file_stem(truth: GroundTruth, image: int) -> str:
-    """Name of the image's files: its own, and its place where that is not the only one of the name."""
-    stems = [Path(file_name).stem for file_name in truth.content.file_names]
-    return stems[image] if stems.count(stems[image]) == 1 else f"{stems[image]}_{image}"
+def box_colors(boxes: np.ndarray) -> list[str]:
+    """A colour for each of (M, 4) XYXY boxes; those of one colour lie far from each other. [] for none."""
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    chosen: list[int] = []
+    for m in range(len(boxes)):
+        distance = np.full(len(BOX_COLORS), np.inf)
+        for other, color in enumerate(chosen):
+            distance[color] = min(distance[color], float(np.linalg.norm(centers[m] - centers[other])))
+        chosen.append(int(distance.argmax()))  # a colour not in use is infinitely far
+    return [BOX_COLORS[color] for color in chosen]

@@ -1,6 +1,5 @@
 """What share of the boxes anchors reach, by size and aspect ratio, and what the anchors cost."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +58,13 @@ class AnchorCoverage:
 
     def rows(self, groups: dict[str, np.ndarray]) -> list[dict]:
         """One row a group of boxes: how many, mean best IoU, and the share at each of ``THRESHOLDS`` (None of none)."""
-        return [{"config": self.name, "group": name, **_summary(self.best[mask])} for name, mask in groups.items()]
+        found = []
+        for name, mask in groups.items():
+            best = self.best[mask]
+            shares = {f"coverage_{t:g}": float((best >= t).mean()) if len(best) else None for t in THRESHOLDS}
+            mean = float(best.mean()) if len(best) else None
+            found.append({"config": self.name, "group": name, "boxes": len(best), "mean_best_iou": mean, **shares})
+        return found
 
     def as_dict(self, groups: dict[str, np.ndarray]) -> dict:
         """All numbers, for JSON."""
@@ -106,8 +111,3 @@ def box_groups(boxes: np.ndarray) -> dict[str, np.ndarray]:
         **{name: size == k for k, name in enumerate(("small", "medium", "large"))},
         **{name: ratio == k for k, name in enumerate(RATIO_NAMES)},
     }
-
-
-def _summary(best: np.ndarray, thresholds: Sequence[float] = THRESHOLDS) -> dict:
-    shares = {f"coverage_{t:g}": float((best >= t).mean()) if len(best) else None for t in thresholds}
-    return {"boxes": len(best), "mean_best_iou": float(best.mean()) if len(best) else None, **shares}

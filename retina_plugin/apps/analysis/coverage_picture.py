@@ -26,7 +26,9 @@ def coverage_figure(coverages: Sequence[AnchorCoverage], boxes: np.ndarray, titl
             "linestyle": LINE_STYLES[k % len(LINE_STYLES)],
             "label": coverage.name,
         }
-        _draw_curve(over_threshold, coverage.best, look)
+        thresholds = np.linspace(0, 1, 201)
+        reached = 1 - np.searchsorted(np.sort(coverage.best), thresholds, side="left") / len(coverage.best)
+        over_threshold.plot(thresholds, reached, linewidth=1.8, **look)
         _draw_binned(over_size, np.sqrt(width * height), coverage.best, look)
         _draw_binned(over_ratio, height / width, coverage.best, look)
     for limit, name in zip(COCO_AREAS, ("small | medium", "medium | large"), strict=True):
@@ -48,12 +50,6 @@ def coverage_figure(coverages: Sequence[AnchorCoverage], boxes: np.ndarray, titl
     over_threshold.legend(fontsize=10, loc="lower left")
     figure.suptitle(title, fontsize=12)
     return figure
-
-
-def _draw_curve(axes: Axes, best: np.ndarray, look: dict) -> None:
-    thresholds = np.linspace(0, 1, 201)
-    reached = 1 - np.searchsorted(np.sort(best), thresholds, side="left") / len(best)
-    axes.plot(thresholds, reached, linewidth=1.8, **look)
 
 
 def _draw_binned(axes: Axes, values: np.ndarray, best: np.ndarray, look: dict) -> None:

@@ -107,9 +107,26 @@ def run(args: argparse.Namespace) -> None:
     if resize == "train" and cfg.INPUT.CROP.ENABLED:
         logger.warning("Counted on whole images, but training crops (INPUT.CROP): --augment counts on crops.")
     counts, strides = _count(cfg, records, resize, args.seed)
-    loss = _initial_loss(cfg, counts)
+    retinanet, classification_loss = cfg.MODEL.RETINANET, build_classification_loss(cfg)
+    num_positive, _, num_negative = counts.sum(dim=0).tolist()
+    loss = initial_loss(
+        num_positive, num_negative, num_classes=retinanet.NUM_CLASSES,
+        prior=retinanet.PRIOR_PROB if retinanet.USE_PRIOR else 0.5,  # sigmoid(0)
+        value=classification_loss.value, alpha=classification_loss.alpha,
+    )  # fmt: skip
+    loss_numbers = {
+        "loss": retinanet.CLS_LOSS_NAME,
+        "of_a_positive_term": loss.of_a_positive,
+        "of_a_negative_term": loss.of_a_negative,
+        "positives_per_image": loss.positives / len(records),
+        "negatives_per_image": loss.negatives / len(records),
+        "share_of_positives": loss.share_of_positives,
+    }
+    if isinstance(classification_loss, OHEMLoss):
+        loss_numbers["note"] = "of all anchors: OHEM's selection among them is not included"
+    per_image = (torch.cat([counts, counts.sum(dim=0, keepdim=True)]).double() / len(records)).tolist()
     levels = [f"P{int(math.log2(stride))}" for stride in strides]  # stride 8 is P3 (paper Sec. 4)
-    rows = dict(zip([*levels, "all"], _per_image(counts, len(records)), strict=True))
+    rows = dict(zip([*levels, "all"], per_image, strict=True))
     content = {
         "config_file": args.config_file,
         "datasets": names,
@@ -118,7 +135,7 @@ def run(args: argparse.Namespace) -> None:
         "resize": resize,
         "anchors_per_image": {level: dict(zip(GROUPS, row, strict=True)) for level, row in rows.items()},
         "negatives_per_positive": _ratio(rows["all"][2], rows["all"][0]),
-        "initial_loss": _loss_numbers(cfg, loss, len(records)),
+        "initial_loss": loss_numbers,
     }
     _draw(folder / "imbalance", content)
     write_csv(folder / "imbalance.csv", ("level", *GROUPS), [(level, *row) for level, row in rows.items()])
@@ -142,36 +159,6 @@ def _count(cfg: CfgNode, records: list[dict], resize: str, seed: int) -> tuple[T
         per_level = labels[0].split([len(boxes) for boxes in anchors])
         counts += torch.tensor([count_labels(level, model.num_classes) for level in per_level])
     return counts, strides
-
-
-def _initial_loss(cfg: CfgNode, counts: Tensor) -> InitialLoss:
-    retinanet = cfg.MODEL.RETINANET
-    loss = build_classification_loss(cfg)
-    num_positive, _, num_negative = counts.sum(dim=0).tolist()
-    return initial_loss(
-        num_positive, num_negative, num_classes=retinanet.NUM_CLASSES,
-        prior=retinanet.PRIOR_PROB if retinanet.USE_PRIOR else 0.5,  # sigmoid(0)
-        value=loss.value, alpha=loss.alpha,
-    )  # fmt: skip
-
-
-def _loss_numbers(cfg: CfgNode, loss: InitialLoss, num_images: int) -> dict:
-    numbers = {
-        "loss": cfg.MODEL.RETINANET.CLS_LOSS_NAME,
-        "of_a_positive_term": loss.of_a_positive,
-        "of_a_negative_term": loss.of_a_negative,
-        "positives_per_image": loss.positives / num_images,
-        "negatives_per_image": loss.negatives / num_images,
-        "share_of_positives": loss.share_of_positives,
-    }
-    if isinstance(build_classification_loss(cfg), OHEMLoss):
-        numbers["note"] = "of all anchors: OHEM's selection among them is not included"
-    return numbers
-
-
-def _per_image(counts: Tensor, num_images: int) -> list[list[float]]:
-    """(L, 3) counts as L rows of means per image, and their sum as one more."""
-    return (torch.cat([counts, counts.sum(dim=0, keepdim=True)]).double() / num_images).tolist()
 
 
 def _ratio(negative: float, positive: float) -> float | None:

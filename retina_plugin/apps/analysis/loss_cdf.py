@@ -112,11 +112,22 @@ def run(args: argparse.Namespace) -> None:
         **spread.numbers(gammas),
     }
     _draw(folder / "loss_cdf", spread, gammas)
-    write_csv(
-        folder / "loss_cdf.csv", ("group", "gamma", "fraction_of_examples", "cumulative_loss"), _rows(spread, gammas)
-    )
+    rows = [
+        (group, gamma, *point)
+        for group, cdf in (("positives", spread.positives), ("negatives", spread.negatives))
+        for gamma in gammas
+        for point in torch.stack(cdf.curve(gamma), dim=1).tolist()
+    ]
+    write_csv(folder / "loss_cdf.csv", ("group", "gamma", "fraction_of_examples", "cumulative_loss"), rows)
     write_json(folder / "loss_cdf.json", content)
-    print(_table(content))
+    print(
+        f"{len(records)} images: {content['num_positives']:,} positives, {content['num_negatives']:,} negatives "
+        f"({args.negatives}), {content['negatives_per_positive']:,.0f} negatives per positive\n"
+        "gamma  loss in the hardest 20 % of positives  loss in the hardest 1 % of negatives"
+    )
+    for gamma, shares in content["by_gamma"].items():
+        pos, neg = shares["share_of_hardest_20_percent_positives"], shares["share_of_hardest_1_percent_negatives"]
+        print(f"{gamma:>5}  {100 * pos:37.1f} %  {100 * neg:34.1f} %")
     print(f"{folder / 'loss_cdf'}.png, .svg, .csv, .json")
 
 
@@ -148,25 +159,6 @@ def predict_logits(model: RetinaNet, image: dict) -> tuple[Tensor, Tensor]:
     dense = model._transpose_dense_predictions(model.head(features), [model.num_classes, 4])
     labels, _ = model.label_anchors(model.anchor_generator(features), [image["instances"].to(model.device)])
     return torch.cat(dense[0], dim=1)[0], labels[0]
-
-
-def _rows(spread: LossSpread, gammas: list[float]):
-    for group in ("positives", "negatives"):
-        for gamma in gammas:
-            for point in torch.stack(getattr(spread, group).curve(gamma), dim=1).tolist():
-                yield (group, gamma, *point)
-
-
-def _table(content: dict) -> str:
-    lines = [
-        f"{content['images']} images: {content['num_positives']:,} positives, {content['num_negatives']:,} negatives "
-        f"({content['negatives']}), {content['negatives_per_positive']:,.0f} negatives per positive",
-        "gamma  loss in the hardest 20 % of positives  loss in the hardest 1 % of negatives",
-    ]
-    for gamma, shares in content["by_gamma"].items():
-        pos, neg = shares["share_of_hardest_20_percent_positives"], shares["share_of_hardest_1_percent_negatives"]
-        lines.append(f"{gamma:>5}  {100 * pos:37.1f} %  {100 * neg:34.1f} %")
-    return "\n".join(lines)
 
 
 def _draw(stem: Path, spread: LossSpread, gammas: list[float]) -> None:

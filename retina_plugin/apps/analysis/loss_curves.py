@@ -108,10 +108,18 @@ def choose_curves(gammas: list[str], stars: list[str], *, alpha: float | None) -
         LossCurve("CE" if gamma == 0 else f"FL gamma={gamma:g}", FocalTerm(gamma=gamma), weight)
         for gamma in parse_numbers("--gamma", gammas)
     ]
-    return curves + [
-        LossCurve(f"FL* gamma={gamma:g} beta={beta:g}", FocalTerm(scale=gamma, shift=beta), weight)
-        for gamma, beta in map(_parse_star, stars)
-    ]
+    for word in stars:
+        try:
+            gamma, beta = map(float, word.split(","))
+        except ValueError:
+            gamma, beta = math.nan, math.nan
+        if not (0 < gamma < math.inf and math.isfinite(beta)):
+            raise SetupError(
+                f"--star must be pairs GAMMA,BETA with a finite GAMMA > 0, got {word!r}: write for example 2,1."
+            )
+        term = FocalTerm(scale=gamma, shift=beta)
+        curves.append(LossCurve(f"FL* gamma={gamma:g} beta={beta:g}", term, weight))
+    return curves
 
 
 def parse_numbers(option: str, words: list[str]) -> list[float]:
@@ -133,18 +141,6 @@ def parse_numbers(option: str, words: list[str]) -> list[float]:
             )
         numbers.append(number)
     return list(dict.fromkeys(numbers))
-
-
-def _parse_star(word: str) -> tuple[float, float]:
-    try:
-        gamma, beta = map(float, word.split(","))
-    except ValueError:
-        gamma, beta = math.nan, math.nan
-    if not (0 < gamma < math.inf and math.isfinite(beta)):
-        raise SetupError(
-            f"--star must be pairs GAMMA,BETA with a finite GAMMA > 0, got {word!r}: write for example 2,1."
-        )
-    return gamma, beta
 
 
 def _draw(stem: Path, x: Tensor, columns: dict[str, Tensor], y_range: tuple[float, float] | None) -> None:

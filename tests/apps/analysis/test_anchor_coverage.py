@@ -39,7 +39,7 @@ def square_boxes(side: float, images: int, per_image: int = 6, width: int = 200,
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Leave out what takes most of the time and is looked at in one test."""
-    monkeypatch.setattr(anchor_coverage, "_draw", lambda *arguments: None)
+    monkeypatch.setattr(anchor_coverage, "save_figure", lambda *arguments, **options: None)
 
 
 def read_rows(path) -> list[dict]:

@@ -11,7 +11,6 @@ from detectron2.structures import Boxes, Instances
 
 from retina_plugin.apps.analysis import assignment
 from retina_plugin.apps.analysis.anchor_layout import build_detector
-from retina_plugin.apps.analysis.assignment_picture import box_colors
 from retina_plugin.config.load import load_config
 from retina_plugin.errors import SetupError
 
@@ -105,6 +104,6 @@ def test_mistakes_are_refused_in_a_sentence(make_set, anchors_config, tmp_path, 
 
 def test_neighbours_have_different_colors():
     boxes = np.array([[10 * i, 0, 10 * i + 9, 9] for i in range(9)], dtype=float)
-    colors = box_colors(boxes)
+    colors = assignment.box_colors(boxes)
     assert len(set(colors[:6])) == 6 and all(a != b for a, b in zip(colors, colors[1:], strict=False))
-    assert box_colors(np.zeros((0, 4))) == []
+    assert assignment.box_colors(np.zeros((0, 4))) == []
