@@ -79,6 +79,12 @@ CSV_CASES = [
         "set/classes.csv:1: a class is name,id with a whole number, got 'dog'.",
     ),
     Case(
+        "csv_classes_with_a_raised_number",  # a digit to str.isdigit, but not to int
+        "csv",
+        write("classes.csv", "dog,\u00b20\n"),
+        "set/classes.csv:1: a class is name,id with a whole number, got 'dog,\u00b20'.",
+    ),
+    Case(
         "csv_class_twice",
         "csv",
         write("classes.csv", "dog,0\ndog,1\n"),

@@ -63,7 +63,7 @@ def _expand(word: str, recursive: bool) -> Iterator[tuple[str, str]]:
                 yield str(entry), _kind(entry.suffix)
     elif os.path.exists(path):
         yield path, _kind(os.path.splitext(path)[1])
-    elif word.isdigit():
+    elif word.isdecimal():
         yield word, "camera"
     else:
         for match in sorted(glob.glob(path, recursive=True)):

@@ -181,7 +181,7 @@ def _read_study(name: str, entry: dict, where: str) -> Study:
     for row in _field(entry, "rows", list, where):
         paths = _field(row, "runs", dict, f"{where}, row {row.get('name')!r}")
         for seed, path in paths.items():
-            if not (seed.isdigit() and isinstance(path, str)):
+            if not (seed.isdecimal() and isinstance(path, str)):
                 raise SetupError(
                     f"{where}: 'runs' must map a seed to a folder, got {seed!r}: {path!r}. Write it again."
                 )
@@ -223,7 +223,7 @@ def _read_run(study_dir: Path, path: str, line: dict | None) -> Run:
     """The outcome of a run, from its own folder where that has a record, else from its line in ``runs.jsonl``."""
     folder = study_dir / path
     seed_text = folder.name.removeprefix("seed")
-    seed = int(seed_text) if seed_text.isdigit() else -1
+    seed = int(seed_text) if seed_text.isdecimal() else -1
     if (folder / RECORD).is_file():
         record, curves = _read_json(folder / RECORD), read_curves(folder / "metrics.json")
     elif line is not None:

@@ -90,6 +90,6 @@ def _devices(text: str) -> list[str]:
         return [str(i) for i in range(num_gpus)] or ["cpu"]
     devices = text.split(",")
     for device in devices:
-        if device != "cpu" and not (device.isdigit() and int(device) < num_gpus):
+        if device != "cpu" and not (device.isdecimal() and int(device) < num_gpus):
             raise SetupError(f"--devices {device}: give cpu, or numbers of the {num_gpus} GPUs of this machine.")
     return devices

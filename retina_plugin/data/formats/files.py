@@ -158,7 +158,7 @@ def _names_of_csv(path: Path) -> list[str]:
     for row in (reader := csv.reader(read_text(path).splitlines())):
         if not row:
             continue
-        if len(row) != 2 or not row[1].strip().isdigit():
+        if len(row) != 2 or not row[1].strip().isdecimal():
             raise SetupError(
                 f"{path}:{reader.line_num}: a class is name,id with a whole number, got {','.join(row)!r}."
             )

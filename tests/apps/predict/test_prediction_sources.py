@@ -60,6 +60,11 @@ def test_file_whose_name_is_a_number_is_no_camera(folder, monkeypatch):
     assert [source.kind for source in find_sources(["0", "1"])] == ["image", "camera"]
 
 
+def test_raised_number_is_no_camera(folder):
+    with pytest.raises(SetupError, match="\u00b2"):
+        find_sources(["\u00b2"])
+
+
 def test_own_results_are_left_out(folder):
     names = [source.name for source in find_sources(["photos"], recursive=True, leave_out=folder / "deep")]
     assert names == ["a.PNG", "b.jpg", "clip.mp4"]
