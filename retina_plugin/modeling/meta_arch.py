@@ -23,6 +23,7 @@ from .losses import ClassificationLoss, build_classification_loss
 from .matcher import SafeMatcher
 from .normalizer import LossNormalizer
 from .precision import PRECISIONS
+from .trainer_keys import set_trainer_keys, warn_of_unread_keys
 from .winograd import use_winograd
 
 __all__ = ["FocalRetinaNet"]
@@ -37,13 +38,21 @@ class FocalRetinaNet(RetinaNet):
 
     @configurable
     def __init__(
-        self, *, cls_loss: ClassificationLoss, loss_normalizer: LossNormalizer, precision: str = "fp32", **retinanet
+        self,
+        *,
+        cls_loss: ClassificationLoss,
+        loss_normalizer: LossNormalizer,
+        precision: str = "fp32",
+        unread_keys: dict[str, str] | None = None,
+        **retinanet,
     ):
         """
         Args:
             cls_loss: the classification loss.
             loss_normalizer: the divisor of both losses.
             precision: "fp32", "winograd" or "bf16": see ``MODEL.PRECISION``.
+            unread_keys: keys that the config sets for a trainer (``set_trainer_keys``); the first training step warns
+                of those that no trainer has claimed.
             retinanet: the arguments of Detectron2's ``RetinaNet``, without ``focal_loss_alpha`` and
                 ``focal_loss_gamma``, which belong to ``cls_loss``.
         """
@@ -60,6 +69,7 @@ class FocalRetinaNet(RetinaNet):
         self.cls_loss = cls_loss
         self.loss_normalizer = loss_normalizer
         self.precision = precision
+        self.unread_keys = unread_keys or {}
         if precision == "winograd":
             use_winograd(self)
 
@@ -87,6 +97,7 @@ class FocalRetinaNet(RetinaNet):
             "cls_loss": build_classification_loss(cfg),
             "loss_normalizer": LossNormalizer(cfg),
             "precision": cfg.MODEL.PRECISION,
+            "unread_keys": set_trainer_keys(cfg),
         }
 
     def forward(self, batched_inputs: list[dict]):
@@ -98,6 +109,8 @@ class FocalRetinaNet(RetinaNet):
         with torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext():
             if not self.training:
                 return super().forward(batched_inputs)
+            if self.unread_keys and torch.is_grad_enabled():
+                warn_of_unread_keys(self.unread_keys)
             self._check_ground_truth(batched_inputs)
             losses = super().forward(batched_inputs)
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:

@@ -13,6 +13,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..modeling import TrainingState
+from ..modeling.trainer_keys import claim_keys
 from ..weights.checkpointer import build_checkpointer
 from .determinism import IterationSeed, ProcessStates
 from .hooks.averaging import WeightAverage
@@ -29,6 +30,7 @@ __all__ = ["build_hooks", "build_optimizer"]
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """Build SGD as Detectron2 does, or AdamW (SOLVER.OPTIMIZER), with the same rates, decays and clipping."""
+    claim_keys(model, "build_optimizer")
     if cfg.SOLVER.OPTIMIZER == "SGD":
         return solver.build_optimizer(cfg, model)
     parameters = get_default_optimizer_params(
@@ -59,6 +61,7 @@ def build_hooks(cfg: CfgNode, trainer: DefaultTrainer, hooks: list[HookBase | No
         end the run. With SOLVER.EMA_DECAY the trainer's evaluations are of the averaged weights.
     """
     model = getattr(trainer.model, "module", trainer.model)  # under DistributedDataParallel
+    claim_keys(model, "build_hooks")
     is_focal = cfg.MODEL.META_ARCHITECTURE == "FocalRetinaNet"
     state = TrainingState(model)
     trainer.checkpointer.add_checkpointable("training_state", state)

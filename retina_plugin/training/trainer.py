@@ -20,6 +20,7 @@ from ..data.order import ORDERED_SAMPLERS, build_ordered_loader
 from ..errors import RunFault, SetupError
 from ..evaluation.evaluator import build_evaluator, scoring_package
 from ..modeling.precision import trains_channels_last
+from ..modeling.trainer_keys import TRAINER_KEYS, claim_keys
 from ..weights.checkpointer import build_checkpointer
 from ..weights.files import FINAL
 from .accumulation import AccumulatingTrainer
@@ -125,6 +126,7 @@ class RetinaTrainer(DefaultTrainer):
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
         model = super().build_model(cfg)
+        claim_keys(model, *TRAINER_KEYS)
         if trains_channels_last(cfg.MODEL.DEVICE, cfg.MODEL.PRECISION):
             model = model.to(memory_format=torch.channels_last)
         return model
