@@ -1,17 +1,21 @@
-"""What was found, as text (worst first, counts rolled up) and as JSON (all of it, with stable names)."""
+"""The findings of ``retina doctor`` as text (worst first, long lists shortened), as a page and as JSON (everything).
+
+The text and the JSON need no package, so that they can be made where Detectron2 is broken.
+"""
 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
 from ...findings import ERROR, NOTE, WARNING, Finding
-from .bars import draw_bars
 
 __all__ = ["Report"]
 
-_ORDER = (ERROR, WARNING, NOTE)
-_SHOWN = 5  # places of a finding that are printed; the JSON has all
-_FORMAT = 1  # of the JSON; raised when a name in it changes its meaning or goes
+SEVERITIES = (ERROR, WARNING, NOTE)
+FORMAT = 1  # of the JSON; raised when a name in it changes its meaning or goes
+MAX_PLACES = 5  # of a finding that are printed
+BAR = 40  # characters of the longest bar
+MAX_CLASSES, MAX_SIZES = 20, 5  # rows of these tables that are printed
 
 
 @dataclass
@@ -32,21 +36,20 @@ class Report:
 
     @property
     def makes_sense(self) -> bool:
-        """Whether training does: there is no error."""
+        """True if training makes sense: there is no error."""
         return not self.of(ERROR)
 
     def of(self, severity: str) -> list[Finding]:
         return [found for found in self.findings if found.severity == severity]
 
     def as_json(self) -> str:
+        ordered = [found for severity in SEVERITIES for found in self.of(severity)]
         content = {
-            "format": _FORMAT,
+            "format": FORMAT,
             "config_file": self.config_file,
             "training_makes_sense": self.makes_sense,
-            "counts": {severity: len(self.of(severity)) for severity in _ORDER},
-            "findings": [
-                {**asdict(found), "count": max(1, len(found.places))} for level in _ORDER for found in self.of(level)
-            ],
+            "counts": {severity: len(self.of(severity)) for severity in SEVERITIES},
+            "findings": [{**asdict(found), "count": max(1, len(found.places))} for found in ordered],
             "environment": self.environment,
             "schedule": self.schedule,
             "memory": self.memory,
@@ -56,65 +59,87 @@ class Report:
         return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
     def as_text(self) -> str:
-        sections = [self._facts()]
-        sections += [f"{name} ({_sizes(numbers)})\n{draw_bars(numbers)}" for name, numbers in self.data.items()]
-        for severity in _ORDER:
+        sections = ["\n".join([self.config_file, *(f"  {fact}" for fact in self._facts())])]
+        for name, numbers in self.data.items():
+            tables = [_draw_bars(*table) for table in _tables(numbers)]
+            sections.append("\n".join([f"{name} ({_size(numbers)})", *tables]))
+        for severity in SEVERITIES:
             if found := self.of(severity):
-                title = f"{len(found)} {severity}{'s' * (len(found) > 1)}".upper()
-                sections.append("\n".join([title, *map(_draw_finding, found)]))
-        return "\n\n".join([*(section for section in sections if section), self._verdict()])
+                sections.append("\n".join([self._count(severity).upper(), *map(_draw_finding, found)]))
+        return "\n\n".join([*sections, self._verdict()])
+
+    def as_html(self) -> str:
+        """Make the page; it needs Jinja2."""
+        from ..report.pages import render  # here: a missing package is a finding, which the text shows
+
+        found = {severity: self.of(severity) for severity in SEVERITIES if self.of(severity)}
+        links = {severity: self._count(severity) for severity in found}
+        links |= {f"set-{i}": name for i, name in enumerate(self.data)}
+        return render(
+            "doctor/page.html.j2",
+            title=self.config_file,
+            links=links,
+            verdict=self._verdict(),
+            facts=self._facts(),
+            findings={
+                severity: [(one, [_describe_place(place) for place in one.places[:MAX_PLACES]]) for one in items]
+                for severity, items in found.items()
+            },
+            data=[(_size(numbers), _tables(numbers)) for numbers in self.data.values()],
+        )
+
+    def _count(self, severity: str) -> str:
+        number = len(self.of(severity))
+        return f"{number} {severity}{'s' * (number > 1)}"
 
     def _verdict(self) -> str:
-        errors, warnings = len(self.of(ERROR)), len(self.of(WARNING))
-        if errors:
-            return f"Do not train yet: {errors} {'errors' if errors > 1 else 'error'} to mend first."
-        if warnings:
-            return f"Training works. Read the {warnings} {'warnings' if warnings > 1 else 'warning'} before it starts."
+        if not self.makes_sense:
+            return f"Do not train yet: {self._count(ERROR)} to fix first."
+        if self.of(WARNING):
+            return f"Training works. Read the {self._count(WARNING)} before it starts."
         return "Training works and makes sense, as far as can be seen."
 
-    def _facts(self) -> str:
-        lines = [f"{self.config_file}"]
+    def _facts(self) -> list[str]:
+        facts = []
         if versions := self.environment.get("versions"):
             shown = ("torch", "torchvision", "numpy", "Pillow")
             named = [f"{name} {versions[name]}" for name in shown if versions.get(name)]
-            lines.append(f"  {', '.join(named)}, Detectron2 {self.environment.get('detectron2')}")
+            facts.append(f"{', '.join(named)}, Detectron2 {self.environment.get('detectron2')}")
         if device := self.environment.get("device"):
-            lines.append(f"  device: {device}")
+            facts.append(f"device: {device}")
         if self.schedule:
-            lines.append(
-                "  {iterations} iterations of {images_per_batch} images: {epochs:.1f} epochs".format(**self.schedule)
-            )
+            schedule = "{iterations} iterations of {images_per_batch} images: {epochs:.1f} epochs"
+            facts.append(schedule.format(**self.schedule))
         if self.memory:
-            lines.append(
-                "  memory of a training step: {:.2f} GiB of {:.1f} (batch of {images} x {height} x {width} px)".format(
+            facts.append(
+                "memory of a training step: {:.2f} GiB of {:.1f} (batch of {images} x {height} x {width} px)".format(
                     self.memory["needed"] / 2**30, self.memory["available"] / 2**30, **self.memory
                 )
             )
         if self.anchors:
             everything = self.anchors["groups"]["all"]
-            lines.append(
-                f"  anchors: mean best IoU {everything['mean_best_iou']:.2f}, "
+            facts.append(
+                f"anchors: mean best IoU {everything['mean_best_iou']:.2f}, "
                 f"{100 * everything['coverage_0.5']:.1f} % of {self.anchors['boxes']} boxes at 0.5 or more"
             )
-        return "\n".join(lines)
+        return facts
 
 
-def _sizes(numbers: Mapping) -> str:
+def _size(numbers: Mapping) -> str:
     return f"{numbers['images']} images, {numbers['images_with_boxes']} with boxes; {numbers['boxes']} boxes"
 
 
 def _draw_finding(found: Finding) -> str:
     lines = [f"  [{found.check}] {found.what}.".replace("\n", "\n    ")]
-    for place in found.places[:_SHOWN]:
-        lines.append(f"      {_draw_place(place)}")
-    if len(found.places) > _SHOWN:
-        lines.append(f"      and {len(found.places) - _SHOWN} more")
+    lines += [f"      {_describe_place(place)}" for place in found.places[:MAX_PLACES]]
+    if len(found.places) > MAX_PLACES:
+        lines.append(f"      and {len(found.places) - MAX_PLACES} more")
     if found.remedy:
         lines.append(f"    -> {found.remedy}")
     return "\n".join(lines)
 
 
-def _draw_place(place: Mapping) -> str:
+def _describe_place(place: Mapping) -> str:
     parts = [str(place["file"])]
     for key, name in (("image_id", "image id"), ("annotation_id", "annotation id"), ("bbox", "box")):
         if key in place:
@@ -123,3 +148,33 @@ def _draw_place(place: Mapping) -> str:
     if "value" in place:
         parts.append(str(place["value"]))
     return ", ".join(parts)
+
+
+def _tables(described: dict) -> list[tuple[str, list[tuple[str, int]], int]]:
+    """Title, rows of (name, count) and number of rows left out, of each table of ``describe_set`` with a row."""
+    classes = sorted(described["boxes_by_class"].items(), key=lambda item: -item[1])
+    sizes = list(described["image_sizes"].items())
+    tables = [
+        ("boxes by class", classes[:MAX_CLASSES], len(classes) - MAX_CLASSES),
+        ("side of a box (sqrt of its area), px after the resize", _inner(described["box_side_px_after_resize"]), 0),
+        ("height / width of a box", _inner(described["box_height_by_width"]), 0),
+        ("boxes in an image", _inner(described["boxes_per_image"]), 0),
+        ("image sizes", sizes[:MAX_SIZES], len(sizes) - MAX_SIZES),
+    ]
+    return [(title, rows, max(left_out, 0)) for title, rows, left_out in tables if rows]
+
+
+def _inner(bins: dict[str, int]) -> list[tuple[str, int]]:
+    """The bins from the first to the last that is not empty."""
+    items = list(bins.items())
+    full = [i for i, (_, count) in enumerate(items) if count]
+    return items[full[0] : full[-1] + 1] if full else []
+
+
+def _draw_bars(title: str, rows: list[tuple[str, int]], left_out: int) -> str:
+    width, most = max(len(name) for name, _ in rows), max(1, max(count for _, count in rows))
+    lines = [f"  {title}"]
+    for name, count in rows:
+        bar = "#" * (max(1, round(BAR * count / most)) if count else 0)
+        lines.append(f"    {name:>{width}} {count:8d} {bar}".rstrip())
+    return "\n".join([*lines, *([f"    and {left_out} more"] if left_out else [])])
