@@ -11,7 +11,7 @@ help:
 	@echo 'make setup        make .venv with all that is needed (PYTHON=python3.12 picks the interpreter)'
 	@echo 'make quickstart   sample set, training, evaluation and pictures (QUICKSTART_ARGS=...)'
 	@echo 'make test         the whole test suite (PYTEST_ARGS="-k focal")'
-	@echo 'make lint         check style; make format mends what can be mended'
+	@echo 'make lint         check style; make format fixes what can be fixed'
 	@echo 'make lock         renew requirements.lock from requirements.in (needs uv)'
 	@echo 'make clean        remove .venv and caches'
 
@@ -20,7 +20,7 @@ setup:
 	@PYTHON='$(PYTHON)' bash tools/setup_env.sh
 
 quickstart: setup
-	$(BIN)/python -m retina_plugin.quickstart $(QUICKSTART_ARGS)
+	$(BIN)/python -m retina_cli quickstart $(QUICKSTART_ARGS)
 
 # Two processes of one thread each take half the time of one with two threads. A file stays in one process, for its
 # fixtures. -rfEs: -rs alone would drop pytest's own summary of failures and errors.
@@ -44,4 +44,4 @@ lock:
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info
-	find retina_plugin tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find retina_cli retina_plugin tests -name __pycache__ -type d -prune -exec rm -rf {} +

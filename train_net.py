@@ -1,12 +1,9 @@
 #!/usr/bin/env python
-"""Train or evaluate a RetinaNet: see ``python train_net.py --help`` and retina_plugin/apps/cli/train.py."""
+"""``python train_net.py`` is ``retina train``: train or evaluate a RetinaNet."""
 
 import sys
 
-from retina_plugin.training.arguments import argument_parser
+from retina_cli.main import main
 
 if __name__ == "__main__":
-    argument_parser().parse_args()  # answers --help and mistakes before the seconds that importing torch takes
-    from retina_plugin.training.run import main
-
-    sys.exit(main())
+    sys.exit(main(["train", *sys.argv[1:]], prog="train_net.py"))

@@ -1,4 +1,4 @@
-"""``python -m benchmarks`` (also ``retina benchmark``): speed and memory beside the peers'."""
+"""``python -m benchmarks``: speed and memory beside the peers'."""
 
 import argparse
 import importlib
@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from retina_plugin.errors import SetupError, exit_status
+from retina_cli.main import exit_status
+from retina_plugin.errors import SetupError
 
 __all__ = ["main"]
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from .apps.cli.analyze import main
+from retina_cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["analyze", *sys.argv[1:]]))

@@ -1,16 +1,17 @@
-"""The error that a user can mend, in the config, the data or the weights; and what a machine does to a run."""
+"""Errors that a user can fix, in the config, the data or the weights; and faults of the machine that end a run."""
 
 import re
 import sys
-from collections.abc import Callable
 
 __all__ = [
-    "EXIT_INTERRUPTED", "EXIT_SETUP", "RunFault", "SetupError", "exit_status", "first_line", "print_error",
-    "printable", "require_retina_config", "user_message",
+    "EXIT_DIVERGED", "EXIT_INTERRUPTED", "EXIT_SETUP", "EXIT_STATUSES", "RunFault", "SetupError", "first_line",
+    "print_error", "printable", "require_retina_config", "user_message",
 ]  # fmt: skip
 
-EXIT_SETUP = 2  # a mistake that the user can mend
-EXIT_INTERRUPTED = 130  # of the shell, for Ctrl-C
+EXIT_SETUP = 2  # a mistake that the user can fix
+EXIT_DIVERGED = 3  # a loss that is not finite
+EXIT_FAULT = 4  # something from outside ended the run: the same command with --resume goes on
+EXIT_INTERRUPTED = 130  # the shell's status for Ctrl-C
 
 # Control characters but tab and line feed; what turns the direction of text (Unicode's Bidi_Control); and halves of
 # surrogate pairs, which no stream takes.
@@ -65,17 +66,7 @@ def print_error(error: BaseException) -> None:
     print(f"error: {printable(user_message(error))}".replace("\n", "\n  "), file=sys.stderr)
 
 
-def exit_status(work: Callable[[], object]) -> int:
-    """Do the work of a command line; 0, 2 after a ``SetupError``, which is printed, or 130 after Ctrl-C."""
-    try:
-        work()
-    except SetupError as error:
-        print_error(error)
-        return EXIT_SETUP
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    return 0
-
-
+# The exit status of a command that ends by such an error; with several processes it arrives as text, see ``_CROSSING``.
+EXIT_STATUSES = {SetupError: EXIT_SETUP, FloatingPointError: EXIT_DIVERGED, RunFault: EXIT_FAULT}
 # As a traceback names them: from a data loader's worker or a spawned process.
 _CROSSING = (*(f"{kind.__module__}.{kind.__name__}" for kind in (SetupError, RunFault)), "FloatingPointError")

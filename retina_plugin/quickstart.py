@@ -1,8 +1,8 @@
-"""``python -m retina_plugin.quickstart``."""
+"""``python -m retina_plugin.quickstart``, the former name of ``retina quickstart``."""
 
 import sys
 
-from .apps.quickstart import main
+from retina_cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["quickstart", *sys.argv[1:]]))

@@ -2,7 +2,7 @@
 
 import sys
 
-from .apps.cli.study import main
+from retina_cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["study", *sys.argv[1:]]))

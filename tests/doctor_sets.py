@@ -5,7 +5,7 @@ import json
 import pytest
 from tiny_pictures import HEIGHT, WIDTH, draw
 
-from retina_plugin.apps.cli.doctor import main
+from retina_cli.main import main
 
 CONFIG = """
 _BASE_: "{base}"
@@ -64,7 +64,7 @@ def examine(tmp_path, capsys):
     def run(config: str, *words: str, fit: bool = False):
         output = tmp_path / "doctor.json"
         flags = ["--jobs", "1", "--no-cache", *([] if fit else ["--no-fit"])]
-        status = main(["--config-file", config, "--json", str(output), *flags, *map(str, words)])
+        status = main(["doctor", "--config-file", config, "--json", str(output), *flags, *map(str, words)])
         content = json.loads(output.read_text()) if output.exists() else {}
         output.unlink(missing_ok=True)
         # What the machine lacks is another test's.

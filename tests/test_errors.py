@@ -6,7 +6,10 @@ import pickle
 
 import pytest
 
-from retina_plugin.errors import RunFault, SetupError, exit_status, first_line, print_error, printable, user_message
+from retina_cli import UsageError
+from retina_cli.main import exit_status
+from retina_plugin.errors import RunFault, SetupError, first_line, print_error, printable, user_message
+from retina_plugin.training.hooks.interruption import Interrupted
 from retina_plugin.training.log_text import escape_control_characters
 
 # First and last of each range.
@@ -50,14 +53,22 @@ def test_exit_status_tells_what_ended_the_work(capsys):
 
         return work
 
-    assert exit_status(lambda: 5) == 0
+    assert exit_status(lambda: None) == 0 and exit_status(lambda: 1) == 1
     assert exit_status(raising(KeyboardInterrupt())) == 130 and capsys.readouterr().err == ""
+    assert exit_status(raising(KeyboardInterrupt()), stopped="go on") == 130 and capsys.readouterr().err == "go on\n"
+    assert exit_status(raising(Interrupted("at 3", status=143, num_done=3)), stopped="go on") == 143
+    assert capsys.readouterr().err == "at 3\n"
+    assert exit_status(raising(UsageError("--a\x1b[2J is\nwrong"))) == 2
+    assert capsys.readouterr().err == "error: --a\\x1b[2J is\\nwrong\n"
     assert exit_status(raising(SetupError("KEY is wrong"))) == 2
     assert capsys.readouterr().err == "error: KEY is wrong\n"
     print_error(RunFault("lost with a\x1b[2J\nerror: all is well.png"))
     assert capsys.readouterr().err == "error: lost with a\\x1b[2J\n  error: all is well.png\n"
-    with pytest.raises(RunFault):
-        exit_status(raising(RunFault("lost")))
+    assert exit_status(raising(FloatingPointError("loss is nan"))) == 3
+    assert exit_status(raising(RunFault("lost"))) == 4
+    assert capsys.readouterr().err == "error: loss is nan\nerror: lost\n"
+    with pytest.raises(ZeroDivisionError):
+        exit_status(lambda: 1 / 0)
 
 
 @pytest.mark.parametrize(("text", "written"), [

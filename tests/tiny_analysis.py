@@ -1,12 +1,12 @@
 """An analysis of two tiny images by a tiny model: ``pytest_plugins = ("tiny_sets", "tiny_analysis")``."""
 
-import argparse
 import json
 
 import pytest
 import torch
 from tiny_coco import make_coco
 
+from retina_cli.main import build_parser
 from retina_plugin.training.trainer import RetinaTrainer
 
 
@@ -42,10 +42,10 @@ def run_analysis(tmp_path, config_file, monkeypatch):
     def run(module, *words, pictures=False):
         if not pictures:  # they take a second
             monkeypatch.setattr(module, "save_figure", lambda figure, stem: None)
-        parser = argparse.ArgumentParser()
-        module.add_arguments(parser)
         output = tmp_path / "out"
-        module.run(parser.parse_args(["--config-file", str(config_file), "--output", str(output), *map(str, words)]))
+        name = module.__name__.rsplit(".", 1)[1].replace("_", "-")
+        options = ["--config-file", str(config_file), "--output", str(output), *map(str, words)]
+        module.run(build_parser("analyze").parse_args([name, *options]))
         return json.loads(next(output.glob("*.json")).read_text())
 
     return run

@@ -13,9 +13,9 @@ from detectron2.engine import SimpleTrainer
 from detectron2.utils.events import EventStorage
 from guarded_training import Training
 
+from retina_cli.main import build_parser
 from retina_plugin.training import processes
 from retina_plugin.training.accumulation import AccumulatingTrainer
-from retina_plugin.training.arguments import argument_parser
 from retina_plugin.training.trainer import RetinaTrainer
 
 DATASET = "five_images"
@@ -28,7 +28,7 @@ def under_torchrun(rank: int, job, folder: str, port: int) -> None:
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
     )  # fmt: skip
-    args = argument_parser().parse_args(["--dist-timeout", "60"])
+    args = build_parser("train").parse_args(["--dist-timeout", "60"])
     processes.start(lambda _: job(Path(folder)), args)
 
 

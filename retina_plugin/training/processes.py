@@ -13,11 +13,11 @@ from detectron2.engine import TrainerBase, defaults, launch
 from detectron2.utils import comm
 from torch import nn
 from torch.distributed.rendezvous import rendezvous
-from torch.multiprocessing import ProcessExitedException
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from ..errors import RunFault, SetupError, first_line
+from ..errors import EXIT_STATUSES, RunFault, SetupError, first_line, user_message
 
-__all__ = ["create_ddp_model", "describe_exit", "gather_states", "largest_of_all", "start"]
+__all__ = ["create_ddp_model", "gather_states", "largest_of_all", "start"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ def start(run: Callable[[argparse.Namespace], object], args: argparse.Namespace)
     Raises:
         SetupError: there are fewer GPUs than processes, or torchrun and the arguments both say how many.
         RunFault: another process ended or fell silent for ``--dist-timeout`` seconds.
+        SetupError, FloatingPointError, RunFault: what ended one of the spawned processes.
     """
     timeout = timedelta(seconds=args.dist_timeout)
     if args.dist_timeout <= 0:
@@ -45,15 +46,29 @@ def start(run: Callable[[argparse.Namespace], object], args: argparse.Namespace)
         _join(run, args, os.environ, timeout)
         return
     number = _processes_to_start(args)
-    launch(
-        _run_watched,
-        number,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(run, args),
-        timeout=timeout,
-    )
+    try:
+        launch(
+            _run_watched,
+            number,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(run, args),
+            timeout=timeout,
+        )
+    except ProcessRaisedException as error:
+        # Only the text of its error arrives.
+        kind = next((kind for kind in EXIT_STATUSES if kind.__name__ in str(error)), None)
+        if kind is None:
+            raise
+        raise kind(user_message(error)) from error
+    except ProcessExitedException as error:
+        name = error.signal_name or f"status {error.exit_code}"
+        hint = " (the system does so when memory runs out)" if name == signal.SIGKILL.name else ""
+        raise RunFault(
+            f"process {error.error_index} was ended by {name}{hint}, and the others were stopped. "
+            "Go on with the same command and --resume."
+        ) from error
 
 
 def _processes_to_start(args: argparse.Namespace) -> int:
@@ -129,16 +144,6 @@ def _run_watched(run: Callable[[argparse.Namespace], object], args: argparse.Nam
 
 def _is_lost(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or any(words in str(error) for words in LOST)
-
-
-def describe_exit(error: ProcessExitedException) -> str:
-    """What the user has to know of a spawned process that ended without a word."""
-    name = error.signal_name or f"status {error.exit_code}"
-    hint = " (the system does so when memory runs out)" if name == signal.SIGKILL.name else ""
-    return (
-        f"process {error.error_index} was ended by {name}{hint}, and the others were stopped. "
-        "Go on with the same command and --resume."
-    )
 
 
 def create_ddp_model(model: nn.Module, **options) -> nn.Module:

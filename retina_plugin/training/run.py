@@ -1,12 +1,9 @@
-"""The command line of ``train_net.py``: from arguments to a trained and evaluated model."""
+"""A run from its arguments to a trained and evaluated model, in one process of those that share it."""
 
 import argparse
 import json
 import logging
 import os
-import shlex
-import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +13,6 @@ from detectron2.engine import default_setup
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
-from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from ..config.batch_scaling import scale_to_batch
 from ..config.checks import check_config
@@ -25,23 +21,19 @@ from ..config.load import config_difference, load_base_config, load_config
 from ..config.shipped import find_config
 from ..data.checks import check_datasets
 from ..data.register import fill_num_classes, register_config_datasets
-from ..errors import EXIT_INTERRUPTED, EXIT_SETUP, RunFault, SetupError, print_error
+from ..errors import SetupError
 from ..evaluation.augmented_inference import with_augmentation
 from ..evaluation.evaluator import InferenceTimer, build_evaluator
 from ..modeling import CLASSIFICATION_LOSS_REGISTRY, build_inference_model
 from ..run_record import RunRecord, check_output_dir, keep_previous
 from ..weights.checkpointer import build_checkpointer, check_weights
-from ..weights.files import DISK_FULL
-from .arguments import argument_parser
 from .determinism import choose_seed
 from .folder_lock import FolderLock
-from .hooks.interruption import Interrupted
 from .log_text import escape_control_characters
-from .processes import describe_exit, start
 from .terminal import describe_training, terminal_essentials
 from .trainer import RetinaTrainer
 
-__all__ = ["main", "prepare", "run"]
+__all__ = ["prepare", "run"]
 
 logger = logging.getLogger("retina_plugin")
 
@@ -57,44 +49,6 @@ MAY_CHANGE_ON_RESUME = (
     "SOLVER.CHECKPOINT_PERIOD", "SOLVER.EARLY_STOPPING", "SOLVER.FAULTS", "SOLVER.MAX_ITER", "SOLVER.STEPS", "TEST.",
     "VIS_PERIOD",
 )  # fmt: skip
-# Exit statuses besides EXIT_SETUP and EXIT_INTERRUPTED.
-EXIT_DIVERGED = 3
-EXIT_FAULT = 4  # something from outside ended it: the same command with --resume goes on
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``train_net.py``; the return value is the exit status.
-
-    0, 2 (a mistake to mend), 3 (a loss that is not finite), 4 (a fault of the machine), 130 (Ctrl-C) or 143 (SIGTERM).
-    """
-    args = argument_parser().parse_args(argv)
-    # For the run record; a spawned process has another one.
-    args.command = shlex.join(["python", *sys.orig_argv[1:]])
-    try:
-        start(run, args)
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        print(f"error: {error}. Free space, and go on with --resume.", file=sys.stderr)
-        return EXIT_SETUP
-    except (SetupError, FloatingPointError, RunFault, ProcessRaisedException) as error:
-        # Of several processes only the text of the error arrives.
-        kinds = {SetupError: EXIT_SETUP, FloatingPointError: EXIT_DIVERGED, RunFault: EXIT_FAULT}
-        status = next((kinds[kind] for kind in kinds if isinstance(error, kind) or kind.__name__ in str(error)), None)
-        if status is None:
-            raise
-        print_error(error)
-        return status
-    except ProcessExitedException as error:
-        print(f"error: {describe_exit(error)}", file=sys.stderr)
-        return EXIT_FAULT
-    except Interrupted as stop:
-        print(stop, file=sys.stderr)
-        return stop.status
-    except KeyboardInterrupt:  # before the training, or in several processes
-        print("stopped; go on with --resume from the last checkpoint", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return 0
 
 
 def run(args: argparse.Namespace) -> dict:
@@ -290,7 +244,3 @@ def original_sizes(cfg: CfgNode) -> CfgNode:
     cfg.INPUT.MIN_SIZE_TEST = 0
     cfg.freeze()
     return cfg
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from own_folders import SCENES, WRITERS, write_csv, write_voc, write_yolo
 
-from retina_plugin.apps.cli.main import main
+from retina_cli.main import main
 
 
 @pytest.mark.parametrize("kind", WRITERS)
@@ -84,7 +84,7 @@ def test_conversion_takes_no_torch_along(tmp_path):
     write_voc(tmp_path / "set")
     code = f"""
 import sys
-from retina_plugin.apps.cli.main import main
+from retina_cli.main import main
 assert main(["convert", {str(tmp_path / "set")!r}, "--output", {str(tmp_path / "a.json")!r}]) == 0
 assert not {{"torch", "detectron2"}} & set(sys.modules)
 """

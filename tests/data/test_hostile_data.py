@@ -10,7 +10,7 @@ import pytest
 from own_folders import WRITERS, replacing, setting, write_coco
 from PIL import Image
 
-from retina_plugin.apps.cli.main import main
+from retina_cli.main import main
 from retina_plugin.config.keys import get_retina_cfg
 from retina_plugin.data import image_checks, safe_json
 from retina_plugin.data.dataset_content import load_content

@@ -18,8 +18,7 @@ from malformed.voc_cases import VOC_CASES
 from malformed.yolo_cases import YOLO_CASES
 from own_folders import WRITERS, write_coco
 
-from retina_plugin.apps.cli.main import main
-from retina_plugin.training import run as cli
+from retina_cli.main import main
 
 pytest_plugins = ("tiny_sets",)
 
@@ -71,7 +70,7 @@ def test_training_ends_in_the_message(case, tmp_path, monkeypatch, capsys, fresh
     words = (
         [*case.words[:2], *TINY, *case.words[2:]] if has_file else ["--config-file", str(CONFIG), *TINY, *case.words]
     )
-    assert cli.main(words) == 2
+    assert main(["train", *words]) == 2
     said = f"\n{capsys.readouterr().err}".rpartition("\nerror: ")[2]
     start, star, end = case.message.partition("*")
     if star:

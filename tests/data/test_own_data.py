@@ -9,10 +9,10 @@ import torch
 from detectron2.utils.logger import setup_logger
 from own_folders import SCENES, WRITERS, write_coco, write_csv
 
+from retina_cli.main import build_parser, main
 from retina_plugin.data.order import build_train_order
 from retina_plugin.modeling import FocalRetinaNet
 from retina_plugin.training import run as cli
-from retina_plugin.training.arguments import argument_parser
 
 pytest_plugins = ("tiny_sets",)
 
@@ -38,7 +38,7 @@ def clean(clean_catalog):
 
 def run(output, *words) -> dict:
     """Train with further words on the command line; the run record."""
-    assert cli.main([*TINY, *map(str, words), "OUTPUT_DIR", str(output)]) == 0
+    assert main(["train", *TINY, *map(str, words), "OUTPUT_DIR", str(output)]) == 0
     return json.loads((output / "run_record.json").read_text())
 
 
@@ -59,7 +59,7 @@ def test_run_in_a_used_folder_leaves_the_sets_of_the_first(tmp_path, capsys):
     run(tmp_path / "run", "DATASETS.TRAIN_PATH", root, "DATASETS.VAL_FRACTION", 0.4)
     before = (tmp_path / "run/datasets/custom_val.json").read_bytes()
     words = ["DATASETS.TRAIN_PATH", str(root), "DATASETS.VAL_FRACTION", "0.2", "OUTPUT_DIR", str(tmp_path / "run")]
-    assert cli.main([*TINY, *words]) == 2
+    assert main(["train", *TINY, *words]) == 2
     assert "holds a run already" in capsys.readouterr().err
     assert (tmp_path / "run/datasets/custom_val.json").read_bytes() == before
 
@@ -87,7 +87,7 @@ def test_rare_classes_come_more_often_and_a_resumed_order_goes_on(tmp_path):
     scenes.append(("rare.png", (64, 48), [(4, 4, 40, 40, "cat")]))
     words = ["DATASETS.TRAIN_PATH", write_coco(tmp_path / "set", scenes), "DATASETS.TEST", "()",
              "DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "DATALOADER.REPEAT_THRESHOLD", 1.0]  # fmt: skip
-    args = argument_parser().parse_args([*TINY, *map(str, words), "OUTPUT_DIR", str(tmp_path / "run")])
+    args = build_parser("train").parse_args([*TINY, *map(str, words), "OUTPUT_DIR", str(tmp_path / "run")])
     args.command = "test"
     cfg, _ = cli.prepare(args)
 

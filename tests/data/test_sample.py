@@ -8,6 +8,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 from pycocotools.coco import COCO
 
+from retina_cli.main import main
 from retina_plugin.data.sample import files as sample
 from retina_plugin.data.sample import scene as sample_scene
 from retina_plugin.data.sample.catalog import SAMPLE_CLASSES, default_sample_root, register_sample_datasets
@@ -112,9 +113,9 @@ def test_make_sample_dataset_without_sklearn_says_what_to_install(tmp_path, monk
 
 
 def test_main_reports_counts_and_errors(tmp_path, capsys):
-    assert sample.main([str(tmp_path / "set"), "--num-train", "2", "--num-val", "1"]) == 0
+    assert main(["sample", str(tmp_path / "set"), "--num-train", "2", "--num-val", "1"]) == 0
     assert "train: 2 images" in capsys.readouterr().out
-    assert sample.main([str(tmp_path / "set"), "--num-train", "0"]) == 2
+    assert main(["sample", str(tmp_path / "set"), "--num-train", "0"]) == 2
     assert "num_train must be at least 1, got 0" in capsys.readouterr().err
 
 
@@ -273,7 +274,7 @@ def test_register_sample_datasets_twice_and_elsewhere(registered, tmp_path):
     assert MetadataCatalog.get("retina_sample_val").json_file == str(registered / "annotations" / "val.json")
     register_sample_datasets(tmp_path)
     assert MetadataCatalog.get("retina_sample_val").json_file == str(tmp_path / "annotations" / "val.json")
-    with pytest.raises(SetupError, match="python -m retina_plugin.data.sample.files"):
+    with pytest.raises(SetupError, match="retina sample"):
         DatasetCatalog.get("retina_sample_val")
 
 

@@ -16,7 +16,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine.hooks import EvalHook
 from detectron2.utils.logger import setup_logger
 
+from retina_cli.main import main
 from retina_plugin.data.sample.files import make_sample_dataset
+from retina_plugin.errors import EXIT_INTERRUPTED, EXIT_SETUP
 from retina_plugin.training import determinism
 from retina_plugin.training import run as cli
 from retina_plugin.training.determinism import IterationSeed, ProcessStates, choose_seed
@@ -55,13 +57,13 @@ def arguments(tmp_path_factory):
 
 @pytest.fixture
 def run(arguments):
-    return lambda output, *more: cli.main([*arguments, "OUTPUT_DIR", str(output), *more])
+    return lambda output, *more: main(["train", *arguments, "OUTPUT_DIR", str(output), *more])
 
 
 @pytest.fixture(scope="module")
 def straight(arguments, tmp_path_factory):
     output = tmp_path_factory.mktemp("straight") / "run"
-    assert cli.main([*arguments, "OUTPUT_DIR", str(output)]) == 0
+    assert main(["train", *arguments, "OUTPUT_DIR", str(output)]) == 0
     return output
 
 
@@ -93,7 +95,7 @@ def test_stopped_at_every_iteration(run, straight, tmp_path, monkeypatch, worker
 
     monkeypatch.setattr(cli.RetinaTrainer, "run_step", step_and_stop)
     for _ in range(ITERATIONS):
-        assert run(tmp_path, "DATALOADER.NUM_WORKERS", workers) == cli.EXIT_INTERRUPTED
+        assert run(tmp_path, "DATALOADER.NUM_WORKERS", workers) == EXIT_INTERRUPTED
     assert run(tmp_path, "DATALOADER.NUM_WORKERS", workers) == 0
     assert stopped == list(range(ITERATIONS))
     assert_same_end(tmp_path, straight)
@@ -135,7 +137,7 @@ def test_full_disk_ends_the_run_and_leaves_the_previous_checkpoint(run, straight
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:  # half of a checkpoint
         resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "model_0000002.pth").stat().st_size // 2, before[1]))
-        assert run(tmp_path) == cli.EXIT_SETUP
+        assert run(tmp_path) == EXIT_SETUP
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     said = capfd.readouterr()
@@ -173,7 +175,7 @@ def test_training_takes_the_lock_and_an_evaluation_does_not(arguments, run, tmp_
     assert set(held) == {tmp_path}
     held.clear()
     scored = [*arguments, "OUTPUT_DIR", str(tmp_path), "DATASETS.TEST", "('custom_train',)"]
-    assert cli.main(["--eval-only", *scored]) == 0
+    assert main(["train", "--eval-only", *scored]) == 0
     assert held == []
 
 

@@ -1,6 +1,7 @@
 """Several processes: the gradients and the evaluation are those of one; torchrun; what cannot be started."""
 
 import json
+import re
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -15,9 +16,9 @@ from torch.multiprocessing import ProcessExitedException
 from torch.testing import assert_close
 from two_processes import DATASET, evaluation, gradients, step_and_evaluate, train_through_faults, under_torchrun
 
+from retina_cli.main import build_parser
 from retina_plugin.errors import RunFault, SetupError
 from retina_plugin.training import processes
-from retina_plugin.training.arguments import argument_parser
 from retina_plugin.training.trainer import RetinaTrainer
 
 pytest_plugins = ("tiny_detector",)
@@ -138,7 +139,7 @@ def test_parts_and_skipped_steps_of_two_processes(two_process_folder, make_batch
 def test_impossible_numbers_of_processes(monkeypatch, words, gpus, message):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     with pytest.raises(SetupError, match=message):
-        processes.start(pytest.fail, argument_parser().parse_args(words))
+        processes.start(pytest.fail, build_parser("train").parse_args(words))
 
 
 TORCHRUN = {
@@ -162,7 +163,7 @@ def test_torchrun_that_cannot_be_joined(monkeypatch, words, environment, gpus, m
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     with pytest.raises(SetupError, match=message):
-        processes.start(pytest.fail, argument_parser().parse_args(words))
+        processes.start(pytest.fail, build_parser("train").parse_args(words))
 
 
 @pytest.mark.parametrize(("gpus", "backend"), [(0, "gloo"), (2, "nccl")])
@@ -189,7 +190,7 @@ def test_torchrun_is_joined_and_a_restart_resumes(monkeypatch, gpus, backend, wo
     monkeypatch.setattr(processes.dist, "destroy_process_group", lambda: calls.append("destroyed"))
     monkeypatch.setattr(processes.comm, "create_local_process_group", lambda size: calls.append(("local", size)))
     monkeypatch.setattr(processes.comm, "synchronize", lambda: calls.append("all are there"))
-    args = argument_parser().parse_args(["--dist-timeout", "90", *words])
+    args = build_parser("train").parse_args(["--dist-timeout", "90", *words])
     processes.start(lambda args: calls.append(args.resume), args)
     named = [call for call in calls if call != ("device", 1)]
     assert named[0] == (backend, timedelta(seconds=90), 1, 2)
@@ -220,7 +221,7 @@ def launched(monkeypatch):
 
 def test_processes_on_the_cpu_see_no_gpu(monkeypatch, launched):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    processes.start(pytest.fail, argument_parser().parse_args(["--num-processes", "2"]))
+    processes.start(pytest.fail, build_parser("train").parse_args(["--num-processes", "2"]))
     assert launched["number"] == 2
     assert processes.os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
@@ -232,7 +233,7 @@ def test_processes_are_launched_as_the_arguments_say(monkeypatch, launched, word
     monkeypatch.setenv("RANK", "0")  # other launchers set it: alone it is not torchrun's
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     more = ["--num-machines", "3", "--machine-rank", "2", "--dist-url", "tcp://a:1", "--dist-timeout", "90"]
-    args = argument_parser().parse_args([*words, *more])
+    args = build_parser("train").parse_args([*words, *more])
     processes.start(pytest.fail, args)
     assert launched == {
         "main": processes._run_watched, "number": number, "num_machines": 3, "machine_rank": 2,
@@ -281,10 +282,13 @@ def test_own_error_of_a_process_is_left_alone(monkeypatch, error):
     ("SIGKILL", -9, "SIGKILL (the system does so when memory runs out), and"), ("SIGSEGV", -11, "SIGSEGV, and"),
     (None, 3, "status 3, and"),
 ])  # fmt: skip
-def test_ended_process_is_named(name, code, said):
-    error = ProcessExitedException("gone", error_index=1, error_pid=7, exit_code=code, signal_name=name)
-    message = processes.describe_exit(error)
-    assert message.startswith(f"process 1 was ended by {said}") and "--resume" in message
+def test_ended_process_is_named(monkeypatch, name, code, said):
+    def launch(*_, **__):
+        raise ProcessExitedException("gone", error_index=1, error_pid=7, exit_code=code, signal_name=name)
+
+    monkeypatch.setattr(processes, "launch", launch)
+    with pytest.raises(RunFault, match=rf"^process 1 was ended by {re.escape(said)}.*--resume"):
+        processes.start(pytest.fail, build_parser("train").parse_args([]))
 
 
 @pytest.mark.parametrize(("device", "expected"), [("cpu", {"device_ids": None}), ("meta", {})])

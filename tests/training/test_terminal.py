@@ -6,9 +6,9 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.logger import _LOG_COUNTER, setup_logger
 
+from retina_cli.main import main
 from retina_plugin import get_retina_cfg
 from retina_plugin.data.sample.files import make_sample_dataset
-from retina_plugin.training import run as cli
 from retina_plugin.training.terminal import DUMPS, describe_training
 
 # Of each dump that a run on the sample set makes, the beginning, or a line from its middle.
@@ -40,7 +40,7 @@ def arguments(tmp_path):
 
 @pytest.mark.parametrize("verbose", [False, True])
 def test_the_terminal_has_the_essentials_and_the_file_everything(arguments, tmp_path, capsys, verbose):
-    assert cli.main([*(["--verbose"] if verbose else []), *arguments]) == 0
+    assert main(["train", *(["--verbose"] if verbose else []), *arguments]) == 0
     said, written = capsys.readouterr().out, (tmp_path / "run" / "log.txt").read_text()
     assert [text for text in LONG if text not in written] == []
     assert [text for text in LONG if (text in said) != verbose] == []

@@ -10,6 +10,7 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.logger import setup_logger
 
+from retina_cli.main import main
 from retina_plugin.data.sample.files import make_sample_dataset
 from retina_plugin.training import run as cli
 from retina_plugin.weights.averages import averaged_state
@@ -53,7 +54,7 @@ def arguments(tmp_path_factory):
 @pytest.fixture(scope="module")
 def straight(arguments, tmp_path_factory):
     output = tmp_path_factory.mktemp("straight") / "run"
-    assert cli.main([*arguments, "OUTPUT_DIR", str(output)]) == 0
+    assert main(["train", *arguments, "OUTPUT_DIR", str(output)]) == 0
     return output
 
 
@@ -124,7 +125,7 @@ def test_interrupted_and_resumed_run_ends_as_the_straight_one(arguments, straigh
     try:
         with monkeypatch.context() as patch:
             patch.setattr(cli.RetinaTrainer, "run_step", step_and_signal)
-            assert cli.main([*arguments, "OUTPUT_DIR", str(output)]) == 130
+            assert main(["train", *arguments, "OUTPUT_DIR", str(output)]) == 130
     finally:
         signal.signal(signal.SIGINT, former)
     said = capfd.readouterr().err
@@ -132,7 +133,7 @@ def test_interrupted_and_resumed_run_ends_as_the_straight_one(arguments, straigh
     assert f"stopped by SIGINT after iteration 5 of 8; {output}/model_0000004.pth is written. Go on with" in said
     assert (record_of(output)["status"], record_of(output)["iterations"]) == ("interrupted", 5)
 
-    assert cli.main(["--resume", *arguments, "OUTPUT_DIR", str(output)]) == 0
+    assert main(["train", "--resume", *arguments, "OUTPUT_DIR", str(output)]) == 0
     assert record_of(output)["start_iteration"] == 5
     found, expected = load(output / "model_final.pth"), load(straight / "model_final.pth")
     for part in ("model", "model_ema", "training_state"):
@@ -151,13 +152,13 @@ def test_sigterm_has_its_own_status(arguments, tmp_path, monkeypatch):
         run_step(trainer)
 
     monkeypatch.setattr(cli.RetinaTrainer, "run_step", step_and_signal)
-    assert cli.main([*arguments, "OUTPUT_DIR", str(tmp_path / "run")]) == 143
+    assert main(["train", *arguments, "OUTPUT_DIR", str(tmp_path / "run")]) == 143
     assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_0000000.pth"
 
 
 def test_eval_only_scores_what_the_training_evaluated(arguments, straight, tmp_path):
     run = ["--eval-only", *arguments, "OUTPUT_DIR", str(tmp_path), "MODEL.WEIGHTS", str(straight / "model_final.pth")]
-    assert cli.main(run) == 0
+    assert main(["train", *run]) == 0
     found, expected = record_of(tmp_path, "eval_record.json"), record_of(straight)
     # Batch norms are folded here, which rounds otherwise: of many scores that are nearly equal some change places.
     for name, value in expected["results"]["bbox"].items():
@@ -168,7 +169,7 @@ def test_eval_only_scores_what_the_training_evaluated(arguments, straight, tmp_p
     for name, same in (("averaged", True), ("raw", False)):
         output = tmp_path / name
         run = ["--eval-only", *arguments, "OUTPUT_DIR", str(output), "MODEL.WEIGHTS", str(tmp_path / f"{name}.pth")]
-        assert cli.main(run) == 0
+        assert main(["train", *run]) == 0
         detections = (output / "inference_eval_only/custom_val/coco_instances_results.json").read_text()
         expected = (tmp_path / "inference_eval_only/custom_val/coco_instances_results.json").read_text()
         assert (detections == expected) == same
@@ -177,7 +178,7 @@ def test_eval_only_scores_what_the_training_evaluated(arguments, straight, tmp_p
 def test_eval_only_with_augmentation(arguments, straight, tmp_path):
     run = ["--eval-only", *arguments, "OUTPUT_DIR", str(tmp_path), "MODEL.WEIGHTS", str(straight / "model_final.pth"),
            "TEST.AUG.ENABLED", "True", "TEST.AUG.MIN_SIZES", "(48,64)"]  # fmt: skip
-    assert cli.main(run) == 0
+    assert main(["train", *run]) == 0
     record = record_of(tmp_path, "eval_record.json")
     assert "AP" in record["results"]["bbox"]
 
@@ -187,11 +188,11 @@ def test_run_without_gain_stops_early_and_does_not_go_on(arguments, tmp_path, ca
     # With hardly any rate the second evaluation is as good as the first.
     run = [*arguments, "OUTPUT_DIR", str(output), "SOLVER.BASE_LR", "1e-9", "SOLVER.EARLY_STOPPING.PATIENCE", "1",
            "SOLVER.EARLY_STOPPING.MIN_DELTA", "0.01"]  # fmt: skip
-    assert cli.main(run) == 0
+    assert main(["train", *run]) == 0
     assert "stopped early: no validation/total_loss better than" in capfd.readouterr().out
     record = record_of(output)
     assert (record["status"], record["iterations"]) == ("finished", 4)
     assert record["stopped_early"].startswith("stopped early") and record["results"]
     assert load(output / "model_final.pth")["iteration"] == 3
-    assert cli.main(["--resume", *run]) == 0
+    assert main(["train", "--resume", *run]) == 0
     assert record_of(output)["start_iteration"] == record_of(output)["iterations"] == 4

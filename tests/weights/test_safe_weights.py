@@ -13,8 +13,8 @@ from detectron2.modeling import build_model
 from safetensors.torch import save_file
 from weight_files import load_bytes, write_pickle, write_torch
 
+from retina_cli.main import main
 from retina_plugin import SetupError
-from retina_plugin.apps.cli import convert_weights
 from retina_plugin.weights.checkpointer import RetinaCheckpointer, build_checkpointer
 from retina_plugin.weights.read import check_download, read_weights
 
@@ -85,7 +85,7 @@ def test_refusal_through_the_checkpointer_and_its_key(tiny_cfg, tmp_path):
 
 def test_convert_weights_runs_nothing_either(tmp_path, capsys):
     path = write_torch(tmp_path / "a.pth", {"model": Touch(tmp_path / "marker")})
-    assert convert_weights.main([path, str(tmp_path / "b.pth")]) == 2
+    assert main(["convert-weights", path, str(tmp_path / "b.pth")]) == 2
     assert "asks for" in capsys.readouterr().err and not (tmp_path / "marker").exists()
 
 

@@ -12,8 +12,8 @@ from torchvision.models.detection.retinanet import _default_anchorgen
 from torchvision.ops import misc
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
+from retina_cli.main import main
 from retina_plugin import SetupError
-from retina_plugin.apps.cli import convert_weights
 from retina_plugin.config.load import load_config
 from retina_plugin.weights.checkpointer import build_checkpointer
 from retina_plugin.weights.torchvision import convert_torchvision
@@ -176,7 +176,7 @@ def test_resnet_of_imagenet_is_a_backbone(tiny_cfg, tmp_path, image):
 
 def test_command_writes_what_detectron2_loads(tmp_path, capsys):
     torch.save({"model": small_state(91)}, tmp_path / "theirs.pth")
-    assert convert_weights.main([str(tmp_path / "theirs.pth"), str(tmp_path / "new" / "ours.pth")]) == 0
+    assert main(["convert-weights", str(tmp_path / "theirs.pth"), str(tmp_path / "new" / "ours.pth")]) == 0
     assert "ours.pth: 80 classes, for configs/retina_R50_FPN_torchvision.yaml" in capsys.readouterr().out
     saved = torch.load(tmp_path / "new" / "ours.pth", weights_only=True)
     assert saved["model"]["head.cls_score.bias"].shape == (720,) and len(saved["manifest"]["classes"]) == 80
@@ -196,7 +196,7 @@ def test_command_refuses_in_a_sentence(tmp_path, capsys, content, message):
         (tmp_path / "bad.pth").write_bytes(content)
     elif content is not None:
         torch.save(content, tmp_path / "bad.pth")
-    assert convert_weights.main([str(tmp_path / "bad.pth"), str(tmp_path / "ours.pth")]) == 2
+    assert main(["convert-weights", str(tmp_path / "bad.pth"), str(tmp_path / "ours.pth")]) == 2
     said = capsys.readouterr().err
     assert "bad.pth" in said and message in said and len(said.splitlines()) == 1
     assert not (tmp_path / "ours.pth").exists()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
+from retina_cli.main import main as retina
 from retina_plugin.data.sample.files import make_sample_dataset
-from retina_plugin.training import run as cli
 
 # Words of the warnings of a run that goes on.
 SURVIVED = (": skipped iteration", "It is taken in", "goes on without")
@@ -43,10 +43,9 @@ class Bench:
         if status:
             raise RuntimeError(f"the run without a fault failed: {text[-3000:]}")
 
-    def run(self, name: str, *more: str, before: Callable | None = None, program: Callable = cli.main) -> tuple:
+    def run(self, name: str, *more: str, before: Callable | None = None) -> tuple:
         """Exit status and output of a child; ``before`` is called in it first."""
         log = self.folder / f"{name}.log"
-        words = arguments(self.sample, self.folder / name, *more) if program is cli.main else list(more)
         pid = os.fork()
         if pid == 0:
             os.setsid()
@@ -57,7 +56,7 @@ class Bench:
             try:
                 if before:
                     before()
-                status = program(words)
+                status = retina(["train", *arguments(self.sample, self.folder / name, *more)])
             except BaseException:
                 traceback.print_exc()
             finally:

@@ -22,8 +22,9 @@ import torch
 from detectron2.engine.hooks import EvalHook
 from records import end_with_record, versions
 
+from retina_cli.main import main as retina
 from retina_plugin.data.sample.files import make_sample_dataset
-from retina_plugin.training import run as cli
+from retina_plugin.training.trainer import RetinaTrainer
 from retina_plugin.weights.checkpointer import RetinaCheckpointer
 from retina_plugin.weights.files import damage, last_named
 
@@ -72,12 +73,12 @@ def start(argv: list[str], log: Path, memory: mmap.mmap) -> int:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    mark(cli.RetinaTrainer, "run_step", MOMENTS.index("iteration"), memory)
+    mark(RetinaTrainer, "run_step", MOMENTS.index("iteration"), memory)
     mark(RetinaCheckpointer, "save", MOMENTS.index("checkpoint"), memory)
     mark(EvalHook, "_do_eval", MOMENTS.index("evaluation"), memory)
     status = 1
     try:
-        status = cli.main(argv)
+        status = retina(["train", *argv])
     finally:
         os._exit(status)
 

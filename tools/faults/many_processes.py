@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench import ITERATIONS, MAX_WAIT, PERIOD, Bench, arguments
 
-from retina_plugin.training import run as cli
+from retina_plugin.errors import EXIT_FAULT
 
 ROOT = Path(__file__).parents[2]
 # A run with time to lose a process in.
@@ -84,7 +84,7 @@ def lost_process(bench: Bench, name: str) -> dict:
         resumed = process.wait(MAX_WAIT) == 0 and is_finished(folder)
     lost = f"{PERIOD} iterations at most; the other ended after {seconds:.1f} s; {'' if resumed else 'NOT '}resumed"
     return outcome(
-        bench, log, status=status, good=status == cli.EXIT_FAULT and seconds < 60 and resumed, lost=lost, seen=seen
+        bench, log, status=status, good=status == EXIT_FAULT and seconds < 60 and resumed, lost=lost, seen=seen
     )
 
 

@@ -25,7 +25,7 @@ from detectron2.engine.hooks import PeriodicWriter
 from many_processes import lost_process, lost_process_of_torchrun, machines_that_come_and_go
 from records import end_with_rows, versions
 
-from retina_plugin.training import run as cli
+from retina_plugin.errors import EXIT_SETUP
 from retina_plugin.training.trainer import RetinaTrainer
 
 NOBODY = 65534
@@ -141,7 +141,7 @@ def read_only(bench: Bench, name: str) -> dict:
         os.setuid(NOBODY)  # root may write anywhere
 
     status, text = bench.run(name, before=become_nobody if os.getuid() == 0 else None)
-    good = status == cli.EXIT_SETUP and not list((bench.folder / name).iterdir())
+    good = status == EXIT_SETUP and not list((bench.folder / name).iterdir())
     return {"status": status, "lost": "nothing: it did not begin", "seen": bench.seen(text), "good": good,
             "log": "" if good else text[-2000:]}  # fmt: skip
 

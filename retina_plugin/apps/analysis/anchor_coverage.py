@@ -17,39 +17,9 @@ from .coverage_picture import coverage_figure
 from .coverage_report import coverage_table, list_unreached, write_coverage
 from .ground_truth import load_data_config, load_ground_truth, resize_boxes
 
-__all__ = ["EPILOG", "add_arguments", "run"]
+__all__ = ["run"]
 
-EPILOG = """
-Examples:
-  a set given by path      anchors --config-file configs/examples/bccd.yaml --output output/anchors \\
-                               DATASETS.TRAIN_JSON train.json DATASETS.TRAIN_IMAGES images
-  two configs, no fitting  anchors --config-file configs/retina_R50_FPN.yaml --config-file mine.yaml --no-fit
-The KEY VALUE pairs apply to every config; the data set is DATASETS.TRAIN of the first.
-"""
 PICTURE_COLUMNS = 3  # configs in anchors_on_images: more would exceed 2000 px
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config-file", action="append", required=True, metavar="FILE", help="may be given several times"
-    )
-    parser.add_argument("--output", default="output/anchors", help="folder of the results (default: %(default)s)")
-    parser.add_argument("--no-fit", action="store_true", help="propose no anchors")
-    parser.add_argument(
-        "--objective", choices=("mean-iou", "coverage"), default="mean-iou",
-        help="what the proposal maximises: mean best IoU, or the share of boxes with best IoU >= the upper "
-        "IOU_THRESHOLDS (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--max-anchors", type=int, help="most anchors a point of the proposal (default: the first config's)"
-    )
-    parser.add_argument(
-        "--margin", type=float, default=0.01,
-        help="least gain of the objective on held-out images for a proposal (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument("--images", type=int, default=3, help="images to draw; 0 for none (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the division into halves (default: %(default)s)")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides, as for train_net.py")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -21,16 +21,7 @@ from .anchor_layout import AnchorLayout, build_detector
 from .anchor_picture import UNREACHED_COLOR, outlines, read_picture
 from .ground_truth import GroundTruth, load_data_config, load_ground_truth, resize_boxes
 
-__all__ = ["EPILOG", "Assignment", "add_arguments", "assign_anchors", "box_colors", "run"]
-
-EPILOG = """
-Examples:
-  the first image of a set      assignment --config-file configs/examples/bccd.yaml \\
-                                    DATASETS.TRAIN_JSON train.json DATASETS.TRAIN_IMAGES images
-  some by id, name and place    assignment --config-file configs/retina_R50_FPN.yaml --image-id 139 \\
-                                    --file-name 000000000285.jpg --index 7
-Images are resized as for testing, neither flipped nor cropped; the network does not run.
-"""
+__all__ = ["Assignment", "assign_anchors", "box_colors", "run"]
 
 DPI = 100
 # Inches at this DPI: a small image is enlarged until letters fit beside it, a large one reduced.
@@ -59,15 +50,6 @@ class Assignment:
 
     def total(self, label: int) -> int:
         return int((self.labels == label).sum())
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config-file", required=True, metavar="FILE")
-    parser.add_argument("--image-id", action="append", default=[], help="id of an image in the annotations; repeatable")
-    parser.add_argument("--file-name", action="append", default=[], help="name of an image file; repeatable")
-    parser.add_argument("--index", action="append", default=[], type=int, help="place in the set, from 0; repeatable")
-    parser.add_argument("--output", default="output/assignment", help="folder of the results (default: %(default)s)")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides, as for train_net.py")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -24,24 +24,12 @@ from ...ops.anchor_overlap import grid_sizes
 from ...ops.dense_loss import Elementwise, term_weights
 from ..report.files import make_output_folder
 from ..report.plots import PALETTE, make_figure, save_figure, set_log_scale
-from .model_inputs import add_data_arguments, build_mapper, load_analysis_config, map_images, sample_records
+from .model_inputs import build_mapper, load_analysis_config, map_images, sample_records
 
-__all__ = ["EPILOG", "InitialLoss", "add_arguments", "count_labels", "initial_loss", "run"]
+__all__ = ["InitialLoss", "count_labels", "initial_loss", "run"]
 
 logger = logging.getLogger("retina_plugin")
 
-EPILOG = """
-examples:
-  a registered set                imbalance --config-file configs/retina_R50_FPN_600.yaml
-  a set given by path             imbalance --config-file configs/examples/bccd.yaml \\
-                                      DATASETS.TRAIN_JSON train.json DATASETS.TRAIN_IMAGES images
-  with crops, flips and scales    imbalance --augment --config-file ...
-  without the prior               imbalance --config-file ... MODEL.RETINANET.USE_PRIOR False
-
-writes imbalance as PNG, SVG, CSV (counts per level) and JSON
-"""
-
-MAX_IMAGES = 500  # a mean over them is known to 1 / sqrt(500) = 4.5 % of the spread between images
 BAR_WIDTH = 0.28  # three beside each other and a gap make 1
 GROUPS = ("positive", "ignored", "negative")
 
@@ -86,11 +74,6 @@ def count_labels(labels: Tensor, num_classes: int) -> list[int]:
     """Numbers of positive, ignored and negative anchors among labels (R,): [0, K), negative numbers, K."""
     ignored, negative = int((labels < 0).sum()), int((labels == num_classes).sum())
     return [len(labels) - ignored - negative, ignored, negative]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_data_arguments(parser, split="train", max_images=MAX_IMAGES, output="output/imbalance")
-    parser.add_argument("--augment", action="store_true", help="training's augmentation (default: its resizing alone)")
 
 
 def run(args: argparse.Namespace) -> None:

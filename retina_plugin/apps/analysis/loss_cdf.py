@@ -24,22 +24,10 @@ from ...training.trained_model import load_trained_model
 from ..report.files import make_output_folder
 from ..report.plots import LINE_STYLES, PALETTE, make_figure, save_figure
 from .loss_curves import parse_numbers
-from .model_inputs import add_data_arguments, build_mapper, load_analysis_config, map_images, sample_records
+from .model_inputs import build_mapper, load_analysis_config, map_images, sample_records
 
-__all__ = ["EPILOG", "LossSpread", "add_arguments", "measure_spread", "predict_logits", "run"]
+__all__ = ["LossSpread", "measure_spread", "predict_logits", "run"]
 
-EPILOG = """
-examples:
-  a trained checkpoint            loss-cdf --config-file configs/retina_R101_FPN_600.yaml --weights model_final.pth
-  on a set given by path          loss-cdf --config-file configs/examples/bccd.yaml --weights model_final.pth \\
-                                      --output output/cdf DATASETS.VAL_JSON val.json DATASETS.VAL_IMAGES images
-  each anchor counted once        loss-cdf --negatives anchors --config-file ... --weights ...
-
-writes loss_cdf as PNG, SVG, CSV (the curves) and JSON (the numbers)
-"""
-
-GAMMAS = ("0", "0.5", "1", "2")  # of Figure 4
-MAX_IMAGES = 100  # 100 images of 600 x 800 and 80 classes hold 7 x 10^8 terms, 70 times the paper's 10^7
 REPORT_EVERY = 50  # images
 
 
@@ -67,18 +55,6 @@ class LossSpread:
                 for gamma in gammas
             },
         }
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_data_arguments(parser, split="test", max_images=MAX_IMAGES, output="output/loss_cdf")
-    parser.add_argument("--weights", default="", metavar="FILE", help="checkpoint (default: MODEL.WEIGHTS)")
-    parser.add_argument(
-        "--gamma", nargs="+", default=GAMMAS, metavar="G", help="focal losses, >= 0 (default: 0 0.5 1 2)"
-    )
-    parser.add_argument(
-        "--negatives", choices=("terms", "anchors"), default="terms",
-        help="every (anchor, class) term, or each background anchor's most confident class (default: terms)",
-    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:

@@ -14,22 +14,8 @@ from ...ops import FocalTerm
 from ..report.files import make_output_folder
 from ..report.plots import LINE_STYLES, PALETTE, make_figure, save_figure
 
-__all__ = ["EPILOG", "LossCurve", "add_arguments", "choose_curves", "parse_numbers", "run"]
+__all__ = ["LossCurve", "choose_curves", "parse_numbers", "run"]
 
-EPILOG = """
-examples:
-  the paper's curves              losses --output output/losses
-  a finer look at small gammas    losses --gamma 0 0.1 0.2 0.5 --range -8 4 --output output/losses
-  FL* alone, three settings       losses --gamma 0 --star 2,1 4,0 3,0.5 --output output/star
-  as weighted for a positive      losses --alpha 0.25 --output output/losses
-
-writes loss_over_p_t, loss_over_x_t and gradient_over_x_t as PNG, SVG and CSV
-"""
-
-# Defaults: the gammas of Figure 1 and the (gamma, beta) of Table 3; both axes of Figure 5 and 6 reach from -5 to 5.
-GAMMAS = ("0", "0.5", "1", "2", "5")
-STARS = ("2,1", "4,0")
-RANGE = (-5.0, 5.0)
 NUM_POINTS = 501  # steps of 0.02 over the default range; a curve of 5 inches has 750 dots
 
 
@@ -55,16 +41,6 @@ TITLES = {
     "loss_over_x_t": "Loss by the logit of the truth",
     "gradient_over_x_t": "Gradient by the logit of the truth",
 }
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--gamma", nargs="+", default=GAMMAS, metavar="G", help="focal losses, >= 0; 0 is CE")
-    parser.add_argument("--star", nargs="*", default=STARS, metavar="G,B", help="FL* by gamma > 0 and beta")
-    parser.add_argument("--alpha", type=float, help="weigh every curve by this alpha_t in [0, 1] (default: not)")
-    parser.add_argument(
-        "--range", type=float, nargs=2, default=RANGE, metavar=("LOW", "HIGH"), help="of x_t (default: -5 5)"
-    )
-    parser.add_argument("--output", default="output/losses", help="folder (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> None:

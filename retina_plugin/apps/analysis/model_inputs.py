@@ -26,7 +26,6 @@ from ...training.log_text import escape_control_characters
 from ...training.run import pick_device, refuse_unread_keys
 
 __all__ = [
-    "add_data_arguments",
     "build_mapper",
     "check_max_images",
     "load_analysis_config",
@@ -35,23 +34,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger("retina_plugin")
-
-
-def add_data_arguments(parser: argparse.ArgumentParser, *, split: str, max_images: int, output: str) -> None:
-    """``--config-file``, ``--split``, ``--max-images``, ``--seed``, ``--output`` and KEY VALUE pairs, with defaults."""
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="as for train_net.py")
-    parser.add_argument(
-        "--split",
-        choices=("train", "test"),
-        default=split,
-        help="DATASETS.TRAIN or DATASETS.TEST (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-images", type=int, default=max_images, metavar="N", help="0 for all (default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the sample of images (default: %(default)s)")
-    parser.add_argument("--output", default=output, metavar="DIR", help="folder (default: %(default)s)")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, last of all")
 
 
 def check_max_images(max_images: int) -> None:

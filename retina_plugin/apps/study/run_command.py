@@ -33,7 +33,7 @@ def run_studies(args: argparse.Namespace) -> int:
     command = shlex.join(["python", *sys.orig_argv[1:]])
     write_manifest(args.output, studies, settings, per_row, command=command, protocol=args.protocol)
     failures = StudyRunner(runs, devices, retry_failed=args.retry_failed, say=_say).run()
-    _say(f"report: python -m retina_plugin.study report --input {args.output} --output {args.output / 'report'}")
+    _say(f"report: retina study report --input {args.output} --output {args.output / 'report'}")
     return failures
 
 

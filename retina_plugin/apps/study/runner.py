@@ -18,10 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from ...errors import EXIT_INTERRUPTED
+from ...errors import EXIT_DIVERGED, EXIT_INTERRUPTED
 from ...files import write_whole
 from ...run_record import keep_previous
-from ...training.run import EXIT_DIVERGED
 from .plan import ENDED, PlannedRun
 from .results import RECORD, read_record, store_run
 
@@ -159,9 +158,9 @@ def run_is_over(run: PlannedRun, retry_failed: bool = False) -> bool:
 
 
 def training_command(run: PlannedRun, device: str) -> list[str]:
-    """`python -m retina_plugin.training.run` is `train_net.py` wherever the package is installed."""
+    """`python -m retina_cli train` is `train_net.py` wherever the package is installed."""
     opts = [*run.opts, "SEED", str(run.seed), "OUTPUT_DIR", str(run.folder), "MODEL.DEVICE", device_name(device)]
-    return [sys.executable, "-m", "retina_plugin.training.run", "--config-file", run.config_file, "--resume", *opts]
+    return [sys.executable, "-m", "retina_cli", "train", "--config-file", run.config_file, "--resume", *opts]
 
 
 def device_name(device: str) -> str:

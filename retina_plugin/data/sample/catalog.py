@@ -37,7 +37,7 @@ def register_sample_datasets(root: str | Path | None = None) -> None:
 
 
 def _register(prefix: str, root: Path, classes: tuple[str, ...], options: str) -> None:
-    remedy = f"python -m retina_plugin.data.sample.files {root}{options}"
+    remedy = f"retina sample {root}{options}"
     for split in ("train", "val"):
         name = f"{prefix}_{split}"
         json_file, image_root = root / "annotations" / f"{split}.json", root / "images" / split

@@ -10,23 +10,19 @@ Beyond COCO's keys an annotation has ``digit_index`` (in scikit-learn's ``load_d
 A mirrored digit is no digit: train with ``INPUT.RANDOM_FLIP: none``.
 """
 
-import argparse
 import json
 import os
-import sys
 import tempfile
-import time
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ...errors import SetupError
-from .catalog import SAMPLE_CLASSES, SPARSE_CLASSES, default_sample_root, register_sample_datasets
+from .catalog import SAMPLE_CLASSES, SPARSE_CLASSES, register_sample_datasets
 from .scene import Scene, draw_scene, load_sources
 
-__all__ = ["class_quota", "main", "make_sample_dataset", "register_sample_datasets"]
+__all__ = ["class_quota", "make_sample_dataset", "register_sample_datasets"]
 
 FORMAT_VERSION = 2  # raise it when the drawing changes: sets made before are then made again
 HEAD_TO_TAIL = 5.0  # "zero" is this many times as frequent as "nine"; exponential in between, as in long-tailed sets
@@ -177,38 +173,3 @@ def _refuse_foreign_folder(root: Path) -> None:
     if found and not ("sample.json" in found and found <= SET_ENTRIES):
         others = sorted(found - SET_ENTRIES) or sorted(found)
         raise SetupError(f"{root} holds {others[0]}, which is no part of a sample set: give a new or empty folder")
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit status: 0, or 2 after a message when the set cannot be made."""
-    defaults = make_sample_dataset.__kwdefaults__
-    parser = argparse.ArgumentParser(
-        prog="python -m retina_plugin.data.sample.files", description="Write the built-in sample set in COCO format."
-    )
-    parser.add_argument("root", nargs="?", type=Path, default=default_sample_root(), help="folder (%(default)s)")
-    parser.add_argument("--num-train", type=int, default=defaults["num_train"], help="training images (%(default)s)")
-    parser.add_argument("--num-val", type=int, default=defaults["num_val"], help="validation images (%(default)s)")
-    parser.add_argument("--seed", type=int, default=defaults["seed"], help="(%(default)s)")
-    parser.add_argument(
-        "--max-objects", type=int, default=defaults["max_objects"], help="objects of an image at most (%(default)s)"
-    )
-    parser.add_argument("--one-class", action="store_true", help="annotate every digit as a digit")
-    args = parser.parse_args(argv)
-    settings = {name: getattr(args, name) for name in defaults}
-    start = time.perf_counter()
-    try:
-        root = make_sample_dataset(args.root, **settings)
-    except SetupError as e:
-        print(e, file=sys.stderr)
-        return 2
-    print(f"{root}: ready after {time.perf_counter() - start:.1f} s")
-    for split in ("train", "val"):
-        record = json.loads((root / "annotations" / f"{split}.json").read_text())
-        counts = Counter(annotation["category_id"] for annotation in record["annotations"])
-        classes = ", ".join(f"{category['name']} {counts[category['id']]}" for category in record["categories"])
-        print(f"{split}: {len(record['images'])} images, {len(record['annotations'])} objects ({classes})")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

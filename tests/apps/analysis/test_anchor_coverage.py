@@ -1,6 +1,5 @@
 """The command ``anchors``: its numbers by hand and by Detectron2's anchors, its files, its refusals."""
 
-import argparse
 import csv
 import json
 
@@ -9,6 +8,7 @@ import pytest
 import torch
 from detectron2.structures import Boxes, pairwise_iou
 
+from retina_cli.main import build_parser
 from retina_plugin.apps.analysis import anchor_coverage
 from retina_plugin.apps.analysis.anchor_fit import split_images
 from retina_plugin.apps.analysis.anchor_layout import build_detector
@@ -20,9 +20,7 @@ pytest_plugins = ("tiny_sets", "analysis_sets")
 
 
 def run_command(*argv) -> None:
-    parser = argparse.ArgumentParser()
-    anchor_coverage.add_arguments(parser)
-    anchor_coverage.run(parser.parse_args([*map(str, argv)]))
+    anchor_coverage.run(build_parser("analyze").parse_args(["anchors", *map(str, argv)]))
 
 
 def square_boxes(side: float, images: int, per_image: int = 6, width: int = 200, height: int = 100) -> list[list]:

@@ -1,6 +1,5 @@
 """The command ``assignment``: labels equal to those of training, counts by hand, files and refusals."""
 
-import argparse
 import csv
 import json
 
@@ -9,6 +8,7 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
+from retina_cli.main import build_parser
 from retina_plugin.apps.analysis import assignment
 from retina_plugin.apps.analysis.anchor_layout import build_detector
 from retina_plugin.config.load import load_config
@@ -19,9 +19,7 @@ SIZE = torch.tensor([96, 128])
 
 
 def run_command(*argv) -> None:
-    parser = argparse.ArgumentParser()
-    assignment.add_arguments(parser)
-    assignment.run(parser.parse_args([*map(str, argv)]))
+    assignment.run(build_parser("analyze").parse_args(["assignment", *map(str, argv)]))
 
 
 @pytest.fixture

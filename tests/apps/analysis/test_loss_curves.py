@@ -1,20 +1,18 @@
 """Figures 1, 5 and 6: curves against the numbers of the paper."""
 
-import argparse
 import csv
 
 import pytest
 import torch
 
+from retina_cli.main import build_parser
 from retina_plugin.apps.analysis import loss_curves
 from retina_plugin.apps.analysis.loss_curves import choose_curves, parse_numbers
 from retina_plugin.errors import SetupError
 
 
 def arguments(tmp_path, *words):
-    parser = argparse.ArgumentParser()
-    loss_curves.add_arguments(parser)
-    return parser.parse_args([*words, "--output", str(tmp_path / "out")])
+    return build_parser("analyze").parse_args(["losses", *words, "--output", str(tmp_path / "out")])
 
 
 def read_table(path) -> tuple[list[str], torch.Tensor]:

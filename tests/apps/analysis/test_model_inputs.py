@@ -1,11 +1,10 @@
 """The images of an analysis: which, in what size, with which ground truth; and what is refused."""
 
-import argparse
-
 import pytest
 import torch
 from tiny_coco import make_coco
 
+from retina_cli.main import build_parser
 from retina_plugin.apps.analysis import model_inputs
 from retina_plugin.apps.analysis.model_inputs import build_mapper, load_analysis_config, map_images, sample_records
 from retina_plugin.errors import SetupError
@@ -19,9 +18,8 @@ def load(config_file, monkeypatch):
     monkeypatch.setattr(model_inputs, "setup_logger", lambda name: None)
 
     def load_config(*words):
-        parser = argparse.ArgumentParser()
-        model_inputs.add_data_arguments(parser, split="test", max_images=0, output="")
-        return load_analysis_config(parser.parse_args(["--config-file", str(config_file), *words]), runs_network=True)
+        args = build_parser("analyze").parse_args(["loss-cdf", "--config-file", str(config_file), *words])
+        return load_analysis_config(args, runs_network=True)
 
     return load_config
 

@@ -1,56 +1,40 @@
-"""``python -m retina_plugin.analysis``: exit statuses and the list of commands."""
-
-import sys
-from types import ModuleType
+"""``retina analyze``: its analyses, their help, and the arguments that reach them."""
 
 import pytest
 
-from retina_plugin.apps.cli import analyze as cli
+from retina_cli.main import build_parser, main
+from retina_plugin.apps.analysis import loss_curves
 from retina_plugin.errors import SetupError
 
 
-@pytest.fixture
-def command(monkeypatch):
-    """command(run) makes ``run`` the only command, "look"."""
-
-    def make(run):
-        module = ModuleType("retina_plugin.apps.analysis.look")
-        module.EPILOG, module.run = "examples: look", run
-        module.add_arguments = lambda parser: parser.add_argument("--at", default="all")
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        monkeypatch.setattr(cli, "COMMANDS", {"look": ("look", ""), "other": ("module_that_is_not_there", "")})
-
-    return make
-
-
-def test_arguments_reach_the_command_and_no_other_is_imported(command):
+def test_arguments_reach_the_analysis(monkeypatch):
     seen = []
-    command(lambda args: seen.append(args.at))
-    assert cli.main(["look", "--at", "anchors"]) == 0
-    assert seen == ["anchors"]
+    monkeypatch.setattr(loss_curves, "run", lambda args: seen.append((args.alpha, args.output)))
+    assert main(["analyze", "losses", "--alpha", "0.5"]) == 0
+    assert seen == [(0.5, "output/losses")]
 
 
-def test_mistake_gives_one_line_and_status_2(command, capsys):
+def test_mistake_gives_one_line_and_status_2(monkeypatch, capsys):
     def run(args):
         raise SetupError("--at must be known, got 'all': give another.")
 
-    command(run)
-    assert cli.main(["look"]) == 2
+    monkeypatch.setattr(loss_curves, "run", run)
+    assert main(["analyze", "losses"]) == 2
     assert capsys.readouterr().err == "error: --at must be known, got 'all': give another.\n"
 
 
-def test_interruption_has_the_status_of_the_shell(command):
-    def run(args):
-        raise KeyboardInterrupt
-
-    command(run)
-    assert cli.main(["look"]) == 130
-
-
-@pytest.mark.parametrize("name", ["losses", "loss-cdf", "imbalance"])
+@pytest.mark.parametrize("name", ["losses", "loss-cdf", "imbalance", "anchors", "assignment"])
 def test_help_begins_with_what_the_command_does_and_has_examples(name, capsys):
     with pytest.raises(SystemExit) as exit_status:
-        cli.main([name, "--help"])
+        main(["analyze", name, "--help"])
     assert exit_status.value.code == 0
     text = capsys.readouterr().out
-    assert "examples:" in text and name in text.split("examples:")[1]
+    assert f"retina analyze {name} " in text.split("Examples:")[1]
+
+
+def test_every_analysis_has_a_module_that_runs_it():
+    import importlib
+
+    (commands,) = (action for action in build_parser("analyze")._actions if action.dest == "analysis")
+    modules = [parser.get_default("module") for parser in commands.choices.values()]
+    assert len(modules) == 5 and all(callable(importlib.import_module(module).run) for module in modules)

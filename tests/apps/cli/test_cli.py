@@ -13,10 +13,12 @@ from detectron2.engine.launch import DEFAULT_TIMEOUT
 from detectron2.utils.logger import setup_logger
 from torch.multiprocessing import ProcessRaisedException
 
+from retina_cli.main import build_parser, main
 from retina_plugin.data.sample.files import make_sample_dataset
+from retina_plugin.errors import EXIT_DIVERGED, EXIT_FAULT, EXIT_INTERRUPTED, EXIT_SETUP
 from retina_plugin.modeling import CLASSIFICATION_LOSS_REGISTRY, ClassificationLoss
+from retina_plugin.training import processes
 from retina_plugin.training import run as cli
-from retina_plugin.training.arguments import argument_parser
 
 ITERATIONS = 2
 
@@ -57,7 +59,7 @@ def arguments(sample):
 def trained(arguments, tmp_path_factory):
     """The folder of a finished run; tests that write copy it."""
     output = tmp_path_factory.mktemp("trained") / "run"
-    assert cli.main([*arguments, "OUTPUT_DIR", str(output)]) == 0
+    assert main(["train", *arguments, "OUTPUT_DIR", str(output)]) == 0
     return output
 
 
@@ -113,7 +115,7 @@ def test_interrupted_and_resumed_run_ends_with_the_same_weights(arguments, tmp_p
     more = ["SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2", "INPUT.MIN_SIZE_TRAIN", "(48,56,64,72,80)",
             "SEED", "5", "TEST.EVAL_PERIOD", "0"]  # fmt: skip
     straight, interrupted = tmp_path / "straight", tmp_path / "interrupted"
-    assert cli.main([*arguments, *more, "OUTPUT_DIR", str(straight)]) == 0
+    assert main(["train", *arguments, *more, "OUTPUT_DIR", str(straight)]) == 0
 
     def stop_at_3(trainer):
         if trainer.iter == 3:
@@ -122,10 +124,10 @@ def test_interrupted_and_resumed_run_ends_with_the_same_weights(arguments, tmp_p
 
     with monkeypatch.context() as patch:
         patch.setattr(cli.RetinaTrainer, "run_step", stop_at_3)
-        assert cli.main([*arguments, *more, "OUTPUT_DIR", str(interrupted)]) == cli.EXIT_INTERRUPTED
+        assert main(["train", *arguments, *more, "OUTPUT_DIR", str(interrupted)]) == EXIT_INTERRUPTED
     assert 0 < seconds_in(interrupted / "model_0000001.pth") < record_of(interrupted)["wall_seconds"] + 0.05  # rounded
     resumed = [*arguments, *more, "DATALOADER.NUM_WORKERS", "1", "OUTPUT_DIR", str(interrupted)]
-    assert cli.main(["--resume", *resumed]) == 0
+    assert main(["train", "--resume", *resumed]) == 0
     assert record_of(interrupted)["start_iteration"] == 2
     spent = [seconds_in(interrupted / f"model_{name}.pth") for name in ("0000001", "0000003")]
     assert spent[0] < spent[1] <= record_of(interrupted)["wall_seconds"] + 0.05
@@ -143,7 +145,7 @@ def test_resume_goes_on_where_it_stopped(arguments, copy_of_trained, monkeypatch
         lambda trainer: seen.append(trainer.iter) or super(cli.RetinaTrainer, trainer).run_step(),
     )
     longer = ["--resume", *arguments, "SOLVER.MAX_ITER", str(ITERATIONS + 2), "OUTPUT_DIR", str(copy_of_trained)]
-    assert cli.main(longer) == 0
+    assert main(["train", *longer]) == 0
     assert seen == [ITERATIONS, ITERATIONS + 1]
     assert record_of(copy_of_trained)["start_iteration"] == ITERATIONS
     assert record_of(copy_of_trained, "run_record.1.json")["iterations"] == ITERATIONS, "the first record is kept"
@@ -152,7 +154,7 @@ def test_resume_goes_on_where_it_stopped(arguments, copy_of_trained, monkeypatch
 
 def test_resume_with_another_loss_warns(arguments, copy_of_trained, capfd):
     run = ["--resume", *arguments, "OUTPUT_DIR", str(copy_of_trained), "SOLVER.MAX_ITER", str(ITERATIONS + 1)]
-    assert cli.main([*run, "MODEL.RETINANET.CLS_LOSS_NAME", "CrossEntropyLoss"]) == 0
+    assert main(["train", *run, "MODEL.RETINANET.CLS_LOSS_NAME", "CrossEntropyLoss"]) == 0
     said = capfd.readouterr().out
     assert "--resume with another MODEL.RETINANET.CLS_LOSS_NAME: 'CrossEntropyLoss'" in said
     warned = {line.split(":")[-2].strip() for line in said.splitlines() if "--resume with another" in line}
@@ -161,7 +163,7 @@ def test_resume_with_another_loss_warns(arguments, copy_of_trained, capfd):
 
 def test_resume_of_a_finished_run_evaluates_again(arguments, copy_of_trained, capfd):
     before = record_of(copy_of_trained)["results"]
-    assert cli.main(["--resume", *arguments, "OUTPUT_DIR", str(copy_of_trained)]) == 0
+    assert main(["train", "--resume", *arguments, "OUTPUT_DIR", str(copy_of_trained)]) == 0
     assert "nothing to train" in capfd.readouterr().out
     record = record_of(copy_of_trained)
     assert record["results"] == before
@@ -170,14 +172,14 @@ def test_resume_of_a_finished_run_evaluates_again(arguments, copy_of_trained, ca
 
 def test_a_folder_with_a_run_is_not_overwritten(arguments, trained, capsys):
     before = (trained / "model_final.pth").stat().st_mtime_ns
-    assert cli.main([*arguments, "OUTPUT_DIR", str(trained)]) == cli.EXIT_SETUP
+    assert main(["train", *arguments, "OUTPUT_DIR", str(trained)]) == EXIT_SETUP
     assert "holds a run already. Add --resume" in capsys.readouterr().err
     assert (trained / "model_final.pth").stat().st_mtime_ns == before
 
 
 def test_eval_only_scores_the_checkpoint(arguments, trained, tmp_path):
     weights = str(trained / "model_final.pth")
-    assert cli.main(["--eval-only", *arguments, "OUTPUT_DIR", str(tmp_path), "MODEL.WEIGHTS", weights]) == 0
+    assert main(["train", "--eval-only", *arguments, "OUTPUT_DIR", str(tmp_path), "MODEL.WEIGHTS", weights]) == 0
     record = record_of(tmp_path, "eval_record.json")
     assert record["results"] == record_of(trained)["results"]
     assert record["evaluator"] == record_of(trained)["evaluator"]
@@ -185,7 +187,7 @@ def test_eval_only_scores_the_checkpoint(arguments, trained, tmp_path):
 
 
 def test_eval_only_refuses_random_weights(arguments, tmp_path, capsys):
-    assert cli.main(["--eval-only", *arguments, "OUTPUT_DIR", str(tmp_path)]) == cli.EXIT_SETUP
+    assert main(["train", "--eval-only", *arguments, "OUTPUT_DIR", str(tmp_path)]) == EXIT_SETUP
     assert "would score random weights: MODEL.WEIGHTS is empty" in capsys.readouterr().err
 
 
@@ -194,9 +196,9 @@ def test_eval_only_refuses_a_checkpoint_without_the_head(arguments, trained, tmp
     backbone = {key: value for key, value in state.items() if not key.startswith("head.")}
     torch.save({"model": backbone}, tmp_path / "backbone.pth")
     run = ["--eval-only", *arguments, "OUTPUT_DIR", str(tmp_path), "MODEL.WEIGHTS", str(tmp_path / "backbone.pth")]
-    assert cli.main(run) == cli.EXIT_SETUP
+    assert main(["train", *run]) == EXIT_SETUP
     assert "not in it: head.cls_subnet.0.weight" in capsys.readouterr().err
-    assert cli.main([*run, "TEST.ALLOW_PARTIAL_WEIGHTS", "True"]) == 0
+    assert main(["train", *run, "TEST.ALLOW_PARTIAL_WEIGHTS", "True"]) == 0
 
 
 def test_other_class_count_loads_only_when_asked(arguments, trained, tmp_path, sample, capsys):
@@ -211,17 +213,17 @@ def test_other_class_count_loads_only_when_asked(arguments, trained, tmp_path, s
         "DATASETS.TRAIN_JSON", str(tmp_path / "two.json"), "DATASETS.VAL_JSON", "", "DATASETS.VAL_IMAGES", "",
         "DATASETS.TEST", "()", "MODEL.RETINANET.NUM_CLASSES", "0",
     ]  # fmt: skip
-    assert cli.main(run) == cli.EXIT_SETUP
+    assert main(["train", *run]) == EXIT_SETUP
     assert (
         "head.cls_score.weight has shape (90, 64, 3, 3), the config asks for (18, 64, 3, 3)" in capsys.readouterr().err
     )
-    assert cli.main([*run, "MODEL.SKIP_MISMATCHED_WEIGHTS", "True"]) == 0
+    assert main(["train", *run, "MODEL.SKIP_MISMATCHED_WEIGHTS", "True"]) == 0
 
 
 def test_divergence_names_the_loss_and_keeps_the_checkpoint(arguments, tmp_path, capsys):
     run = [*arguments, "OUTPUT_DIR", str(tmp_path), "SOLVER.BASE_LR", "1e20", "SOLVER.MAX_ITER", "9",
            "SOLVER.CHECKPOINT_PERIOD", "1"]  # fmt: skip
-    assert cli.main(run) == cli.EXIT_DIVERGED
+    assert main(["train", *run]) == EXIT_DIVERGED
     error = capsys.readouterr().err
     assert "is not finite for every image of the batch" in error and "SOLVER.BASE_LR" in error
     assert "The last checkpoint is" in error
@@ -242,7 +244,7 @@ def test_divergence_names_the_guilty_image(arguments, tmp_path, capsys, sample):
     try:
         run = [*arguments, "OUTPUT_DIR", str(tmp_path), "MODEL.RETINANET.CLS_LOSS_NAME", "NanOnSixLoss",
                "SOLVER.MAX_ITER", "40"]  # fmt: skip
-        assert cli.main(run) == cli.EXIT_DIVERGED
+        assert main(["train", *run]) == EXIT_DIVERGED
     finally:
         del CLASSIFICATION_LOSS_REGISTRY._obj_map["NanOnSixLoss"]
     annotations = json.loads((sample / "annotations/train.json").read_text())
@@ -256,7 +258,7 @@ def test_divergence_names_the_guilty_image(arguments, tmp_path, capsys, sample):
 def test_missing_device_is_replaced(arguments, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    args = argument_parser().parse_args([*arguments, "OUTPUT_DIR", str(tmp_path), "MODEL.DEVICE", "cuda"])
+    args = build_parser("train").parse_args([*arguments, "OUTPUT_DIR", str(tmp_path), "MODEL.DEVICE", "cuda"])
     args.command = "test"
     cfg, _ = cli.prepare(args)
     assert cfg.MODEL.DEVICE == "cpu"
@@ -280,20 +282,20 @@ def test_missing_device_is_replaced(arguments, tmp_path, monkeypatch, capfd):
 )
 def test_mistakes_are_one_message_and_leave_nothing(arguments, tmp_path, capsys, opts, message):
     output = tmp_path / "run"
-    assert cli.main([*arguments, "OUTPUT_DIR", str(output), *opts]) == cli.EXIT_SETUP
+    assert main(["train", *arguments, "OUTPUT_DIR", str(output), *opts]) == EXIT_SETUP
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") <= 2
     assert not output.exists()
 
 
 def test_too_many_gpus_is_an_error(capsys):
-    assert cli.main(["--config-file", "configs/quickstart.yaml", "--num-gpus", "99"]) == cli.EXIT_SETUP
+    assert main(["train", "--config-file", "configs/quickstart.yaml", "--num-gpus", "99"]) == EXIT_SETUP
     assert "--num-gpus 99" in capsys.readouterr().err
 
 
 def test_eval_only_of_the_last_checkpoint(arguments, copy_of_trained):
     scored = (copy_of_trained / "inference/custom_val/coco_instances_results.json").stat().st_mtime_ns
-    assert cli.main(["--eval-only", "--resume", *arguments, "OUTPUT_DIR", str(copy_of_trained)]) == 0
+    assert main(["train", "--eval-only", "--resume", *arguments, "OUTPUT_DIR", str(copy_of_trained)]) == 0
     assert record_of(copy_of_trained, "eval_record.json")["weights"].endswith("model_final.pth")
     after = (copy_of_trained / "inference/custom_val/coco_instances_results.json").stat().st_mtime_ns
     assert after == scored, "the training's own detections stay"
@@ -301,7 +303,7 @@ def test_eval_only_of_the_last_checkpoint(arguments, copy_of_trained):
 
 @pytest.mark.parametrize(
     ("error", "exit_status", "recorded"),
-    [(KeyboardInterrupt(), cli.EXIT_INTERRUPTED, "interrupted"), (OSError("disk full"), None, "failed")],
+    [(KeyboardInterrupt(), EXIT_INTERRUPTED, "interrupted"), (OSError("disk full"), None, "failed")],
 )
 def test_record_of_a_run_that_stops(arguments, tmp_path, monkeypatch, error, exit_status, recorded):
     def stop(trainer):
@@ -310,10 +312,10 @@ def test_record_of_a_run_that_stops(arguments, tmp_path, monkeypatch, error, exi
     monkeypatch.setattr(cli.RetinaTrainer, "run_step", stop)
     run = [*arguments, "OUTPUT_DIR", str(tmp_path)]
     if exit_status:
-        assert cli.main(run) == exit_status
+        assert main(["train", *run]) == exit_status
     else:
         with pytest.raises(OSError, match="disk full"):
-            cli.main(run)
+            main(["train", *run])
     record = record_of(tmp_path)
     assert record["status"] == recorded and record["iterations"] == 0
 
@@ -321,24 +323,24 @@ def test_record_of_a_run_that_stops(arguments, tmp_path, monkeypatch, error, exi
 @pytest.mark.parametrize(
     ("text", "exit_status"),
     [
-        ("-- Process 1 terminated\nTraceback\nretina_plugin.errors.SetupError: WEIGHTS is gone", cli.EXIT_SETUP),
-        ("-- Process 0 terminated\nTraceback\nFloatingPointError: WEIGHTS is gone", cli.EXIT_DIVERGED),
-        ("-- Process 0 terminated\nTraceback\nretina_plugin.errors.RunFault: WEIGHTS is gone", cli.EXIT_FAULT),
+        ("-- Process 1 terminated\nTraceback\nretina_plugin.errors.SetupError: WEIGHTS is gone", EXIT_SETUP),
+        ("-- Process 0 terminated\nTraceback\nFloatingPointError: WEIGHTS is gone", EXIT_DIVERGED),
+        ("-- Process 0 terminated\nTraceback\nretina_plugin.errors.RunFault: WEIGHTS is gone", EXIT_FAULT),
     ],
 )
 def test_errors_of_a_spawned_process_are_told_apart(arguments, monkeypatch, capsys, text, exit_status):
-    def start(*_):
+    def start(*_, **__):
         raise ProcessRaisedException(text, 0, 1)
 
-    monkeypatch.setattr(cli, "start", start)
-    assert cli.main(arguments) == exit_status
+    monkeypatch.setattr(processes, "launch", start)
+    assert main(["train", *arguments]) == exit_status
     assert capsys.readouterr().err == "error: WEIGHTS is gone\n"
 
 
 def test_prepare_takes_what_the_machine_has(arguments, tmp_path, monkeypatch):
     monkeypatch.setattr(cli.os, "cpu_count", lambda: 3)
     opts = ["OUTPUT_DIR", str(tmp_path), "SOLVER.AMP.ENABLED", "True", "DATALOADER.NUM_WORKERS", "8"]
-    args = argument_parser().parse_args([*arguments, *opts])
+    args = build_parser("train").parse_args([*arguments, *opts])
     args.command = "test"
     cfg, _ = cli.prepare(args)
     assert not cfg.SOLVER.AMP.ENABLED, "Detectron2's AMP needs CUDA"
@@ -357,7 +359,7 @@ ALL_OPTIONS = [
 
 @pytest.mark.parametrize("words", [[], ALL_OPTIONS], ids=["defaults", "all"])
 def test_arguments_are_those_of_detectron2(words):
-    ours, theirs = argument_parser(), default_argument_parser()
+    ours, theirs = build_parser("train"), default_argument_parser()
     added = {"num_processes": 0, "dist_timeout": DEFAULT_TIMEOUT.total_seconds(), "verbose": False}
     assert vars(ours.parse_args(words)) == {**vars(theirs.parse_args(words)), **added}
     options = [[action.option_strings for action in parser._actions] for parser in (ours, theirs)]

@@ -11,8 +11,8 @@ from detectron2.modeling import build_model
 from PIL import Image
 from tiny_coco import HEIGHT, WIDTH, changed, make_coco
 
-from retina_plugin.apps.cli import compare as compare_cli
-from retina_plugin.apps.cli import evaluate as cli
+from retina_cli import compare as compare_cli
+from retina_cli.main import main
 
 pytest_plugins = ("tiny_sets",)
 
@@ -39,7 +39,7 @@ def files(tmp_path, monkeypatch):
 
 def test_evaluate_predictions(files, capsys):
     arguments = [*PLAIN, "--images", "images"]
-    assert cli.main([*arguments, "--output", "out"]) == 0
+    assert main(["evaluate", *arguments, "--output", "out"]) == 0
     said = capsys.readouterr().out
     # dog: one of two boxes found, cat: none. AP = (51 / 101 + 0) / 2.
     assert "AP 25.2, AP50 25.2, AP75 25.2" in said
@@ -54,7 +54,7 @@ def test_evaluate_predictions(files, capsys):
 
 def test_options_of_evaluate(files, capsys):
     arguments = ["--predictions", "better.json", "--ground-truth", "truth.json", "--score-threshold", "0.75"]
-    assert cli.main([*arguments, "--title", "Mine & ours", "--max-detections", "1"]) == 0
+    assert main(["evaluate", *arguments, "--title", "Mine & ours", "--max-detections", "1"]) == 0
     page = (files / "output" / "evaluation" / "index.html").read_text()
     assert "<h1>Mine &amp; ours</h1>" in page and "with a score of at least 0.750" in page
     assert 'AR@1<' in page and "AR@100" not in page  # fmt: skip
@@ -79,7 +79,7 @@ def test_options_of_evaluate(files, capsys):
     ],
 )  # fmt: skip
 def test_evaluate_refuses_in_a_sentence(files, capsys, arguments, message):
-    assert cli.main(arguments) == 2
+    assert main(["evaluate", *arguments]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and message in said and "Traceback" not in said
     assert not (files / "output").exists()
@@ -87,7 +87,7 @@ def test_evaluate_refuses_in_a_sentence(files, capsys, arguments, message):
 
 def test_compare_predictions(files, capsys):
     arguments = ["found.json", "better.json", "--ground-truth", "truth.json", "--images", "images"]
-    assert compare_cli.main([*arguments, "--output", "out", "--samples", "50"]) == 0
+    assert main(["compare", *arguments, "--output", "out", "--samples", "50"]) == 0
     assert "AP 25.2 (A) and 100.0 (B): a difference of +74.8" in capsys.readouterr().out
     page = (files / "out" / "index.html").read_text()
     assert "<h1>found.json and better.json</h1>" in page and page.count('src="data:image/jpeg;base64,') == 2 * 4
@@ -95,7 +95,7 @@ def test_compare_predictions(files, capsys):
     assert content["seed"] == 0 and content["samples"] == 50
     assert [row["mistakes_B"] for row in content["image_mistakes"]] == [0, 0]
     first = (files / "out" / "comparison.json").read_bytes()
-    assert compare_cli.main([*arguments, "--output", "again", "--samples", "50"]) == 0
+    assert main(["compare", *arguments, "--output", "again", "--samples", "50"]) == 0
     assert (files / "again" / "comparison.json").read_bytes() == first
 
 
@@ -114,7 +114,7 @@ def make_run(folder: Path, results: str, truth: Path, set_name="custom_val"):
 def test_compare_runs_on_their_own_test_set(files, clean_catalog, capsys):
     for name, results in (("one", "found.json"), ("two", "better.json")):
         make_run(files / "runs" / name / "seed0", (files / results).read_text(), files / "truth.json")
-    assert compare_cli.main(["runs/one/seed0", "runs/two/seed0", "--samples", "5"]) == 0
+    assert main(["compare", "runs/one/seed0", "runs/two/seed0", "--samples", "5"]) == 0
     page = (files / "output" / "comparison" / "index.html").read_text()
     assert "<h1>one and two</h1>" in page and page.count('src="data:image/jpeg;base64,') == 2 * 4
 
@@ -122,7 +122,7 @@ def test_compare_runs_on_their_own_test_set(files, clean_catalog, capsys):
 def test_compare_refuses_a_run_with_two_test_sets(files, clean_catalog, capsys):
     for name in ("set_a", "set_b"):
         make_run(files / "one", (files / "found.json").read_text(), files / "truth.json", name)
-    assert compare_cli.main(["one", "found.json", "--ground-truth", "truth.json"]) == 2
+    assert main(["compare", "one", "found.json", "--ground-truth", "truth.json"]) == 2
     assert "one has the results of 2 sets: name one of one/inference/set_a/coco" in capsys.readouterr().err
 
 
@@ -130,7 +130,7 @@ def test_compare_refuses_runs_on_different_sets(files, clean_catalog, capsys):
     (files / "other.json").write_text(json.dumps(changed("annotations", 0, "bbox", [1, 2, 10, 9])))
     make_run(files / "one", (files / "found.json").read_text(), files / "truth.json")
     make_run(files / "two", (files / "better.json").read_text(), files / "other.json")
-    assert compare_cli.main(["one", "two"]) == 2
+    assert main(["compare", "one", "two"]) == 2
     assert "the two sides have different ground truth" in capsys.readouterr().err
 
 
@@ -147,7 +147,7 @@ def test_compare_refuses_runs_on_different_sets(files, clean_catalog, capsys):
     ],
 )
 def test_compare_refuses_in_a_sentence(files, capsys, arguments, message):
-    assert compare_cli.main(arguments) == 2
+    assert main(["compare", *arguments]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and message in said
     assert not (files / "output").exists()
@@ -163,7 +163,7 @@ def test_a_checkpoint_is_run_and_judged(files, tiny_cfg, clean_catalog, capsys):
     (files / "run").mkdir()
     (files / "run" / "config.yaml").write_text(cfg.dump())
     torch.save({"model": build_model(cfg).state_dict()}, files / "run" / "model_final.pth")
-    assert cli.main(["run/model_final.pth", "--output", "judged"]) == 0
+    assert main(["evaluate", "run/model_final.pth", "--output", "judged"]) == 0
     page = (files / "judged" / "index.html").read_text()
     assert "model_final.pth on custom_val" in page
     content = json.loads((files / "judged" / "evaluation.json").read_text())
@@ -173,11 +173,11 @@ def test_a_checkpoint_is_run_and_judged(files, tiny_cfg, clean_catalog, capsys):
     assert ap["AP"] == pytest.approx(record["results"]["bbox"]["AP"], abs=1e-6)
     # Without WEIGHTS the config's, whether keys follow or not.
     keys = ["MODEL.WEIGHTS", "run/model_final.pth", "TEST.DETECTIONS_PER_IMAGE", "1"]
-    assert cli.main(["--config-file", "run/config.yaml", *keys, "--output", "by_key"]) == 0
+    assert main(["evaluate", "--config-file", "run/config.yaml", *keys, "--output", "by_key"]) == 0
     assert json.loads((files / "by_key" / "evaluation.json").read_text())["num_detections"] <= 2
     # The run's folder stays as it was, and two checkpoints compare.
     assert sorted(path.name for path in (files / "run").iterdir()) == ["config.yaml", "model_final.pth"]
-    assert compare_cli.main(["run", "run/model_final.pth", "--samples", "3"]) == 0
+    assert main(["compare", "run", "run/model_final.pth", "--samples", "3"]) == 0
     assert "a difference of +0.0" in capsys.readouterr().out
 
 
@@ -185,7 +185,7 @@ def test_a_checkpoint_is_run_and_judged(files, tiny_cfg, clean_catalog, capsys):
 def test_help_does_without_torch(command):
     code = f"""
 import sys
-from retina_plugin.apps.cli.main import main
+from retina_cli.main import main
 try:
     main([{command!r}, "--help"])
 except SystemExit as end:

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from retina_plugin.apps.cli import predict as cli
+from retina_cli import predict as predict_command
+from retina_cli.main import main
 from retina_plugin.apps.predict import run
 from retina_plugin.apps.predict.drawing import draw_detections
 from retina_plugin.apps.predict.predictor import Detections, RetinaPredictor
 from retina_plugin.apps.predict.video import VideoWriter
 from retina_plugin.apps.report.pictures import class_color
+from retina_plugin.errors import EXIT_INTERRUPTED, EXIT_SETUP
 
 pytest_plugins = ("tiny_detector",)
 
@@ -24,7 +26,9 @@ NUM_FRAMES = 5
 def predict(run_folder, tmp_path, monkeypatch):
     """predict(words) runs the command in ``tmp_path`` and gives its exit status; results are in ``tmp_path / out``."""
     monkeypatch.chdir(tmp_path)
-    return lambda *words: cli.main([str(run_folder / "model_final.pth"), *words, "--output", "out", "--score", "0.3"])
+    return lambda *words: main(
+        ["predict", str(run_folder / "model_final.pth"), *words, "--output", "out", "--score", "0.3"]
+    )
 
 
 @pytest.fixture
@@ -86,7 +90,7 @@ def test_broken_files_are_skipped_and_reported(predict, make_picture, tmp_path, 
     (tmp_path / "in/text.jpg").write_text("<html>")
     (tmp_path / "in/nothing.jpg").touch()
     (tmp_path / "in/film.mp4").write_bytes(b"no film")
-    assert predict("in") == cli.EXIT_NOT_ALL
+    assert predict("in") == predict_command.EXIT_NOT_ALL
     said = capsys.readouterr()
     assert "4 could not be read:" in said.err and "Image in/nothing.jpg is empty." in said.err
     assert "Video in/film.mp4 cannot be opened" in said.err and "moov" not in said.err
@@ -101,7 +105,7 @@ def test_broken_files_are_skipped_and_reported(predict, make_picture, tmp_path, 
 def test_no_draw_writes_no_picture_and_needs_no_opencv(predict, make_picture, tmp_path, monkeypatch, capsys):
     make_picture("in/a.png")
     monkeypatch.setitem(__import__("sys").modules, "cv2", None)
-    assert predict("in") == cli.EXIT_SETUP
+    assert predict("in") == EXIT_SETUP
     assert "Drawing and videos need OpenCV: pip install opencv-python-headless" in capsys.readouterr().err
     assert predict("in", "--no-draw") == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["predictions.csv", "predictions.json"]
@@ -149,7 +153,7 @@ FRAME = np.zeros((60, 80, 3), np.uint8)
 
 def test_video_that_ends_early_is_reported(predict, clip, monkeypatch, capsys):
     monkeypatch.setattr(run, "_open", lambda source: FakeCapture([FRAME] * 4))
-    assert predict("clip.mp4") == cli.EXIT_NOT_ALL
+    assert predict("clip.mp4") == predict_command.EXIT_NOT_ALL
     assert "Video clip.mp4: only 4 of 100 frames can be read." in capsys.readouterr().err
 
 
@@ -158,7 +162,7 @@ def test_camera_ends_with_an_interruption_and_a_video_does_too(predict, clip, tm
     monkeypatch.setattr("retina_plugin.apps.predict.video.count_frames", lambda capture: None)
     assert predict("0") == 0
     assert len(frames_of(tmp_path / "out/drawn/camera0.mp4")) == 2
-    assert predict("clip.mp4", "--overwrite", "--batch", "1") == cli.EXIT_INTERRUPTED
+    assert predict("clip.mp4", "--overwrite", "--batch", "1") == EXIT_INTERRUPTED
     assert len(read_results(tmp_path / "out")[0]["images"]) == len(frames_of(tmp_path / "out/drawn/clip.mp4")) == 2
     assert "stopped: what was found so far is written" in capsys.readouterr().err
 
@@ -166,7 +170,7 @@ def test_camera_ends_with_an_interruption_and_a_video_does_too(predict, clip, tm
 def test_results_are_not_mixed(predict, make_picture, capsys):
     make_picture("in/a.png")
     assert predict("in") == 0
-    assert predict("in") == cli.EXIT_SETUP
+    assert predict("in") == EXIT_SETUP
     assert "out/predictions.json exists: give --output another folder, or --overwrite." in capsys.readouterr().err
     assert predict("in", "--overwrite") == 0
 
@@ -193,7 +197,7 @@ def test_results_beside_the_images_are_not_predicted_on_again(predict, make_pict
 def test_mistakes_are_one_line_with_status_2(predict, make_picture, tmp_path, capfd, words, message):
     make_picture("a.png")
     arguments = [*words[:1], "--output", "out", *words[1:]]  # --opts takes all that follows
-    assert cli.main([str(tmp_path / "run/model_final.pth"), *arguments]) == cli.EXIT_SETUP
+    assert main(["predict", str(tmp_path / "run/model_final.pth"), *arguments]) == EXIT_SETUP
     said = capfd.readouterr().err
     assert said.startswith("error: ") and message in said and "Traceback" not in said and "VIDEOIO" not in said
     assert not (tmp_path / "out").exists()
@@ -203,7 +207,7 @@ def test_folder_that_cannot_be_written_is_named(predict, make_picture, tmp_path,
     make_picture("in/a.png")
     (tmp_path / "out").mkdir()
     (tmp_path / "out/drawn").touch()
-    assert predict("in") == cli.EXIT_SETUP
+    assert predict("in") == EXIT_SETUP
     assert "out/drawn cannot be written" in capsys.readouterr().err
 
 

@@ -7,7 +7,8 @@ import cv2
 import pytest
 from detectron2.utils.logger import setup_logger
 
-from retina_plugin.apps import quickstart
+from retina_cli.main import main
+from retina_plugin.data.sample import files
 from retina_plugin.data.sample.files import make_sample_dataset, register_sample_datasets
 
 SHORT = [
@@ -23,9 +24,7 @@ SHORT = [
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
     # A smaller set than the command's own; everything else is as in the command.
-    monkeypatch.setattr(
-        quickstart, "make_sample_dataset", lambda root: make_sample_dataset(root, num_train=16, num_val=14)
-    )
+    monkeypatch.setattr(files, "make_sample_dataset", lambda root: make_sample_dataset(root, num_train=16, num_val=14))
     yield ["--data", str(tmp_path / "data"), "--output", str(tmp_path / "out")]
     register_sample_datasets()
     setup_logger.cache_clear()
@@ -34,7 +33,7 @@ def folders(tmp_path, monkeypatch):
 
 
 def test_quickstart_trains_evaluates_and_draws(folders, tmp_path, capsys):
-    assert quickstart.main([*folders, "--seed", "3", *SHORT]) == 0
+    assert main(["quickstart", *folders, "--seed", "3", *SHORT]) == 0
     said = capsys.readouterr().out
     assert "on 14 held-out images, seed 3" in said and "2 iterations" in said
     for path in ("predictions.jpg", "model_final.pth", "run_record.json"):
@@ -43,13 +42,13 @@ def test_quickstart_trains_evaluates_and_draws(folders, tmp_path, capsys):
     record = json.loads((tmp_path / "out/run_record.json").read_text())
     assert record["seed"] == 3 and record["iterations"] == 2
 
-    assert quickstart.main([*folders, "--seed", "3", *SHORT]) == 0, "a second call evaluates what is there"
+    assert main(["quickstart", *folders, "--seed", "3", *SHORT]) == 0, "a second call evaluates what is there"
     assert json.loads((tmp_path / "out/run_record.json").read_text())["start_iteration"] == 2
 
     for changed in (["--seed", "4", *SHORT], ["--seed", "3", *SHORT, "MODEL.RETINANET.CLS_LOSS_NAME", "OHEMLoss"]):
-        assert quickstart.main([*folders, *changed]) == 2, "another run's result must not be taken for this one's"
+        assert main(["quickstart", *folders, *changed]) == 2, "another run's result must not be taken for this one's"
         assert "holds a run with other settings" in capsys.readouterr().err
 
 
 def test_quickstart_passes_a_mistake_on(folders):
-    assert quickstart.main([*folders, *SHORT, "SOLVER.BASE_LR", "fast"]) == 2
+    assert main(["quickstart", *folders, *SHORT, "SOLVER.BASE_LR", "fast"]) == 2

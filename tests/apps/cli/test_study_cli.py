@@ -4,15 +4,14 @@ import json
 
 import pytest
 
-from retina_plugin.apps.cli import main as retina
-from retina_plugin.apps.cli import study as cli
+from retina_cli.main import main
 from retina_plugin.apps.study import run_command
 from retina_plugin.apps.study.plan import PlannedRun
 from retina_plugin.data.sample.files import make_sample_dataset
 
 
 def test_list_names_studies_rows_and_the_papers_figures(capsys):
-    assert cli.main(["list", "prior"]) == 0
+    assert main(["study", "list", "prior"]) == 0
     printed = capsys.readouterr().out
     assert "prior: The prior of the class layer - Sec. 3.3" in printed and "reported AP 30.2  (reference)" in printed
 
@@ -26,7 +25,7 @@ def no_training(monkeypatch):
 def test_dry_run_starts_nothing_and_says_what_it_would(capsys, tmp_path, no_training):
     output = tmp_path / "study"
     arguments = ["run", "prior", "--config-file", "configs/study/small.yaml", "--seeds", "0,1", "--output", str(output)]
-    assert cli.main([*arguments, "--fraction", "0.5", "--devices", "cpu", "--dry-run"]) == 0
+    assert main(["study", *arguments, "--fraction", "0.5", "--devices", "cpu", "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert "8 of 8 runs to do on cpu" in printed and "prior_without_ce seed 1, 50 iterations" in printed
     assert "time: about 80 s, from three steps of each row" in printed
@@ -38,7 +37,7 @@ def test_dry_run_starts_nothing_and_says_what_it_would(capsys, tmp_path, no_trai
 @pytest.mark.parametrize("iterations", [10, 400], ids=["shorter", "longer"])
 def test_iterations_stand_for_a_fraction(capsys, tmp_path, no_training, iterations):
     arguments = ["run", "prior", "--config-file", "configs/study/small.yaml", "--iterations", str(iterations)]
-    assert cli.main([*arguments, "--dry-run", "--output", str(tmp_path)]) == 0
+    assert main(["study", *arguments, "--dry-run", "--output", str(tmp_path)]) == 0
     assert f"prior_with_fl seed 0, {iterations} iterations" in capsys.readouterr().out
 
 
@@ -57,15 +56,15 @@ def test_iterations_stand_for_a_fraction(capsys, tmp_path, no_training, iteratio
     ],
 )
 def test_mistake_is_one_line_and_status_2(capsys, arguments, message):
-    assert cli.main(arguments) == 2
+    assert main(["study", *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error
 
 
 def test_retina_hands_its_arguments_to_a_program(capsys):
-    assert retina.main(["study", "list", "alpha"]) == 0
+    assert main(["study", "list", "alpha"]) == 0
     assert "Table 1a" in capsys.readouterr().out
-    assert retina.main(["stduy"]) == 2 and retina.main([]) == 2
+    assert main(["stduy"]) == 2 and main([]) == 2
     assert "there is no command 'stduy': did you mean study?" in capsys.readouterr().err
 
 
@@ -85,15 +84,15 @@ def test_study_trains_a_row_and_does_not_train_it_again(tmp_path, capsys):
         "MODEL.RETINANET.NUM_CLASSES", "0", "DATALOADER.NUM_WORKERS", "0", "SOLVER.IMS_PER_BATCH", "2",
         "INPUT.MIN_SIZE_TRAIN", "64", "INPUT.MIN_SIZE_TEST", "64",
     ]  # fmt: skip
-    assert cli.main([*arguments[:1], "own", "--dry-run", *arguments[2:]]) == 0
+    assert main(["study", *arguments[:1], "own", "--dry-run", *arguments[2:]]) == 0
     assert "time: about" in capsys.readouterr().out and not output.exists()
-    assert cli.main(arguments) == 0
+    assert main(["study", *arguments]) == 0
     manifest = json.loads((output / "study.json").read_text())
     (row,) = manifest["studies"]["own"]["rows"]
     record = json.loads((output / row["runs"]["0"] / "run_record.json").read_text())
     assert record["status"] == "finished" and record["iterations"] == 2 and record["inference_ms_per_image"] > 0
     assert record["difference_from_base"]["MODEL.RETINANET.FOCAL_LOSS_GAMMA"] == 1.0
-    assert cli.main(arguments) == 0
+    assert main(["study", *arguments]) == 0
     assert "1 of 1 runs are done; 0 to go on cpu" in capsys.readouterr().out
 
 

@@ -310,8 +310,8 @@ class Broken:
     def exec_module(self, module):
         pass
 sys.meta_path.insert(0, Broken())
-from retina_plugin.apps.cli.doctor import main
-sys.exit(main(["--config-file", "configs/quickstart.yaml"]))
+from retina_cli.main import main
+sys.exit(main(["doctor", "--config-file", "configs/quickstart.yaml"]))
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert (result.returncode, result.stderr) == (1, "")

@@ -15,9 +15,8 @@ from tiny_export import make_config, noise
 
 from benchmarks import export_case
 from benchmarks.measurement import Settings
-from retina_plugin.apps.cli.export import main
+from retina_cli.main import main
 from retina_plugin.apps.export import command, onnx_format
-from retina_plugin.apps.export.measure import main as measure
 from retina_plugin.apps.export.onnx_precision import last_convolutions, network_nodes
 from retina_plugin.apps.export.runtime import detections_differ, load_exported
 from retina_plugin.errors import SetupError
@@ -46,7 +45,10 @@ def export(checkpoint, tmp_path_factory):
             with pytest.MonkeyPatch.context() as patch:
                 if {"--half", "--int8"} & set(words):
                     patch.setattr(onnx_format, "to_onnx", traced_already)
-                assert main([str(checkpoint), "--output", str(folder / name), "--classes", NAMES, *tiny, *words]) == 0
+                assert (
+                    main(["export", str(checkpoint), "--output", str(folder / name), "--classes", NAMES, *tiny, *words])
+                    == 0
+                )
             made[name] = folder / name
         return made[name]
 
@@ -89,7 +91,7 @@ def test_file_of_floats_without_objects(tmp_path, checkpoint):
     path = tmp_path / "strict.pt"
     config = ["--config-file", str(checkpoint.with_name("config.yaml"))]
     words = ["MODEL.RETINANET.SCORE_THRESH_TEST", "0.999", "--input-type", "float32"]
-    assert main([str(checkpoint), "--output", str(path), *config, *words]) == 0
+    assert main(["export", str(checkpoint), "--output", str(path), *config, *words]) == 0
     boxes, scores, classes, counts = load_exported(path)(noise(2, 90, 130).astype(np.float32))
     assert counts.tolist() == [0, 0] and not boxes.any() and not scores.any() and (classes == -1).all()
     assert json.loads(path.with_name("strict.pt.json").read_text())["thresholds"]["score"] == 0.999
@@ -254,7 +256,7 @@ def test_int8_leaves_the_last_layers_as_they_are(export, detector, images_folder
 def test_export_refuses(checkpoint, tmp_path, monkeypatch, capsys, words, message):
     monkeypatch.chdir(tmp_path)
     Path("there.onnx").write_bytes(b"kept")
-    assert main([str(checkpoint), *words]) == 2
+    assert main(["export", str(checkpoint), *words]) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
     assert Path("there.onnx").read_bytes() == b"kept" and [path.name for path in Path().iterdir()] == ["there.onnx"]
@@ -262,19 +264,19 @@ def test_export_refuses(checkpoint, tmp_path, monkeypatch, capsys, words, messag
 
 def test_export_refuses_weights_that_are_not_there(tmp_path, capsys, checkpoint):
     output = ["--output", str(tmp_path / "a.onnx")]
-    assert main([str(tmp_path / "no.pth"), *output]) == 2
+    assert main(["export", str(tmp_path / "no.pth"), *output]) == 2
     assert "no.pth is not there: give the path of a .pth or .pkl checkpoint." in capsys.readouterr().err
     alone = tmp_path / "alone.pth"
     alone.write_bytes(b"not a checkpoint")
-    assert main([str(alone), *output]) == 2
+    assert main(["export", str(alone), *output]) == 2
     assert "config.yaml beside the weights: give the config they were trained with." in capsys.readouterr().err
-    assert main([str(alone), "--config-file", str(checkpoint.with_name("config.yaml")), *output]) == 2
+    assert main(["export", str(alone), "--config-file", str(checkpoint.with_name("config.yaml")), *output]) == 2
     assert "alone.pth cannot be read as a checkpoint" in capsys.readouterr().err
 
 
 def test_export_names_the_package_that_is_missing(checkpoint, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else object())
-    assert main([str(checkpoint), "--output", str(tmp_path / "a.onnx")]) == 2
+    assert main(["export", str(checkpoint), "--output", str(tmp_path / "a.onnx")]) == 2
     assert "--format onnx needs onnxscript, which is not installed: pip install" in capsys.readouterr().err
 
 
@@ -286,9 +288,9 @@ def test_measure_writes_a_record(export, checkpoint, register, tmp_path, capsys)
     data = ["DATASETS.VAL_JSON", str(root / "a.json"), "DATASETS.VAL_IMAGES", str(root), "DATASETS.TRAIN", "()"]
     words = ["--output", str(record), "--config-file", str(checkpoint.with_name("config.yaml")), "--opts", *data]
     files = [str(export("a.onnx")), str(export("a.pt"))]
-    assert measure([str(checkpoint), str(tmp_path / "no.onnx"), *words]) == 2
+    assert main(["measure-export", str(checkpoint), str(tmp_path / "no.onnx"), *words]) == 2
     assert "no.onnx is not there: export it first" in capsys.readouterr().err
-    assert measure([str(checkpoint), *files, *words]) == 0
+    assert main(["measure-export", str(checkpoint), *files, *words]) == 0
     rows = json.loads(record.read_text())["rows"]
     assert [row["name"] for row in rows] == ["PyTorch", "a.onnx", "a.pt"]
     assert [(row["images"], row["images_equal"]) for row in rows] == [(2, 2)] * 3

@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from tiny_export import CLASSES
 
-from retina_plugin.apps.cli.export import main
+from retina_cli.main import main
 from retina_plugin.apps.export import command
 from retina_plugin.errors import SetupError
 from retina_plugin.training.trained_model import config_beside
@@ -28,10 +28,10 @@ def test_class_names_come_from_the_checkpoint(checkpoint, tmp_path):
     content = torch.load(checkpoint) | {"manifest": {"classes": NAMES}}
     torch.save(content, tmp_path / "named.pth")
     config = ["--config-file", str(checkpoint.with_name("config.yaml"))]
-    assert main([str(tmp_path / "named.pth"), "--output", str(tmp_path / "a.safetensors"), *config]) == 0
+    assert main(["export", str(tmp_path / "named.pth"), "--output", str(tmp_path / "a.safetensors"), *config]) == 0
     assert _classes_in(tmp_path / "a.safetensors") == NAMES
     # Nothing names them: their numbers.
-    assert main([str(checkpoint), "--output", str(tmp_path / "b.safetensors"), *config]) == 0
+    assert main(["export", str(checkpoint), "--output", str(tmp_path / "b.safetensors"), *config]) == 0
     assert _classes_in(tmp_path / "b.safetensors") == [str(k) for k in range(CLASSES)]
 
 

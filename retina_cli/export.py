@@ -2,14 +2,11 @@
 
 import argparse
 import importlib.util
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from ...errors import SetupError, exit_status
+from . import UsageError
 
-__all__ = ["FORMATS", "main"]
-
+INTERMIXED = True
 # Format -> suffix of its file, packages it is written with.
 FORMATS = {
     "onnx": (".onnx", ("onnx", "onnxscript", "onnxruntime")),
@@ -30,26 +27,7 @@ Examples:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Export a checkpoint; returns 0, 2 (a mistake to mend) or 130 (Ctrl-C)."""
-    args = _parser().parse_intermixed_args(argv)
-    return exit_status(lambda: _work(args))
-
-
-def _work(args: argparse.Namespace) -> None:
-    check_arguments(args)
-    from ..export.command import export  # here: torch and Detectron2, which the checks need not
-
-    export(args)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="retina export",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("weights", metavar="WEIGHTS", help="checkpoint, .pth or .pkl")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="to write")
     parser.add_argument("--format", help=f"{', '.join(FORMATS)} (by the suffix of FILE)")
@@ -64,28 +42,34 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-images", type=int, default=100, metavar="N", help="of --calibration (%(default)s)")
     parser.add_argument("--force", action="store_true", help="write over FILE")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys")
-    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    check_arguments(args)
+    from retina_plugin.apps.export.command import export
+
+    export(args)
 
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Refuse what can be refused without torch, and fill in ``format``.
 
     Raises:
-        SetupError: with the option, the rule, the value and the remedy.
+        UsageError: with the option, the rule, the value and the remedy.
     """
     args.format = _find_format(args.format, args.output)
     if args.input_type not in ("uint8", "float32"):
-        raise SetupError(f"--input-type must be uint8 or float32, got {args.input_type!r}.")
+        raise UsageError(f"--input-type must be uint8 or float32, got {args.input_type!r}.")
     _check_precision(args)
     if "://" not in args.weights and not Path(args.weights).is_file():
-        raise SetupError(f"{args.weights} is not there: give the path of a .pth or .pkl checkpoint.")
+        raise UsageError(f"{args.weights} is not there: give the path of a .pth or .pkl checkpoint.")
     if not args.output.parent.is_dir():
-        raise SetupError(f"--output {args.output}: the folder {args.output.parent} is not there. Make it first.")
+        raise UsageError(f"--output {args.output}: the folder {args.output.parent} is not there. Make it first.")
     if args.output.exists() and not args.force:
-        raise SetupError(f"--output {args.output} is there already. Add --force to write over it, or another name.")
+        raise UsageError(f"--output {args.output} is there already. Add --force to write over it, or another name.")
     missing = [package for package in FORMATS[args.format][1] if importlib.util.find_spec(package) is None]
     if missing:
-        raise SetupError(
+        raise UsageError(
             f"--format {args.format} needs {', '.join(missing)}, which is not installed: "
             "pip install 'retina_plugin[export]', or pip install -e '.[export]' in the plugin's folder."
         )
@@ -94,30 +78,26 @@ def check_arguments(args: argparse.Namespace) -> None:
 def _find_format(name: str | None, output: Path) -> str:
     by_suffix = {suffix: known for known, (suffix, _) in FORMATS.items()}
     if name is None and output.suffix not in by_suffix:
-        raise SetupError(f"--output {output}: the suffix must be one of {', '.join(by_suffix)}, or give --format.")
+        raise UsageError(f"--output {output}: the suffix must be one of {', '.join(by_suffix)}, or give --format.")
     name = name or by_suffix[output.suffix]
     if name not in FORMATS:
-        raise SetupError(f"--format must be one of {', '.join(FORMATS)}, got {name!r}.")
+        raise UsageError(f"--format must be one of {', '.join(FORMATS)}, got {name!r}.")
     if output.suffix != FORMATS[name][0]:
-        raise SetupError(f"--output {output}: a file of --format {name} ends in {FORMATS[name][0]}.")
+        raise UsageError(f"--output {output}: a file of --format {name} ends in {FORMATS[name][0]}.")
     return name
 
 
 def _check_precision(args: argparse.Namespace) -> None:
     chosen = [flag for flag in ("half", "int8") if getattr(args, flag)]
     if len(chosen) > 1:
-        raise SetupError("--half and --int8 exclude each other: give one, and export twice for both.")
+        raise UsageError("--half and --int8 exclude each other: give one, and export twice for both.")
     if chosen and args.format != "onnx":
-        raise SetupError(f"--{chosen[0]} is for --format onnx, got {args.format}.")
+        raise UsageError(f"--{chosen[0]} is for --format onnx, got {args.format}.")
     if args.int8 and args.calibration is None:
-        raise SetupError("--int8 needs --calibration DIR: a folder of images like those that the detector will see.")
+        raise UsageError("--int8 needs --calibration DIR: a folder of images like those that the detector will see.")
     if args.calibration is not None and not args.int8:
-        raise SetupError("--calibration is for --int8: add --int8, or leave it out.")
+        raise UsageError("--calibration is for --int8: add --int8, or leave it out.")
     if args.calibration is not None and not args.calibration.is_dir():
-        raise SetupError(f"--calibration {args.calibration} is not a folder. Give one that holds images.")
+        raise UsageError(f"--calibration {args.calibration} is not a folder. Give one that holds images.")
     if args.max_images < 1:
-        raise SetupError(f"--max-images must be >= 1, got {args.max_images}.")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        raise UsageError(f"--max-images must be >= 1, got {args.max_images}.")

@@ -1,16 +1,10 @@
 """``retina predict``: a trained detector on images, folders, videos or a camera."""
 
 import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from ...errors import EXIT_INTERRUPTED, EXIT_SETUP, SetupError, print_error
-
-__all__ = ["main"]
-
 EXIT_NOT_ALL = 1
-
+STOPPED = "stopped: what was found so far is written"
 EXAMPLES = """
 Examples:
   one image                          retina predict output/mine/model_final.pth photo.jpg
@@ -26,31 +20,7 @@ Exit status: 0; 1 if a file could not be read (the others are done); 2 for a mis
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Predict; the return value is the exit status: 0, 1 (not every file could be read), 2 or 130."""
-    args = _parser().parse_args(argv)
-    try:
-        from ..predict.run import predict_sources  # here: torch and Detectron2, which --help needs not
-
-        failures = predict_sources(args)
-    except SetupError as error:
-        print_error(error)
-        return EXIT_SETUP
-    except OSError as error:  # what cannot be read has been noted: this is the folder that is written into
-        print(f"error: {error.filename or args.output} cannot be written: {error.strerror or error}", file=sys.stderr)
-        return EXIT_SETUP
-    except KeyboardInterrupt:
-        print("stopped: what was found so far is written", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return EXIT_NOT_ALL if failures else 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="retina predict",
-        description=f"Find objects in images and videos, draw them and write them down.\n{EXAMPLES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("weights", metavar="WEIGHTS", help="checkpoint, such as output/mine/model_final.pth")
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="image, video, folder, pattern or camera index")
     parser.add_argument("--config-file", metavar="FILE", help="config of the weights (config.yaml beside them)")
@@ -65,8 +35,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--frames", type=int, metavar="N", help="of each video or camera (all)")
     parser.add_argument("--device", help="such as cpu or cuda:1 (the config's, or what there is)")
     parser.add_argument("--opts", nargs="*", default=[], metavar="KEY VALUE", help="config keys, last of all")
-    return parser
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def run(args: argparse.Namespace) -> int:
+    """Predict; 1 if not every file could be read."""
+    from retina_plugin.apps.predict.run import predict_sources
+    from retina_plugin.errors import SetupError
+
+    try:
+        failures = predict_sources(args)
+    except OSError as error:  # inputs that cannot be read have been noted: this is the folder that is written into
+        what = f"{error.filename or args.output} cannot be written: {error.strerror or error}"
+        raise SetupError(what) from error
+    return EXIT_NOT_ALL if failures else 0

@@ -1,0 +1,80 @@
+"""``retina compare``: two detectors on the same images, where one wins and the other loses."""
+
+import argparse
+from pathlib import Path
+
+from . import UsageError
+
+COCO_LIMIT = 100  # detections of an image
+
+EXAMPLES = """
+Examples:
+  two runs, by what they left          retina compare output/first output/second
+  two checkpoints, run now             retina compare output/a/model_0000999.pth output/a/model_final.pth
+  predictions of any two detectors     retina compare a.json b.json --ground-truth val.json --images images
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    what = "COCO results JSON, a run's folder, or weights with config.yaml beside them"
+    parser.add_argument("first", type=Path, metavar="A", help=what)
+    parser.add_argument("second", type=Path, metavar="B", help="the same of the other side")
+    parser.add_argument("--ground-truth", type=Path, metavar="FILE", help="COCO JSON (the test set of the runs)")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images (the runs')")
+    parser.add_argument(
+        "--output", type=Path, default=Path("output/comparison"), metavar="DIR", help="of the page (%(default)s)"
+    )
+    parser.add_argument("--title", default="", help="of the page")
+    parser.add_argument("--samples", type=int, default=1000, metavar="N", help="draws of images (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws (%(default)s)")
+    parser.add_argument("--pictures", type=int, default=6, metavar="N", help="of each side's wins (%(default)s)")
+    parser.add_argument(
+        "--max-detections", type=int, default=COCO_LIMIT, metavar="N", help="of an image (COCO's %(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the page and the files; their paths and the verdict go to the screen."""
+    for name, least in (("samples", 1), ("seed", 0), ("pictures", 0), ("max_detections", 1)):
+        if getattr(args, name) < least:
+            flag = name.replace("_", "-")
+            raise UsageError(f"--{flag} must be at least {least}, got {getattr(args, name)}.")
+    if args.images and not args.images.is_dir():
+        raise UsageError(f"--images {args.images} is no folder: give the one that the file_name of the images are in.")
+    from retina_plugin.apps.evaluate.compare_page import comparison_page, verdict
+    from retina_plugin.apps.evaluate.inputs import check_same_truth, load_detections
+    from retina_plugin.evaluation.comparison import compare, write_comparison
+    from retina_plugin.evaluation.evaluate import evaluate_detections
+    from retina_plugin.files import write_whole
+
+    sides = [
+        load_detections(source, ground_truth=args.ground_truth, images=args.images, output=args.output / letter)
+        for source, letter in zip((args.first, args.second), "AB", strict=True)
+    ]
+    check_same_truth(sides[0].truth, sides[1].truth)
+    evaluations = [evaluate_detections(side.truth, side.found, limit=args.max_detections) for side in sides]
+    comparison = compare(*evaluations, samples=args.samples, seed=args.seed)
+    args.output.mkdir(parents=True, exist_ok=True)
+    paths = write_comparison(comparison, args.output)
+    page = comparison_page(
+        comparison,
+        title=args.title or " and ".join(different_names(args.first, args.second)),
+        sources=(sides[0].source, sides[1].source),
+        image_root=sides[0].image_root or None,
+        pictures=args.pictures,
+    )
+    write_whole(args.output / "index.html", page)
+    for difference in comparison.overall:
+        print(verdict(difference))
+    for path in (args.output / "index.html", *paths):
+        print(path)
+
+
+def different_names(first: Path, second: Path) -> tuple[str, str]:
+    """What tells two paths apart: runs/a/seed0 and runs/b/seed0 are a and b."""
+    parts = [list(path.parts) for path in (first, second)]
+    for end in (0, -1):
+        while min(map(len, parts)) > 1 and parts[0][end] == parts[1][end]:
+            for names in parts:
+                names.pop(end)
+    return str(Path(*parts[0])), str(Path(*parts[1]))

@@ -1,0 +1,116 @@
+"""``retina evaluate``: a detector's scores and errors, as one page and as files of figures."""
+
+import argparse
+import logging
+import re
+from pathlib import Path
+
+from . import UsageError
+
+INTERMIXED = True
+COCO_LIMIT = 100  # detections of an image
+CONFIG_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
+
+EXAMPLES = """
+Examples:
+  a checkpoint on its test set         retina evaluate output/mine/model_final.pth --output output/evaluation
+  without config.yaml beside it        retina evaluate model_final.pth --config-file my.yaml
+  another test set                     retina evaluate model_final.pth DATASETS.VAL_JSON val.json \\
+                                                  DATASETS.VAL_IMAGES images
+  predictions of any detector          retina evaluate --predictions coco_instances_results.json \\
+                                                  --ground-truth val.json --images images
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "weights", nargs="?", default="", metavar="WEIGHTS",
+        help="checkpoint to evaluate on DATASETS.TEST (MODEL.WEIGHTS of --config-file)",
+    )  # fmt: skip
+    parser.add_argument("--config-file", default="", metavar="FILE", help="YAML (config.yaml beside WEIGHTS)")
+    parser.add_argument("--predictions", type=Path, metavar="FILE", help="COCO results JSON, instead of a model")
+    parser.add_argument("--ground-truth", type=Path, metavar="FILE", help="COCO JSON that the predictions are for")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images, for pictures")
+    parser.add_argument(
+        "--output", type=Path, default=Path("output/evaluation"), metavar="DIR", help="of the page (%(default)s)"
+    )
+    parser.add_argument("--title", default="", help="of the page")
+    parser.add_argument(
+        "--score-threshold", type=float, metavar="S", help="that pictures and confusion count from (best F1)"
+    )
+    parser.add_argument(
+        "--max-detections", type=int, metavar="N", help="of an image (COCO's 100; a model's TEST.DETECTIONS_PER_IMAGE)"
+    )
+    parser.add_argument("--pictures", type=int, default=12, metavar="N", help="of the worst images (%(default)s)")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the page and the files; their paths and the main figures go to the screen."""
+    if CONFIG_KEY.fullmatch(args.weights) and not Path(args.weights).exists():  # MODEL.WEIGHTS of --config-file
+        args.weights, args.opts = "", [args.weights, *args.opts]
+    _check(args)
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    if args.predictions:
+        from retina_plugin.evaluation.boxes import read_detections, read_truth
+
+        truth = read_truth(args.ground_truth, args.images or "")
+        found = read_detections(args.predictions, truth)
+        name = f"{args.predictions.name} against {args.ground_truth.name}"
+        _write(args, truth, found, args.images, args.output, name, args.max_detections or COCO_LIMIT)
+        return
+    from retina_plugin.apps.evaluate.model_run import run_model
+
+    runs = run_model(args.config_file, args.weights, args.output, args.opts)
+    for run in runs:
+        folder = args.output / run.dataset_name if len(runs) > 1 else args.output
+        name = f"{Path(args.weights or args.config_file).name} on {run.dataset_name}"
+        _write(args, run.truth, run.found, run.image_root, folder, name, args.max_detections or run.limit)
+
+
+def _check(args: argparse.Namespace) -> None:
+    if bool(args.predictions) == bool(args.weights or args.config_file):
+        raise UsageError("give either WEIGHTS, a checkpoint, or --predictions with --ground-truth.")
+    if args.predictions and not args.ground_truth:
+        raise UsageError(f"--predictions {args.predictions} needs --ground-truth: the COCO JSON file of the boxes.")
+    if args.predictions and args.opts:
+        raise UsageError(f"config keys ({args.opts[0]}) say nothing to --predictions: leave them out.")
+    if not args.predictions and (args.ground_truth or args.images):
+        raise UsageError("--ground-truth and --images go with --predictions; a model is evaluated on DATASETS.TEST.")
+    if args.images and not args.images.is_dir():
+        raise UsageError(f"--images {args.images} is no folder: give the one that the file_name of the images are in.")
+    if args.score_threshold is not None and not 0 <= args.score_threshold <= 1:
+        raise UsageError(f"--score-threshold must be in [0, 1], got {args.score_threshold}.")
+    if args.max_detections is not None and args.max_detections < 1:
+        raise UsageError(f"--max-detections must be at least 1, got {args.max_detections}.")
+    if args.pictures < 0:
+        raise UsageError(f"--pictures must be at least 0, got {args.pictures}.")
+
+
+def _write(args, truth, found, image_root, folder: Path, name: str, limit: int) -> None:
+    from retina_plugin.apps.evaluate.page import evaluation_page
+    from retina_plugin.apps.report.pages import number
+    from retina_plugin.evaluation.evaluate import evaluate_detections, write_evaluation
+    from retina_plugin.files import write_whole
+
+    evaluation = evaluate_detections(truth, found, limit=limit, threshold=args.score_threshold)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = write_evaluation(evaluation, folder)
+    root = None if image_root is None else str(image_root)
+    write_whole(
+        folder / "index.html",
+        evaluation_page(evaluation, title=args.title or name, image_root=root, pictures=args.pictures),
+    )
+    summary = evaluation.scores.summary
+    print(", ".join(f"{key} {number(summary[key])}" for key in ("AP", "AP50", "AP75", "APs", "APm", "APl")))
+    errors = evaluation.errors
+    if errors.ap50 is not None:
+        parts = ", ".join(f"{key} {number(value)} ({errors.counts[key]})" for key, value in errors.lost.items())
+        print(f"AP50 lost (errors): {parts}; to all false positives {number(errors.false_positives)}, "
+              f"to all misses {number(errors.false_negatives)}")  # fmt: skip
+    if evaluation.point:
+        point = evaluation.point
+        print(f"best F1 {point.f1:.3f} from score {point.threshold:.3f} on: precision {point.precision:.3f}, "
+              f"recall {point.recall:.3f}")  # fmt: skip
+    for path in (folder / "index.html", *paths):
+        print(path)

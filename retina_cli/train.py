@@ -1,0 +1,67 @@
+"""``retina train``, ``train_net.py``: train a detector, or score a checkpoint."""
+
+import argparse
+import os
+import shlex
+import sys
+
+STOPPED = "stopped; go on with --resume from the last checkpoint"
+EXAMPLES = """
+Examples:
+  train the paper's detector         retina train --config-file configs/retina_R101_FPN.yaml --num-gpus 8
+  score a checkpoint                 retina train --config-file configs/retina_R101_FPN.yaml --eval-only \\
+                                         MODEL.WEIGHTS output/model_final.pth
+  go on after an interruption        the same command with --resume
+  on 8 GPUs, started again when one  torchrun --nproc-per-node 8 --max-restarts 3 \\
+  of the processes dies                  train_net.py --config-file configs/retina_R101_FPN.yaml --resume
+  train on your own COCO-format set  retina train --config-file configs/retina_R50_FPN.yaml \\
+                                         DATASETS.TRAIN_JSON train.json DATASETS.TRAIN_IMAGES images \\
+                                         DATASETS.VAL_JSON val.json DATASETS.VAL_IMAGES images \\
+                                         MODEL.RETINANET.NUM_CLASSES 0
+  on a VOC, YOLO, LabelMe or CSV     retina train --config-file configs/retina_R50_FPN.yaml \\
+  folder                                 DATASETS.TRAIN_PATH farm DATASETS.VAL_FRACTION 0.2 \\
+                                         MODEL.RETINANET.NUM_CLASSES 0
+"""
+
+# Detectron2's rule: a port of the dynamic range (49152 to 65535) that is the same for each call of a user.
+FIRST_PORT, NUM_PORTS = 2**15 + 2**14, 2**14
+
+DIST_TIMEOUT = 1800  # Detectron2's half an hour
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Detectron2's arguments, written out so that ``--help`` need not import it, and three of our own."""
+    user = os.getuid() if hasattr(os, "getuid") else 1
+    address = f"tcp://127.0.0.1:{FIRST_PORT + user % NUM_PORTS}"
+    parser.add_argument("--config-file", default="", metavar="FILE", help="YAML, such as configs/retina_R50_FPN.yaml")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of OUTPUT_DIR")
+    parser.add_argument("--eval-only", action="store_true", help="score MODEL.WEIGHTS, train nothing")
+    parser.add_argument("--verbose", action="store_true", help="all of log.txt on the terminal too")
+    parser.add_argument("--num-gpus", type=int, default=1, help="of each machine (%(default)s)")
+    parser.add_argument("--num-machines", type=int, default=1, help="(%(default)s)")
+    parser.add_argument("--machine-rank", type=int, default=0, help="of this machine, from 0 (%(default)s)")
+    parser.add_argument("--dist-url", default=address, help="where the processes meet (%(default)s)")
+    parser.add_argument("--num-processes", type=int, default=0, help="of each machine, on the CPU in place of GPUs")
+    parser.add_argument(
+        "--dist-timeout",
+        type=float,
+        default=DIST_TIMEOUT,
+        metavar="SECONDS",
+        help="after which a process gives up waiting for the others; longer than an evaluation (%(default)s)",
+    )
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, last of all")
+
+
+def run(args: argparse.Namespace) -> None:
+    from retina_plugin.errors import SetupError
+    from retina_plugin.training.processes import start
+    from retina_plugin.training.run import run as train
+    from retina_plugin.weights.files import DISK_FULL
+
+    args.command = shlex.join(["python", *sys.orig_argv[1:]])  # for the run record; a spawned process has another one
+    try:
+        start(train, args)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise SetupError(f"{error}. Free space, and go on with --resume.") from error

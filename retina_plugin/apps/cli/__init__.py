@@ -1,1 +1,0 @@
-"""The commands of ``retina``, one a file."""
