@@ -5,9 +5,27 @@ Every default reproduces Detectron2's own RetinaNet, so that one of its YAML fil
 Alpha, gamma, the prior, the IoU thresholds and the box loss keep Detectron2's keys (``MODEL.RETINANET.*``).
 """
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 from detectron2.config import CfgNode, get_cfg
 
-__all__ = ["add_retina_config", "get_retina_cfg"]
+__all__ = ["REMOVED_KEYS", "RemovedKey", "add_retina_config", "get_retina_cfg"]
+
+
+class RemovedKey(NamedTuple):
+    """A key of an earlier version, accepted for one release with a note in the log."""
+
+    default: Any  # that it had: this value changes nothing, and needs no note
+    apply: Callable[[CfgNode, Any], str]  # sets what replaces it in a cfg, and returns the note
+
+
+# To remove a key, delete its default below and add it here:
+#   "SOLVER.OLD": RemovedKey(0, lambda cfg, value: "it has no effect")        accept it with that note
+#   "SOLVER.OLD": RemovedKey(0, f), where f sets cfg.SOLVER.NEW and returns "write SOLVER.NEW"
+#   "SOLVER.OLD": RemovedKey(0, f), where f raises a SetupError for some values: the file and line are added
+# `apply` gets the value in the type of the default, and the default too, where a file states it.
+REMOVED_KEYS: dict[str, RemovedKey] = {}
 
 
 def add_retina_config(cfg: CfgNode) -> None:
@@ -16,6 +34,8 @@ def add_retina_config(cfg: CfgNode) -> None:
         return
     for add_group in _GROUPS:
         add_group(cfg)
+    for key in REMOVED_KEYS:  # Detectron2's own merging ignores them; load_config applies them
+        cfg.register_deprecated_key(key)
 
 
 def get_retina_cfg() -> CfgNode:

@@ -5,6 +5,7 @@ mean the same in another type (2 for 2.0, 600 for (600,), "1e-3" for 0.001) are 
 """
 
 import ast
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ import yaml
 from detectron2.config import CfgNode
 
 from ..errors import SetupError
-from .keys import get_retina_cfg
+from .keys import REMOVED_KEYS, get_retina_cfg
 from .safe_loading import load_yaml
 from .shipped import find_config
 from .yaml_source import base_files, check_yaml_files, find_line, find_nearest
 
 __all__ = ["config_difference", "load_base_config", "load_config"]
+
+logger = logging.getLogger(__name__)
 
 
 def load_config(config_file: str, opts: list[str]) -> CfgNode:
@@ -143,6 +146,13 @@ class _PlacelessError(Exception):
 def _set_value(cfg: CfgNode, key: str, value: Any) -> None:
     """Give the dotted ``key`` of ``cfg`` its value, in the type of its default."""
     try:
+        if key in REMOVED_KEYS:
+            removed = REMOVED_KEYS[key]
+            value = _convert(value, removed.default, key)
+            note = removed.apply(cfg, value)
+            if value != removed.default:
+                logger.warning("%s was removed, and is accepted for one release: %s", key, note)
+            return
         if cfg.key_is_renamed(key):
             cfg.raise_key_rename_error(key)
         if not cfg.key_is_deprecated(key):

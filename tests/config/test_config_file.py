@@ -7,8 +7,9 @@ import detectron2
 import pytest
 from detectron2.config import CfgNode
 
+from retina_plugin.config import keys
 from retina_plugin.config import load as config_file
-from retina_plugin.config.keys import get_retina_cfg
+from retina_plugin.config.keys import RemovedKey, get_retina_cfg
 from retina_plugin.config.load import config_difference, load_base_config, load_config
 from retina_plugin.errors import SetupError
 
@@ -294,3 +295,30 @@ def test_base_in_configs_that_is_not_there_is_the_shipped_one(tmp_path):
     own.parent.mkdir()
     own.write_text("MODEL:\n  RESNETS:\n    DEPTH: 34\n")
     assert load_config(str(path), []).MODEL.RESNETS.DEPTH == 34  # one's own file goes first
+
+
+def test_removed_key_is_accepted_with_a_note_mapped_or_refused(write, monkeypatch, caplog):
+    def halve(cfg, value):
+        cfg.SOLVER.MAX_ITER = value // 2
+        return "write SOLVER.MAX_ITER"
+
+    def refuse(cfg, value):
+        if value:
+            raise SetupError("SOLVER.HARD was removed")
+        return ""
+
+    monkeypatch.setitem(keys.REMOVED_KEYS, "SOLVER.HALF", RemovedKey(0, halve))
+    monkeypatch.setitem(keys.REMOVED_KEYS, "SOLVER.SOFT", RemovedKey(1.0, lambda cfg, value: "it has no effect"))
+    monkeypatch.setitem(keys.REMOVED_KEYS, "SOLVER.HARD", RemovedKey(False, refuse))
+    cfg = load_config(write("SOLVER: {SOFT: 1, HARD: False}\n"), ["SOLVER.HALF", "8"])
+    assert cfg.SOLVER.MAX_ITER == 4 and not {"HALF", "SOFT", "HARD"} & cfg.SOLVER.keys()
+    assert caplog.messages == ["SOLVER.HALF was removed, and is accepted for one release: write SOLVER.MAX_ITER"]
+    load_config(write("SOLVER: {SOFT: 2}\n"), [])
+    assert caplog.messages[1:] == ["SOLVER.SOFT was removed, and is accepted for one release: it has no effect"]
+    with pytest.raises(SetupError, match=r"SOLVER.HARD was removed \(.*user.yaml, line 2\)"):
+        load_config(write("SOLVER:\n  HARD: True\n"), [])
+    with pytest.raises(SetupError, match=r"SOLVER.HALF takes a whole number, got 'x' \(command line\)"):
+        load_config(write("VERSION: 2\n"), ["SOLVER.HALF", "x"])
+    plain = get_retina_cfg()
+    plain.merge_from_list(["SOLVER.HALF", 8])  # Detectron2's own merging ignores it
+    assert plain.SOLVER.MAX_ITER == get_retina_cfg().SOLVER.MAX_ITER
