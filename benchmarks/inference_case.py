@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models.detection import retinanet_resnet50_fpn
 
 from retina_plugin.modeling import build_inference_model
-from retina_plugin.modeling.winograd import use_winograd
+from retina_plugin.modeling.execution import use_winograd
 
 from .detectors import build_pair, random_image
 from .limits import convolution_rate

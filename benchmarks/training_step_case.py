@@ -7,8 +7,7 @@ import torch
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from retina_plugin.modeling.precision import bfloat16_is_fast, trains_channels_last
-from retina_plugin.modeling.winograd import use_winograd
+from retina_plugin.modeling.execution import bfloat16_is_fast, trains_channels_last, use_winograd
 
 from .detectors import build_pair, random_image
 from .measurement import Measurement, Settings, compare

@@ -111,7 +111,7 @@ def test_command_line_is_imported_by_former_names_alone_and_imports_the_plugin_l
 
 def test_ops_import_torch_alone_and_know_no_config():
     files = [path for path in FILES if path.parent.name == "ops"]
-    assert len(files) == 10
+    assert len(files) == 9
     for path in files:
         for module in imports_of(path):
             root = module.split(".")[0]

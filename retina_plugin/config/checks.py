@@ -11,7 +11,7 @@ from detectron2.utils import comm
 
 from ..errors import SetupError
 from ..findings import WARNING, Finding, finding
-from ..modeling.precision import bfloat16_is_fast
+from ..modeling.execution import bfloat16_is_fast
 from .level_checks import EXTRA_LEVELS, check_anchors, check_levels
 from .rules import COMMON_RULES, RETINANET_RULES, get_value, image_channels, one_of
 from .training_checks import check_training

@@ -15,7 +15,7 @@ from detectron2.layers import get_norm
 from PIL import Image
 
 from ..errors import SetupError
-from ..modeling.precision import PRECISIONS
+from ..modeling.execution import PRECISIONS
 
 __all__ = ["COMMON_RULES", "RETINANET_RULES", "Rule", "get_value", "image_channels", "interval", "one_of"]
 

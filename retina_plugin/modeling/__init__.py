@@ -1,7 +1,7 @@
 """The detector's parts, registered in Detectron2's registries on import."""
 
 from .anchor_generator import OctaveAnchorGenerator
-from .folding import build_inference_model, fold_batch_norms
+from .execution import build_inference_model, fold_batch_norms
 from .losses import (
     CLASSIFICATION_LOSS_REGISTRY,
     ClassificationLoss,

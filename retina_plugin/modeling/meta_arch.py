@@ -19,12 +19,11 @@ from .. import ops
 from ..errors import require_retina_config
 from ..ops.matching import AnchorTiles
 from .box_loss import BOX_REG_LOSS_TYPES, box_regression_losses
+from .execution import PRECISIONS, use_winograd
 from .losses import ClassificationLoss, build_classification_loss
 from .matcher import SafeMatcher
 from .normalizer import LossNormalizer
-from .precision import PRECISIONS
 from .trainer_keys import set_trainer_keys, warn_of_unread_keys
-from .winograd import use_winograd
 
 __all__ = ["FocalRetinaNet"]
 

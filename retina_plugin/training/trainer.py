@@ -19,7 +19,7 @@ from ..data.mapper import RetinaDatasetMapper
 from ..data.order import ORDERED_SAMPLERS, build_ordered_loader
 from ..errors import RunFault, SetupError
 from ..evaluation.evaluator import build_evaluator, scoring_package
-from ..modeling.precision import trains_channels_last
+from ..modeling.execution import trains_channels_last
 from ..modeling.trainer_keys import TRAINER_KEYS, claim_keys
 from ..weights.checkpointer import build_checkpointer
 from ..weights.files import FINAL

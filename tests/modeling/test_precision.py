@@ -6,7 +6,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from retina_plugin.config import checks as config_checks
-from retina_plugin.modeling.precision import bfloat16_is_fast
+from retina_plugin.modeling.execution import bfloat16_is_fast
 
 
 def models(tiny_cfg, precision):

@@ -10,7 +10,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from retina_plugin import build_inference_model
-from retina_plugin.modeling.winograd import WinogradConv2d, use_winograd
+from retina_plugin.modeling.execution import WinogradConv2d, use_winograd
 from retina_plugin.ops.winograd import transform_kernel, winograd_conv2d
 
 

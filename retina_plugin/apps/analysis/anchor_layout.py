@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...errors import SetupError
 from ...modeling import OctaveAnchorGenerator
-from ...ops.anchor_overlap import best_anchors, grid_sizes
+from ...ops.anchors import best_anchors, grid_sizes
 
 __all__ = ["AnchorLayout", "build_detector", "resized_size"]
 

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from ...errors import SetupError
-from ...ops.anchor_overlap import nearest_anchors
+from ...ops.anchors import nearest_anchors
 from ..report.plots import PALETTE
 from .coverage_numbers import AnchorCoverage
 from .ground_truth import GroundTruth

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ...files import write_csv, write_json
 from ...modeling.losses import OHEMLoss, build_classification_loss
-from ...ops.anchor_overlap import grid_sizes
+from ...ops.anchors import grid_sizes
 from ...ops.dense_loss import Elementwise, term_weights
 from ..report.files import make_output_folder
 from ..report.plots import PALETTE, make_figure, save_figure, set_log_scale

@@ -8,7 +8,7 @@ from retina_plugin import ops
 from retina_plugin.apps.analysis import imbalance
 from retina_plugin.apps.analysis.imbalance import count_labels, initial_loss
 from retina_plugin.errors import SetupError
-from retina_plugin.ops.anchor_overlap import grid_sizes
+from retina_plugin.ops.anchors import grid_sizes
 from retina_plugin.training.trainer import RetinaTrainer
 
 pytest_plugins = ("tiny_sets", "tiny_analysis")

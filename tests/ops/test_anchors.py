@@ -7,7 +7,7 @@ from detectron2.structures import Boxes, pairwise_iou
 from torch.testing import assert_close
 
 from retina_plugin.ops import octave_sizes
-from retina_plugin.ops.anchor_overlap import best_anchors, grid_sizes, nearest_anchors, paired_iou
+from retina_plugin.ops.anchors import best_anchors, grid_sizes, nearest_anchors, paired_iou
 
 STRIDES = [8, 16, 32, 64, 128]
 
@@ -67,7 +67,7 @@ def test_chunks_do_not_change_the_result(monkeypatch):
     grid = grid_sizes(torch.tensor([[130, 70]]), STRIDES, size_divisibility=32).expand(len(boxes), -1, -1)
     arguments = (boxes, list(generator.cell_anchors), grid)
     whole = best_anchors(*arguments, strides=STRIDES, offset=0.5)
-    monkeypatch.setattr("retina_plugin.ops.anchor_overlap.CHUNK", 7)
+    monkeypatch.setattr("retina_plugin.ops.anchors.CHUNK", 7)
     assert_close(best_anchors(*arguments, strides=STRIDES, offset=0.5), whole)
 
 
