@@ -1,5 +1,8 @@
 """The divisor of both losses (paper Sec. 4.1) and how it survives a restart."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.distributed as dist
 from detectron2.config import CfgNode, configurable
@@ -43,6 +46,7 @@ class LossNormalizer(nn.Module):
         self.sync = sync
         # Not persistent: the model's state dict has to keep the keys of Detectron2's RetinaNet. TrainingState saves it.
         self.register_buffer("average", torch.tensor(float(initial)), persistent=False)
+        self._counts: list[Tensor] | None = None  # of as_sums
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -55,10 +59,22 @@ class LossNormalizer(nn.Module):
             "sync": normalizer.SYNC,
         }
 
+    @contextmanager
+    def as_sums(self) -> Iterator[list[Tensor]]:
+        """Divide by 1 in the block; yield the list of counts, 0-dim each, of its batches. The average takes no step."""
+        self._counts = []
+        try:
+            yield self._counts
+        finally:
+            self._counts = None
+
     @torch.no_grad()
     def forward(self, count: Tensor) -> Tensor:
         """0-dim divisor, fp32, for a 0-dim count. In training mode "ema" takes a step; in eval mode it does not."""
         count = count.to(self.average.dtype)
+        if self._counts is not None:
+            self._counts.append(count)
+            return torch.ones_like(count)
         if self.sync and dist.is_available() and dist.is_initialized():
             count = count.clone()
             dist.all_reduce(count)

@@ -8,8 +8,6 @@ from detectron2.engine import AMPTrainer
 from detectron2.utils.events import EventStorage, get_event_storage
 from torch import Tensor, nn
 
-from .hooks.validation import ExampleCounter
-
 __all__ = ["AccumulatingTrainer"]
 
 
@@ -57,31 +55,28 @@ class AccumulatingTrainer(AMPTrainer):
         The divisor of the batch is known after the forward pass of the last part. Until then losses and gradients are
         sums over a guess of it from the first part, which keeps half precision in range.
         """
-        model = getattr(self.model, "module", self.model)  # under DistributedDataParallel
-        normalizer = model.loss_normalizer
-        counter = model.loss_normalizer = ExampleCounter()
+        normalizer = getattr(self.model, "module", self.model).loss_normalizer  # under DistributedDataParallel
         totals: dict[str, Tensor] = {}
-        try:
-            for i, part in enumerate(parts):
-                is_last = i == len(parts) - 1
-                # Around the forward pass too, where DistributedDataParallel decides.
-                with self.model.no_sync() if hasattr(self.model, "no_sync") and not is_last else nullcontext():
-                    # Pictures and counts of the first part alone: the storage takes one value an iteration.
-                    with nullcontext() if i == 0 else EventStorage(get_event_storage().iter):
-                        with torch.autocast("cuda", enabled=self._amp):
-                            losses = self.model(part)
-                    if i == 0:
-                        counter.divisor = (counter.counts[0] * len(parts)).clamp(min=1)
-                        losses = {name: loss / counter.divisor for name, loss in losses.items()}
-                    if is_last:
-                        scale = counter.divisor / normalizer(torch.stack(counter.counts).sum())
-                        for parameter in self.model.parameters():
-                            if parameter.grad is not None:
-                                parameter.grad *= scale
-                        totals = {name: loss * scale for name, loss in totals.items()}
-                        losses = {name: loss * scale for name, loss in losses.items()}
-                    self.grad_scaler.scale(sum(losses.values())).backward()
-                totals = {name: totals.get(name, 0) + loss.detach() for name, loss in losses.items()}
-        finally:
-            model.loss_normalizer = normalizer
+        counts: list[Tensor] = []
+        for i, part in enumerate(parts):
+            is_last = i == len(parts) - 1
+            # Around the forward pass too, where DistributedDataParallel decides.
+            with self.model.no_sync() if hasattr(self.model, "no_sync") and not is_last else nullcontext():
+                # Pictures and counts of the first part alone: the storage takes one value an iteration.
+                storage = nullcontext() if i == 0 else EventStorage(get_event_storage().iter)
+                with storage, torch.autocast("cuda", enabled=self._amp), normalizer.as_sums() as counts_of_part:
+                    sums = self.model(part)
+                counts += counts_of_part
+                if i == 0:
+                    divisor = (counts[0] * len(parts)).clamp(min=1)
+                if is_last:
+                    guess, divisor = divisor, normalizer(torch.stack(counts).sum())
+                    correction = guess / divisor
+                    for parameter in self.model.parameters():
+                        if parameter.grad is not None:
+                            parameter.grad *= correction
+                    totals = {name: loss * correction for name, loss in totals.items()}
+                losses = {name: loss / divisor for name, loss in sums.items()}
+                self.grad_scaler.scale(sum(losses.values())).backward()
+            totals = {name: totals.get(name, 0) + loss.detach() for name, loss in losses.items()}
         return totals

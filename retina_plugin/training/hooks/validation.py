@@ -14,38 +14,28 @@ from torch import Tensor, nn
 
 from ...data.mapper import RetinaDatasetMapper
 
-__all__ = ["PREFIX", "ExampleCounter", "ValidationLossHook", "build_validation_loader", "validation_losses"]
+__all__ = ["PREFIX", "ValidationLossHook", "build_validation_loader", "validation_losses"]
 
 # Begins the names of the scalars in the event storage.
 PREFIX = "validation/"
 
 
-class ExampleCounter(nn.Module):
-    """Stands in for a LossNormalizer: divides by ``divisor`` and adds up the counts of what it was to divide by."""
-
-    def __init__(self):
-        super().__init__()
-        self.divisor: Tensor | float = 1.0
-        self.counts: list[Tensor] = []  # 0-dim each
-
-    def forward(self, count: Tensor) -> Tensor:
-        self.counts.append(count.detach().float())
-        return torch.ones_like(self.counts[-1]) * self.divisor
-
-
 @contextmanager
-def _losses_of_evaluation(model: nn.Module) -> Iterator[ExampleCounter]:
-    """Within it, ``model`` gives its losses as sums, and neither batch norms nor divisor nor pictures take a step."""
+def _losses_of_evaluation(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Within it, ``model`` gives its losses as sums, and neither batch norms nor divisor nor pictures take a step.
+
+    Yields the list of the counts that would have been their divisors.
+    """
     training = {module: module.training for module in model.modules()}
-    normalizer, period = model.loss_normalizer, model.vis_period
+    period = model.vis_period
     try:
         model.eval()
         model.training = True  # of FocalRetinaNet alone: losses in place of detections
-        model.loss_normalizer, model.vis_period = ExampleCounter(), 0
-        with EventStorage():  # what the model puts belongs to no iteration
-            yield model.loss_normalizer
+        model.vis_period = 0
+        with EventStorage(), model.loss_normalizer.as_sums() as counts:  # what the model puts belongs to no iteration
+            yield counts
     finally:
-        model.loss_normalizer, model.vis_period = normalizer, period
+        model.vis_period = period
         for module, mode in training.items():
             module.training = mode
 
@@ -65,11 +55,11 @@ def validation_losses(model: nn.Module, loader) -> dict[str, float]:
         ``loss_cls``, ``loss_box_reg`` and ``total_loss``, the same in every process; {} for a set without images.
     """
     sums: dict[str, float] = {}
-    with _losses_of_evaluation(model) as counter:
+    with _losses_of_evaluation(model) as counts:
         for batch in loader:
             for name, loss in model(batch).items():
                 sums[name] = sums.get(name, 0.0) + loss.item()
-    num_examples = sum(count.item() for count in counter.counts)
+    num_examples = sum(count.item() for count in counts)
     parts = comm.all_gather((sums, num_examples))
     num_examples = max(sum(number for _, number in parts), 1)
     names = {name for part, _ in parts for name in part}
