@@ -2,10 +2,11 @@
 
 import re
 import sys
+from collections.abc import Iterable
 
 __all__ = [
     "EXIT_DIVERGED", "EXIT_INTERRUPTED", "EXIT_SETUP", "EXIT_STATUSES", "RunFault", "SetupError", "first_line",
-    "print_error", "printable", "require_retina_config", "user_message",
+    "name_some", "print_error", "printable", "require_retina_config", "user_message",
 ]  # fmt: skip
 
 EXIT_SETUP = 2  # a mistake that the user can fix
@@ -59,6 +60,13 @@ def user_message(error: BaseException) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of what an error says; the name of its type where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+
+
+def name_some(names: Iterable[object], most: int = 5) -> str:
+    """Join names as "a, b, c and 7 more", ``most`` of them by name."""
+    names = [str(name) for name in names]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def print_error(error: BaseException) -> None:

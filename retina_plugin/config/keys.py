@@ -10,7 +10,16 @@ from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode, get_cfg
 
-__all__ = ["REMOVED_KEYS", "RemovedKey", "add_retina_config", "get_retina_cfg"]
+__all__ = ["LOAD_WORDS", "REMOVED_KEYS", "RemovedKey", "add_retina_config", "get_retina_cfg"]
+
+# Words of MODEL.LOAD, and the switch that each replaces. docs/training.md has what they do.
+LOAD_WORDS = {
+    "by_class_name": "MODEL.MAP_CLASSES",  # take the class layer by class name; classes it lacks start with the prior
+    "skip_mismatched": "MODEL.SKIP_MISMATCHED_WEIGHTS",  # start layers of another shape, or other classes, afresh
+    "ignore_manifest": "MODEL.IGNORE_MANIFEST",  # load weights for other anchors, classes or pixels (manifest.py)
+    "partial": "TEST.ALLOW_PARTIAL_WEIGHTS",  # let --eval-only score a model with parameters that the weights lack
+    "trust": "MODEL.TRUST_WEIGHTS",  # unpickle any object, which runs code in the file (read.py)
+}
 
 
 class RemovedKey(NamedTuple):
@@ -20,12 +29,23 @@ class RemovedKey(NamedTuple):
     apply: Callable[[CfgNode, Any], str]  # sets what replaces it in a cfg, and returns the note
 
 
+def _set_load_word(word: str) -> Callable[[CfgNode, bool], str]:
+    def apply(cfg: CfgNode, value: bool) -> str:
+        words = [other for other in cfg.MODEL.LOAD.split("+") if other not in ("strict", word)]
+        cfg.MODEL.LOAD = "+".join(words + [word] * value) or "strict"
+        return f"write MODEL.LOAD {word}"
+
+    return apply
+
+
 # To remove a key, delete its default below and add it here:
 #   "SOLVER.OLD": RemovedKey(0, lambda cfg, value: "it has no effect")        accept it with that note
 #   "SOLVER.OLD": RemovedKey(0, f), where f sets cfg.SOLVER.NEW and returns "write SOLVER.NEW"
 #   "SOLVER.OLD": RemovedKey(0, f), where f raises a SetupError for some values: the file and line are added
 # `apply` gets the value in the type of the default, and the default too, where a file states it.
-REMOVED_KEYS: dict[str, RemovedKey] = {}
+REMOVED_KEYS: dict[str, RemovedKey] = {
+    switch: RemovedKey(False, _set_load_word(word)) for word, switch in LOAD_WORDS.items()
+}
 
 
 def add_retina_config(cfg: CfgNode) -> None:
@@ -163,16 +183,8 @@ def _add_training(cfg: CfgNode) -> None:
     cfg.TEST.LOSS_PERIOD = 0
     # Metric whose best checkpoint is kept as model_best.pth, such as "bbox/AP" or "validation/total_loss"; "" = none.
     cfg.TEST.BEST_METRIC = ""
-    # Load a checkpoint whose layers have other shapes (another number of classes or anchors) without those layers.
-    cfg.MODEL.SKIP_MISMATCHED_WEIGHTS = False
-    # Take the class layer of a checkpoint class by class, by name; a class that it lacks starts with the prior.
-    cfg.MODEL.MAP_CLASSES = False
-    # Load a checkpoint that says of itself that it has other anchors, classes or pixels: weights/manifest.py.
-    cfg.MODEL.IGNORE_MANIFEST = False
-    # Unpickle whatever a file of weights holds, which runs any code in it: weights/read.py, docs/security.md.
-    cfg.MODEL.TRUST_WEIGHTS = False
-    # Let --eval-only score a model of which some parameters were not in the checkpoint.
-    cfg.TEST.ALLOW_PARTIAL_WEIGHTS = False
+    # How to load weights that do not fit: "strict" refuses them; or LOAD_WORDS, joined by "+".
+    cfg.MODEL.LOAD = "strict"
     cfg.ANALYSIS = CfgNode()
     # Every so many iterations the event storage (TensorBoard) gets the share of the classification loss that positives,
     # negatives and the hardest of each carry in the batch: training/hooks/loss_shares.py. 0 = never.

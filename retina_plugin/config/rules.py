@@ -16,6 +16,7 @@ from PIL import Image
 
 from ..errors import SetupError
 from ..modeling.execution import PRECISIONS
+from .keys import LOAD_WORDS
 
 __all__ = ["COMMON_RULES", "RETINANET_RULES", "Rule", "get_value", "image_channels", "interval", "one_of"]
 
@@ -147,6 +148,11 @@ RETINANET_RULES = (
 _METRIC = re.compile(r"|(.+/)?bbox/AP.*|validation/(.+/)?(total_loss|loss_cls|loss_box_reg)")
 
 COMMON_RULES = (
+    Rule(
+        "MODEL.LOAD",
+        lambda v: set(v.split("+")) <= {"strict", *LOAD_WORDS},
+        "'strict' or words of " + ", ".join(map(repr, LOAD_WORDS)) + " joined by '+'",
+    ),
     _numbers("MODEL.PIXEL_MEAN", lambda v: True, "a list of finite numbers, one a channel"),
     _numbers("MODEL.PIXEL_STD", lambda v: v > 0, "a list of numbers above 0, one a channel"),
     Rule("INPUT.FORMAT", lambda v: image_channels(v) is not None, "'BGR', 'RGB', 'L' or another mode of Pillow's"),

@@ -5,13 +5,28 @@ from collections.abc import Iterator
 from typing import Any
 
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils import comm
 
 from ..errors import SetupError
 from .register import known_class_names
 
-__all__ = ["find_class_names"]
+__all__ = ["config_class_names", "find_class_names"]
 
 logger = logging.getLogger(__name__)
+
+
+def config_class_names(cfg: CfgNode) -> list[str] | None:
+    """Return the names of the config's classes by class id; None if no registered data set has NUM_CLASSES of them."""
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        if name not in DatasetCatalog:
+            continue
+        if not MetadataCatalog.get(name).get("thing_classes") and not comm.is_main_process():
+            DatasetCatalog.get(name)  # only the main process has checked the sets, which reads their names
+        names = MetadataCatalog.get(name).get("thing_classes")
+        if names and len(names) == cfg.MODEL.RETINANET.NUM_CLASSES:
+            return [str(name) for name in names]
+    return None
 
 
 def find_class_names(cfg: CfgNode, checkpoint: dict[str, Any]) -> tuple[str, ...]:

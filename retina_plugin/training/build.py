@@ -12,6 +12,7 @@ from detectron2.solver.build import get_default_optimizer_params, maybe_add_grad
 from detectron2.utils import comm
 from torch import nn
 
+from ..data.class_names import config_class_names
 from ..modeling import TrainingState
 from ..modeling.trainer_keys import claim_keys
 from ..weights.checkpointer import build_checkpointer
@@ -98,7 +99,10 @@ def build_hooks(cfg: CfgNode, trainer: DefaultTrainer, hooks: list[HookBase | No
         main, stopping = comm.is_main_process(), cfg.SOLVER.EARLY_STOPPING
         history = MetricHistory(cfg.TEST.BEST_METRIC, Path(cfg.OUTPUT_DIR, HISTORY_FILE) if main else None)
         if main:
-            found.append(BestMetric(build_checkpointer(cfg, evaluated, cfg.OUTPUT_DIR, tag_last=False), history))
+            checkpointer = build_checkpointer(
+                cfg, evaluated, cfg.OUTPUT_DIR, classes=config_class_names(cfg), tag_last=False
+            )
+            found.append(BestMetric(checkpointer, history))
         found.append(MissedEvaluation(history))
         if stopping.PATIENCE > 0:
             found.append(EarlyStoppingHook(history, patience=stopping.PATIENCE, min_delta=stopping.MIN_DELTA))

@@ -1,7 +1,6 @@
 """What makes an iteration of a training the same whenever, and after whatever interruption, it is done."""
 
 import os
-from pathlib import Path
 
 import torch
 from detectron2.engine import HookBase
@@ -9,7 +8,7 @@ from detectron2.utils import comm
 
 from ..data.randomness import seed_generators
 from ..modeling import TrainingState
-from ..weights.files import seed_of
+from ..weights.files import ResumePoint
 
 __all__ = ["IterationSeed", "ProcessStates", "choose_seed", "use_deterministic_algorithms"]
 
@@ -60,10 +59,9 @@ class ProcessStates(HookBase):
         self._state.gather()
 
 
-def choose_seed(resumed: Path | None) -> int:
-    """The seed of the run in a folder, or a new one: Detectron2 would draw it and nobody could repeat the run."""
-    seed = seed_of(resumed) if resumed else -1
-    return seed if seed >= 0 else comm.shared_random_seed()
+def choose_seed(resumed: ResumePoint | None) -> int:
+    """Return the seed of a resumed run, or draw one: Detectron2 would draw it and nobody could repeat the run."""
+    return resumed.seed if resumed and resumed.seed >= 0 else comm.shared_random_seed()
 
 
 def use_deterministic_algorithms() -> None:

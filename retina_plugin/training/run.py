@@ -20,13 +20,15 @@ from ..config.keys import get_retina_cfg
 from ..config.load import config_difference, load_base_config, load_config
 from ..config.shipped import find_config
 from ..data.checks import check_datasets
+from ..data.class_names import config_class_names
 from ..data.register import fill_num_classes, register_config_datasets
 from ..errors import SetupError
 from ..evaluation.augmented_inference import with_augmentation
 from ..evaluation.evaluator import InferenceTimer, build_evaluator
 from ..modeling import CLASSIFICATION_LOSS_REGISTRY, build_inference_model
 from ..run_record import RunRecord, check_output_dir, keep_previous
-from ..weights.checkpointer import build_checkpointer, check_weights
+from ..weights.checkpointer import build_checkpointer, check_weights, loading_rules
+from ..weights.files import ResumePoint, find_resume_point
 from .determinism import choose_seed
 from .folder_lock import FolderLock
 from .log_text import escape_control_characters
@@ -44,8 +46,8 @@ KEYS_OF_THE_MODEL = tuple(
 ) + ("ANALYSIS.LOSS_CDF_PERIOD", "MODEL.PRECISION")
 # Keys that do not make it another training.
 MAY_CHANGE_ON_RESUME = (
-    "ANALYSIS.", "DATALOADER.", "DATASETS.TEST", "DATASETS.VAL", "MODEL.DEVICE", "MODEL.IGNORE_MANIFEST",
-    "MODEL.WEIGHTS", "OUTPUT_DIR", "SEED",
+    "ANALYSIS.", "DATALOADER.", "DATASETS.TEST", "DATASETS.VAL", "MODEL.DEVICE", "MODEL.LOAD", "MODEL.WEIGHTS",
+    "OUTPUT_DIR", "SEED",
     "SOLVER.CHECKPOINT_PERIOD", "SOLVER.EARLY_STOPPING", "SOLVER.FAULTS", "SOLVER.MAX_ITER", "SOLVER.STEPS", "TEST.",
     "VIS_PERIOD",
 )  # fmt: skip
@@ -58,12 +60,12 @@ def run(args: argparse.Namespace) -> dict:
         the metrics of the evaluation, by task; {} without a test set.
     """
     with FolderLock() as lock:
-        cfg, facts = prepare(args, lock)
-        return evaluate(cfg, args, facts) if args.eval_only else train(cfg, args, facts)
+        cfg, facts, resume = prepare(args, lock)
+        return (evaluate if args.eval_only else train)(cfg, resume, facts)
 
 
-def prepare(args: argparse.Namespace, lock: FolderLock | None = None) -> tuple[CfgNode, dict]:
-    """The frozen config of a run and facts for its record, everything checked that can be before long work.
+def prepare(args: argparse.Namespace, lock: FolderLock | None = None) -> tuple[CfgNode, dict, ResumePoint | bool]:
+    """The frozen config of a run, facts for its record, and where to resume; everything is checked before long work.
 
     A training takes its folder into ``lock``; an evaluation may go on beside one.
 
@@ -90,13 +92,15 @@ def prepare(args: argparse.Namespace, lock: FolderLock | None = None) -> tuple[C
     # More would only take turns; torch warns of it.
     cfg.DATALOADER.NUM_WORKERS = min(cfg.DATALOADER.NUM_WORKERS, os.cpu_count() or 1)
     fill_num_classes(cfg)
+    resumed = find_resume_point(output_dir, trust="trust" in loading_rules(cfg)) if args.resume else None
     if cfg.SEED < 0:
-        cfg.SEED = choose_seed(output_dir if args.resume else None)
+        cfg.SEED = choose_seed(resumed)
     warnings = check_config(cfg, known_losses=[name for name, _ in CLASSIFICATION_LOSS_REGISTRY])
     refuse_unread_keys(cfg)
     if args.resume and not args.eval_only:
         warnings += changes_since(output_dir / "config.yaml", cfg)
-    check_weights(cfg, resume=args.resume)
+    if not resumed:
+        check_weights(cfg.MODEL.WEIGHTS)
     # Once, not by every process: a large set takes a while to look at.
     data = asdict(check_datasets(cfg, train=not args.eval_only)) if comm.is_main_process() else None
     cfg.freeze()
@@ -121,7 +125,7 @@ def prepare(args: argparse.Namespace, lock: FolderLock | None = None) -> tuple[C
         "difference_from_base": {key: value for key, (_, value) in changed.items()},
         "data": data,
     }
-    return cfg, facts
+    return cfg, facts, resumed or args.resume
 
 
 def refuse_unread_keys(cfg: CfgNode) -> None:
@@ -174,11 +178,11 @@ def record_path(cfg: CfgNode, name: str) -> Path | None:
     return Path(cfg.OUTPUT_DIR, name) if comm.is_main_process() else None
 
 
-def train(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
+def train(cfg: CfgNode, resume: ResumePoint | bool, facts: dict) -> dict:
     """Train, evaluate and leave ``OUTPUT_DIR/run_record.json``, whatever the outcome."""
     with RunRecord(record_path(cfg, "run_record.json"), cfg, **facts) as record:
         trainer = RetinaTrainer(cfg)
-        trainer.resume_or_load(resume=args.resume)
+        trainer.resume_or_load(resume=resume)
         record.earlier_seconds = trainer.earlier_seconds
         if trainer.start_iter >= trainer.max_iter:
             logger.info("nothing to train: iteration %d of %d is done", trainer.start_iter, trainer.max_iter)
@@ -201,22 +205,22 @@ def train(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
     return trainer.last_results or {}
 
 
-def evaluate(cfg: CfgNode, args: argparse.Namespace, facts: dict) -> dict:
+def evaluate(cfg: CfgNode, resume: ResumePoint | bool, facts: dict) -> dict:
     """Score a checkpoint (``--eval-only``) and store the result in ``OUTPUT_DIR/eval_record.json``.
 
     Raises:
-        SetupError: no weights are named, or they lack part of the model (unless TEST.ALLOW_PARTIAL_WEIGHTS).
+        SetupError: no weights are named, or they lack part of the model (unless MODEL.LOAD is partial).
     """
     with RunRecord(record_path(cfg, "eval_record.json"), cfg, **facts) as record:
         model = RetinaTrainer.build_model(cfg)
-        checkpointer = build_checkpointer(cfg, model, cfg.OUTPUT_DIR)
-        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        checkpointer = build_checkpointer(cfg, model, cfg.OUTPUT_DIR, classes=config_class_names(cfg))
+        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
         report = checkpointer.report
-        if not cfg.TEST.ALLOW_PARTIAL_WEIGHTS and (report is None or report.missing):
+        if "partial" not in loading_rules(cfg) and (report is None or report.missing):
             raise SetupError(
                 f"--eval-only would score random weights: {report or 'MODEL.WEIGHTS is empty'}.\n"
                 "Give MODEL.WEIGHTS a trained checkpoint, or --resume for the last one of OUTPUT_DIR "
-                "(TEST.ALLOW_PARTIAL_WEIGHTS True scores it all the same)."
+                "(MODEL.LOAD partial scores it all the same)."
             )
         record.update(weights=report and report.path, weights_loaded=str(report))
         # Not into the folder of the training's own evaluation.

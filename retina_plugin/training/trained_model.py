@@ -1,4 +1,4 @@
-"""The model of a checkpoint, whole or not at all: for whatever looks at what was trained."""
+"""Load a trained model whole, or refuse: for programs that use one."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from torch import nn
 
+from ..data.class_names import config_class_names
 from ..errors import SetupError
 from ..weights.checkpointer import LoadReport, build_checkpointer, check_weights
 from .trainer import RetinaTrainer
@@ -15,7 +16,7 @@ __all__ = ["config_beside", "load_trained_model"]
 
 
 def config_beside(weights: str | os.PathLike) -> Path:
-    """``config.yaml`` in the folder of a checkpoint, where a training leaves it.
+    """Return the path of ``config.yaml`` beside a checkpoint, where a training leaves it.
 
     Raises:
         SetupError: it is not there.
@@ -27,16 +28,16 @@ def config_beside(weights: str | os.PathLike) -> Path:
 
 
 def load_trained_model(cfg: CfgNode) -> tuple[nn.Module, LoadReport, dict[str, Any]]:
-    """The model of ``MODEL.WEIGHTS`` in eval mode, what was loaded, and what else the checkpoint holds.
+    """Return the model of ``MODEL.WEIGHTS`` in eval mode, the report of loading it, and the rest of the checkpoint.
 
     Raises:
         SetupError: no weights are named, they cannot be read, or they lack part of the model.
     """
     if not cfg.MODEL.WEIGHTS:
         raise SetupError("No weights: give a trained checkpoint, by --weights or MODEL.WEIGHTS.")
-    check_weights(cfg, resume=False)
+    check_weights(cfg.MODEL.WEIGHTS)
     model = RetinaTrainer.build_model(cfg)
-    checkpointer = build_checkpointer(cfg, model)
+    checkpointer = build_checkpointer(cfg, model, classes=config_class_names(cfg))
     rest = checkpointer.load(cfg.MODEL.WEIGHTS)
     report = checkpointer.report
     if report.missing:

@@ -15,6 +15,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils.events import EventWriter
 
 from ..config.batch_scaling import scale_to_batch
+from ..data.class_names import config_class_names
 from ..data.mapper import RetinaDatasetMapper
 from ..data.order import ORDERED_SAMPLERS, build_ordered_loader
 from ..errors import RunFault, SetupError
@@ -22,7 +23,7 @@ from ..evaluation.evaluator import build_evaluator, scoring_package
 from ..modeling.execution import trains_channels_last
 from ..modeling.trainer_keys import TRAINER_KEYS, claim_keys
 from ..weights.checkpointer import build_checkpointer
-from ..weights.files import FINAL
+from ..weights.files import FINAL, ResumePoint
 from .accumulation import AccumulatingTrainer
 from .build import build_hooks, build_optimizer
 from .determinism import use_deterministic_algorithms
@@ -76,6 +77,7 @@ class RetinaTrainer(DefaultTrainer):
             self.cfg,
             getattr(self.model, "module", self.model),  # under DistributedDataParallel
             self.cfg.OUTPUT_DIR,
+            classes=config_class_names(self.cfg),
             trainer=weakref.proxy(self),
             **({"train_order": order} if order else {}),
         )
@@ -107,8 +109,12 @@ class RetinaTrainer(DefaultTrainer):
                 raise RunFault(self._hook(StepGuard).describe_lost_worker(said)) from None
             raise
 
-    def resume_or_load(self, resume: bool = True) -> None:
-        """As Detectron2's; a resumed run goes on with the batch that came next."""
+    def resume_or_load(self, resume: bool | ResumePoint = True) -> None:
+        """As Detectron2's; a resumed run goes on with the batch that came next.
+
+        Args:
+            resume: a ``ResumePoint`` that was found before saves reading the checkpoint again.
+        """
         if resume and not self.checkpointer.has_checkpoint():
             logger.info("%s has no checkpoint to resume from: the run begins", self.cfg.OUTPUT_DIR)
         super().resume_or_load(resume)

@@ -1,36 +1,29 @@
-"""The checkpoints of a folder as files: written whole, told whole from damaged, the older ones removed.
-
-``torch.save`` writes a zip archive with a CRC-32 of each of its parts, which ``torch.load`` does not look at. Here it
-is the checksum of a checkpoint: plain Detectron2 writes it too, and reads ours.
-"""
+"""The checkpoints of a folder as files: write them whole, find the newest whole one, remove old ones."""
 
 import errno
-import logging
-import pickle
 import re
 import shutil
-import zipfile
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from detectron2.utils import comm
 
-from ..errors import SetupError
+from ..errors import SetupError, first_line
 from ..files import write_durably
+from .read import read_weights
 
 __all__ = [
-    "DISK_FULL", "FINAL", "damage", "last_named", "name_last", "newest_whole", "prune", "resume_candidates", "seed_of",
+    "DISK_FULL", "FINAL", "ResumePoint", "find_resume_point", "last_named", "name_last", "prune", "resume_candidates",
     "write_checkpoint",
 ]  # fmt: skip
 
-logger = logging.getLogger(__name__)
-
 LAST = "last_checkpoint"
-# Of a periodic checkpoint (PeriodicCheckpointer) and of the last of a run; model_best.pth has no state to resume.
+# Names of periodic checkpoints (PeriodicCheckpointer) and of a run's last; model_best.pth has no state to resume.
 _NUMBERED = re.compile(r"model_(\d{7,})\.pth")
 FINAL = "model_final.pth"
-# What begins a zip archive; a file of torch before 1.6 begins otherwise, and has no checksum.
-_ZIP = b"PK\x03\x04"
-# Of an OSError: no space on the device, none in the user's quota, none in the process's limit.
+# errno of an OSError: no space on the device, in the user's quota, or within the process's limit.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -61,45 +54,15 @@ def _not_written(path: Path, error: Exception, sizes: list[int]) -> str:
     last = last_named(path.parent)
     kept = f"The last whole checkpoint is {last}" if last else "No checkpoint was written before"
     if isinstance(cause, OSError) and cause.errno not in DISK_FULL:
-        remedy = "Mend that"
+        remedy = "Fix that"
     else:
         free = shutil.disk_usage(path.parent).free / 2**20
         remedy = (
             f"The device has {free:.0f} MiB free; {sizes[-1] / 2**20 if sizes else 0:.0f} MiB were written. Free "
             "space, or set SOLVER.KEEP_CHECKPOINTS to keep only the last few"
         )
-    reason = (isinstance(cause, OSError) and cause.strerror) or (str(cause).strip() or repr(cause)).splitlines()[0]
+    reason = (isinstance(cause, OSError) and cause.strerror) or first_line(cause)
     return f"{path} could not be written: {reason}. {kept}. {remedy}, and go on with --resume."
-
-
-def damage(path: Path) -> str:
-    """What is wrong with a checkpoint, "" if its parts agree with their checksums.
-
-    A file that is no zip archive has none, and passes if it is not empty.
-    """
-    try:
-        with path.open("rb") as file:
-            start = file.read(len(_ZIP))
-        if not start:
-            return "it is empty"
-        if start != _ZIP and not zipfile.is_zipfile(path):
-            return "" if start.strip(b"\0") else "it begins with zeros"
-        with zipfile.ZipFile(path) as archive:
-            # torch.save packs nothing: a small file may else unpack to whatever time and memory it likes.
-            if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
-                return "its parts are larger than the file, as in a packed archive, which torch.save does not write"
-            if part := archive.testzip():
-                return f"the checksum of its part {part} is wrong"
-        torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # its headers: they have no checksum
-    except FileNotFoundError:
-        return "it is not there"
-    except pickle.UnpicklingError:  # more than tensors, which the loader has to judge
-        return ""
-    except zipfile.BadZipFile:
-        return "it is cut short or overwritten in part"
-    except Exception as error:  # a header with other bytes makes zipfile and torch raise whatever they ask for
-        return f"it cannot be read ({(str(error).strip() or repr(error)).splitlines()[0]})"
-    return ""
 
 
 def last_named(folder: Path) -> Path | None:
@@ -127,35 +90,62 @@ def resume_candidates(folder: Path) -> list[Path]:
     return [path for path in by_age if path.name != FINAL]
 
 
-def newest_whole(folder: Path, *, tell: bool = False) -> Path:
-    """The first of ``resume_candidates`` that is whole; ``tell`` names those that are passed over in a warning.
+@dataclass
+class ResumePoint:
+    """The checkpoint that a run goes on from."""
+
+    path: Path
+    seed: int  # SEED of the run; -1 if the checkpoint does not have it
+    passed_over: str  # newer checkpoints and what is wrong with each; "" if there are none
+    content: dict[str, Any] | None  # of the file; None in processes other than the main one, and once it was taken
+
+    def take_content(self) -> dict[str, Any] | None:
+        """Return ``content`` and let go of it."""
+        content, self.content = self.content, None
+        return content
+
+
+def find_resume_point(folder: Path, *, trust: bool = False) -> ResumePoint | None:
+    """Read the first of ``resume_candidates`` that is whole, in the main process alone; None without candidates.
+
+    A collective call: each process of the run gets the main one's answer.
+
+    Args:
+        trust: as for ``read_weights``.
 
     Raises:
-        SetupError: there is none.
+        SetupError: none is whole, or the first that is whole holds more than weights and plain values.
     """
+    found: ResumePoint | SetupError | None = None
+    if comm.is_main_process():
+        try:
+            found = _read_newest_whole(folder, trust=trust)
+        except SetupError as error:
+            found = error
+    shared = comm.all_gather(replace(found, content=None) if isinstance(found, ResumePoint) else found)[0]
+    if isinstance(shared, SetupError):
+        raise shared
+    return found or shared
+
+
+def _read_newest_whole(folder: Path, *, trust: bool) -> ResumePoint | None:
     passed = []
     for path in resume_candidates(folder):
-        if not (reason := damage(path)):
-            if passed and tell:
-                logger.warning("%s; going on from %s", "; ".join(passed), path)
-            return path
-        passed.append(f"{path} cannot be resumed from: {reason}")
+        try:
+            content = read_weights(str(path), trust=trust)
+        except SetupError:
+            raise
+        except Exception as error:  # a damaged file can raise errors of any type
+            passed.append(f"{path} cannot be resumed from: {first_line(error)}")
+            continue
+        order = content.get("train_order")  # Detectron2's checkpoints have none
+        seed = order.get("seed", -1) if isinstance(order, dict) else -1
+        return ResumePoint(path, seed, "; ".join(passed), content)
+    if not passed:
+        return None
     raise SetupError(
-        f"--resume: {'; '.join(passed) or f'{folder} has no checkpoint'}. Start anew in another OUTPUT_DIR, or from "
-        "weights with MODEL.WEIGHTS."
+        f"--resume: {'; '.join(passed)}. Start anew in another OUTPUT_DIR, or from weights with MODEL.WEIGHTS."
     )
-
-
-def seed_of(folder: Path) -> int:
-    """SEED of the run in a folder, by the checkpoint to resume from; -1 where it does not tell."""
-    candidates = resume_candidates(folder)
-    if not candidates:
-        return -1
-    try:
-        content = torch.load(newest_whole(folder), map_location="cpu", weights_only=True, mmap=True)
-        return content["train_order"]["seed"]
-    except (KeyError, TypeError, RuntimeError, pickle.UnpicklingError):  # of Detectron2, or of an older format
-        return -1
 
 
 def prune(folder: Path, keep: int, newest: Path) -> None:

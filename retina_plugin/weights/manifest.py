@@ -5,17 +5,16 @@ other without a word, and the detector is wrong.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.utils import comm
 from torch import nn
 
 from ..config.rules import get_value
 from ..run_record import versions
 
-__all__ = ["anchors_of", "build_manifest", "class_names", "disagreements"]
+__all__ = ["anchors_of", "build_manifest", "disagreements"]
 
 # Keys whose values the weights were trained for.
 PART_OF_THE_WEIGHTS = (
@@ -44,11 +43,11 @@ TOLERANCE = 1e-3
 FIRST_BOTTLENECK_DEPTH = 50
 
 
-def build_manifest(cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
-    """The manifest of a model that ``cfg`` describes: plain lists, numbers and strings.
+def build_manifest(cfg: CfgNode, model: nn.Module, classes: Sequence[str] | None) -> dict[str, Any]:
+    """Build the manifest of a model that ``cfg`` describes: plain lists, numbers and strings.
 
     Returns:
-        ``classes``: names in the order of the class ids, None where no data set tells them. ``anchors``: see
+        ``classes``: names in the order of the class ids, None if unknown. ``anchors``: see
         :func:`anchors_of`. ``config``: config key -> value. ``versions``: package -> version.
     """
     keys = [*PART_OF_THE_WEIGHTS, *KEPT]
@@ -56,24 +55,11 @@ def build_manifest(cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
         keys.remove("MODEL.RESNETS.STRIDE_IN_1X1")
     known = versions()
     return {
-        "classes": class_names(cfg),
+        "classes": classes and list(classes),
         "anchors": anchors_of(model),
         "config": {key: _plain(get_value(cfg, key)) for key in keys},
         "versions": {package: str(known[package]) for package in PACKAGES},
     }
-
-
-def class_names(cfg: CfgNode) -> list[str] | None:
-    """Names of the config's classes by class id; None where no registered data set has NUM_CLASSES of them."""
-    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
-        if name not in DatasetCatalog:
-            continue
-        if not MetadataCatalog.get(name).get("thing_classes") and not comm.is_main_process():
-            DatasetCatalog.get(name)  # only the main process has checked the sets, which reads their names
-        names = MetadataCatalog.get(name).get("thing_classes")
-        if names and len(names) == cfg.MODEL.RETINANET.NUM_CLASSES:
-            return [str(name) for name in names]
-    return None
 
 
 def anchors_of(model: nn.Module) -> dict[str, Any] | None:

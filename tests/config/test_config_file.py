@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 
 from retina_plugin.config import keys
 from retina_plugin.config import load as config_file
-from retina_plugin.config.keys import RemovedKey, get_retina_cfg
+from retina_plugin.config.keys import LOAD_WORDS, RemovedKey, get_retina_cfg
 from retina_plugin.config.load import config_difference, load_base_config, load_config
 from retina_plugin.errors import SetupError
 
@@ -322,3 +322,32 @@ def test_removed_key_is_accepted_with_a_note_mapped_or_refused(write, monkeypatc
     plain = get_retina_cfg()
     plain.merge_from_list(["SOLVER.HALF", 8])  # Detectron2's own merging ignores it
     assert plain.SOLVER.MAX_ITER == get_retina_cfg().SOLVER.MAX_ITER
+
+
+OLD_SWITCHES = [
+    (["MODEL.MAP_CLASSES", "True"], "by_class_name"),
+    (["MODEL.IGNORE_MANIFEST", "True", "MODEL.SKIP_MISMATCHED_WEIGHTS", "True"], "ignore_manifest+skip_mismatched"),
+    (["MODEL.LOAD", "trust", "TEST.ALLOW_PARTIAL_WEIGHTS", "True"], "trust+partial"),
+    (["MODEL.LOAD", "trust", "MODEL.TRUST_WEIGHTS", "False"], "strict"),
+    (["MODEL.TRUST_WEIGHTS", "False", "MODEL.MAP_CLASSES", "False"], "strict"),
+]
+
+
+@pytest.mark.parametrize(("opts", "load"), OLD_SWITCHES)
+def test_old_switches_of_loading_become_words_of_one_key_with_a_note_each(opts, load, caplog):
+    cfg = load_config("configs/Base-Retina.yaml", opts)
+    assert cfg.MODEL.LOAD == load
+    words = {switch: word for word, switch in LOAD_WORDS.items()}
+    switched_on = [key for key, value in zip(opts[::2], opts[1::2], strict=True) if value == "True"]
+    assert [message for message in caplog.messages if "was removed" in message] == [
+        f"{key} was removed, and is accepted for one release: write MODEL.LOAD {words[key]}" for key in switched_on
+    ]
+
+
+def test_old_switches_in_a_file_are_checked_and_a_later_one_counts(tmp_path):
+    (tmp_path / "a.yaml").write_text("MODEL: {MAP_CLASSES: True, TRUST_WEIGHTS: True}")
+    (tmp_path / "b.yaml").write_text("_BASE_: a.yaml\nMODEL: {MAP_CLASSES: False}")
+    assert load_config(str(tmp_path / "b.yaml"), []).MODEL.LOAD == "trust"
+    (tmp_path / "a.yaml").write_text("MODEL: {MAP_CLASSES: 5}")
+    with pytest.raises(SetupError, match=r"MODEL.MAP_CLASSES takes True or False, got 5 \(.*a.yaml, line 1\)"):
+        load_config(str(tmp_path / "a.yaml"), [])

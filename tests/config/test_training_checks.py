@@ -97,7 +97,7 @@ def test_keys_of_the_page_exist_and_its_defaults_are_off():
     for key in ("REFERENCE_BATCH", "EMA_DECAY"):
         assert cfg.SOLVER[key] == 0
     assert (cfg.SOLVER.ACCUMULATION_STEPS, cfg.TEST.LOSS_PERIOD, cfg.TEST.BEST_METRIC) == (1, 0, "")
-    assert not (cfg.MODEL.MAP_CLASSES or cfg.MODEL.IGNORE_MANIFEST or cfg.SOLVER.EARLY_STOPPING.PATIENCE)
+    assert cfg.SOLVER.EARLY_STOPPING.PATIENCE == 0 and cfg.MODEL.LOAD == "strict"
 
 
 def test_skipping_for_lack_of_memory_is_of_one_process(monkeypatch):

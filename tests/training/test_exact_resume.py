@@ -24,7 +24,7 @@ from retina_plugin.training import run as cli
 from retina_plugin.training.determinism import IterationSeed, ProcessStates, choose_seed
 from retina_plugin.training.folder_lock import FolderLock
 from retina_plugin.training.hooks.best_checkpoint import MetricHistory, MissedEvaluation
-from retina_plugin.weights.files import write_checkpoint
+from retina_plugin.weights.files import find_resume_point, write_checkpoint
 
 ITERATIONS = 4
 KILLS = Path(__file__).parents[2] / "tools/faults/kills.py"
@@ -152,7 +152,7 @@ def test_full_disk_ends_the_run_and_leaves_the_previous_checkpoint(run, straight
 def test_seed_of_a_run_is_taken_over(run, tmp_path):
     assert run(tmp_path, "SEED", "-1", "SOLVER.MAX_ITER", "1") == 0
     seed = torch.load(tmp_path / "model_final.pth", weights_only=True)["train_order"]["seed"]
-    assert seed >= 0 and choose_seed(tmp_path) == seed
+    assert seed >= 0 and find_resume_point(tmp_path).seed == seed
     assert run(tmp_path, "SEED", "-1", "SOLVER.MAX_ITER", "2") == 0
     assert torch.load(tmp_path / "model_final.pth", weights_only=True)["train_order"]["seed"] == seed
 
@@ -250,9 +250,9 @@ def test_states_of_the_processes_are_collected_when_a_checkpoint_is_written():
 
 def test_seed_0_is_a_seed_and_a_new_one_is_that_of_all_processes(tmp_path, monkeypatch):
     monkeypatch.setattr(determinism.comm, "shared_random_seed", lambda: 41)
-    assert choose_seed(None) == choose_seed(tmp_path) == 41
-    write_checkpoint(tmp_path / "model_0000001.pth", {"train_order": {"seed": 0}})
-    assert choose_seed(tmp_path) == 0
+    assert choose_seed(None) == choose_seed(find_resume_point(tmp_path)) == 41
+    write_checkpoint(tmp_path / "model_0000001.pth", {"model": {"a": torch.ones(1)}, "train_order": {"seed": 0}})
+    assert choose_seed(find_resume_point(tmp_path)) == 0
 
 
 def test_deterministic_algorithms_warn_where_there_are_none(monkeypatch):

@@ -1,31 +1,35 @@
-"""Checkpoints as files: written whole, told whole from damaged, passed over, pruned; a full disk."""
+"""Checkpoints as files: written whole, checked, passed over if damaged, read once, pruned; a full disk."""
 
+import builtins
 import errno
-import logging
+import io
 import os
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.utils import comm
+from records import damage
 
 from retina_plugin.errors import SetupError
 from retina_plugin.files import remove_parts, write_durably
+from retina_plugin.weights import files
 from retina_plugin.weights.checkpointer import RetinaCheckpointer
 from retina_plugin.weights.files import (
-    damage,
+    ResumePoint,
+    find_resume_point,
     last_named,
     name_last,
-    newest_whole,
     prune,
     resume_candidates,
-    seed_of,
     write_checkpoint,
 )
 
 
 def content(iteration: int = 0) -> dict:
-    return {"model": {"weight": torch.arange(500.0) + iteration}, "iteration": iteration}
+    return {"model": {"weight": torch.arange(500.0)[None] + iteration}, "iteration": iteration}
 
 
 @pytest.fixture
@@ -67,7 +71,7 @@ def test_flipped_bit_of_a_weight_is_seen_where_torch_sees_none(run):
 @pytest.mark.parametrize(
     ("place", "reason"),
     # Of an entry of the central directory: its CRC-32; the number of its disk, which zipfile does not look at.
-    [(16 + 3, "the checksum of its part"), (34, "it cannot be read (PytorchStreamReader")],
+    [(16 + 3, "the checksum of its part"), (34, "PytorchStreamReader")],
 )
 def test_changed_header_is_seen(run, place, reason):
     path = run / "model_0000005.pth"
@@ -91,11 +95,13 @@ class Touch:
         return os.mkdir, (str(self.path),)
 
 
-def test_more_than_tensors_is_for_the_loader_to_judge_and_is_not_run(run):
-    write_checkpoint(run / "model_0000005.pth", {"model": {}, "train_order": {"seed": Touch(run / "made")}})
-    assert damage(run / "model_0000005.pth") == ""
-    assert seed_of(run) == -1
+def test_checkpoint_with_more_than_tensors_is_refused_and_not_run(run):
+    write_checkpoint(run / "model_0000005.pth", {**content(5), "train_order": {"seed": Touch(run / "made")}})
+    with pytest.raises(SetupError, match=r"0000005.pth asks for .*mkdir, which is no part of weights"):
+        find_resume_point(run)
     assert not (run / "made").exists()
+    find_resume_point(run, trust=True)
+    assert (run / "made").exists()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
@@ -117,26 +123,87 @@ def test_what_is_no_checkpoint_at_all(tmp_path, data, reason):
 def test_format_without_checksums_passes(run):
     torch.save(content(), run / "model_0000005.pth", _use_new_zipfile_serialization=False)
     assert damage(run / "model_0000005.pth") == ""
-    assert seed_of(run) == -1  # torch cannot read it by parts
 
 
 def test_folder_in_place_of_a_checkpoint_is_passed_over(run):
     (run / "model_0000005.pth").unlink()
     (run / "model_0000005.pth").mkdir()
-    assert damage(run / "model_0000005.pth").startswith("it cannot be read (")
-    assert newest_whole(run).name == "model_0000003.pth"
+    assert "Is a directory" in damage(run / "model_0000005.pth")
+    assert find_resume_point(run).path.name == "model_0000003.pth"
 
 
-def test_damaged_checkpoints_are_passed_over_with_a_word(run, caplog):
-    assert newest_whole(run).name == "model_0000005.pth" and caplog.messages == []
+def test_damaged_checkpoints_are_passed_over_and_named(run):
+    found = find_resume_point(run)
+    assert (found.path.name, found.passed_over) == ("model_0000005.pth", "")
     flip(run / "model_0000005.pth", 700)
     (run / "model_0000003.pth").unlink()
-    assert newest_whole(run).name == "model_0000001.pth" and caplog.messages == []
-    assert newest_whole(run, tell=True).name == "model_0000001.pth"
-    assert "model_0000005.pth cannot be resumed from: " in caplog.text and "going on from" in caplog.text
+    found = find_resume_point(run)
+    assert found.path.name == "model_0000001.pth" and found.content["iteration"] == 1
+    assert "model_0000005.pth cannot be resumed from: the checksum of its part" in found.passed_over
     (run / "model_0000001.pth").write_bytes(b"")
     with pytest.raises(SetupError, match=r"--resume: .*0000005.pth .*; .*0000001.pth .*empty. Start anew"):
-        newest_whole(run)
+        find_resume_point(run)
+    (run / "model_0000005.pth").unlink()
+    with pytest.raises(SetupError, match="model_0000005.pth cannot be resumed from: it is not there"):
+        find_resume_point(run)
+
+
+def test_folder_without_checkpoints_has_no_resume_point(tmp_path):
+    assert find_resume_point(tmp_path) is None and find_resume_point(tmp_path / "nowhere") is None
+
+
+@pytest.fixture
+def read_files(monkeypatch):
+    """Names of the checkpoints that were opened, by Python or by torch."""
+    names, opened, reader = [], io.open, torch._C.PyTorchFileReader
+
+    def note(path):
+        if str(path).endswith(".pth"):
+            names.append(Path(path).name)
+
+    def count_open(path, mode="r", *args, **kwargs):
+        if "r" in mode and isinstance(path, (str, Path)):
+            note(path)
+        return opened(path, mode, *args, **kwargs)
+
+    class CountingReader(reader):
+        def __init__(self, file):
+            if isinstance(file, str):
+                note(file)
+            super().__init__(file)
+
+    monkeypatch.setattr(io, "open", count_open)
+    monkeypatch.setattr(builtins, "open", count_open)
+    monkeypatch.setattr(torch._C, "PyTorchFileReader", CountingReader)
+    return names
+
+
+def test_resuming_reads_the_checkpoint_once(run, read_files):
+    torch.load(run / "model_0000001.pth", weights_only=True)
+    assert read_files == ["model_0000001.pth"], "the fixture sees torch's reads"
+    flip(run / "model_0000005.pth", 700)
+    read_files.clear()
+    model = torch.nn.Linear(500, 1, bias=False)
+    found = find_resume_point(run)
+    RetinaCheckpointer(model, str(run)).resume_or_load("", resume=found)
+    assert read_files == ["model_0000005.pth", "model_0000003.pth"]
+    assert found.content is None, "the memory is free once the weights are loaded"
+    assert torch.equal(model.weight, content(3)["model"]["weight"])
+
+
+def test_other_processes_get_path_and_seed_and_no_content(run, monkeypatch):
+    write_checkpoint(run / "model_0000005.pth", {**content(5), "train_order": {"seed": 41}})
+    sent = []
+    monkeypatch.setattr(comm, "all_gather", lambda value: sent.append(value) or [value])
+    main = find_resume_point(run)
+    assert main.content["iteration"] == 5 and sent[0] == ResumePoint(run / "model_0000005.pth", 41, "", None)
+    monkeypatch.setattr(comm, "is_main_process", lambda: False)
+    monkeypatch.setattr(comm, "all_gather", lambda value: [sent[0], value])
+    monkeypatch.setattr(files, "read_weights", lambda *args, **kwargs: pytest.fail("another process has read it"))
+    assert find_resume_point(run) is sent[0]
+    monkeypatch.setattr(comm, "all_gather", lambda value: [SetupError("--resume: nothing is whole"), value])
+    with pytest.raises(SetupError, match="nothing is whole"):
+        find_resume_point(run)
 
 
 def test_older_checkpoint_that_the_user_names_is_taken(run):
@@ -184,15 +251,14 @@ def test_prune_keeps_the_newest_and_what_a_later_run_left(run, keep, left):
 
 
 def test_seed_of_a_run(run):
-    assert seed_of(run) == -1
+    assert find_resume_point(run).seed == -1
     write_checkpoint(run / "model_0000005.pth", {**content(), "train_order": None})
-    assert seed_of(run) == -1
+    assert find_resume_point(run).seed == -1
     write_checkpoint(run / "model_0000005.pth", {**content(), "train_order": {"seed": 41}})
-    assert seed_of(run) == 41
+    assert find_resume_point(run).seed == 41
     write_checkpoint(run / "model_0000003.pth", {**content(), "train_order": {"seed": 40}})
     flip(run / "model_0000005.pth", 700)
-    assert seed_of(run) == 40, "of the checkpoint that the run goes on from"
-    assert seed_of(run / "nowhere") == -1
+    assert find_resume_point(run).seed == 40, "of the checkpoint that the run goes on from"
 
 
 def full_disk(file, data) -> None:
@@ -214,7 +280,7 @@ def test_full_disk_leaves_what_was_there(run, monkeypatch):
 
 @pytest.mark.parametrize(("number", "remedy"), [
     (errno.EDQUOT, "Free space, or set SOLVER.KEEP_CHECKPOINTS"), (errno.EFBIG, "Free space, or set SOLVER"),
-    (errno.EACCES, "Mend that, and go on with --resume"),
+    (errno.EACCES, "Fix that, and go on with --resume"),
 ])  # fmt: skip
 def test_remedy_fits_what_refused_the_write(tmp_path, monkeypatch, number, remedy):
     def refuse(data, file):
@@ -282,11 +348,6 @@ def test_plain_detectron2_reads_and_writes_them(tmp_path):
     DetectionCheckpointer(theirs, str(tmp_path)).save("model_0000002", iteration=2)
     assert damage(tmp_path / "model_0000002.pth") == ""
     assert RetinaCheckpointer(ours, str(tmp_path)).resume_or_load("")["iteration"] == 2
-
-
-@pytest.fixture(autouse=True)
-def warnings_reach_caplog(caplog):
-    caplog.set_level(logging.WARNING)
 
 
 def test_packed_archive_is_refused_before_it_is_unpacked(run, monkeypatch):

@@ -7,6 +7,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 
 from retina_plugin import SetupError
+from retina_plugin.data.class_names import config_class_names
 from retina_plugin.weights.checkpointer import build_checkpointer
 from retina_plugin.weights.classes import ClassMap, map_class_layer
 from retina_plugin.weights.manifest import build_manifest, disagreements
@@ -36,12 +37,12 @@ def save(cfg, folder) -> str:
     torch.manual_seed(1)
     model = build_model(cfg)
     torch.nn.init.normal_(model.head.cls_score.bias)
-    build_checkpointer(cfg, model, str(folder)).save("model")
+    build_checkpointer(cfg, model, str(folder), classes=config_class_names(cfg)).save("model")
     return str(folder / "model.pth")
 
 
 def load(cfg, path):
-    checkpointer = build_checkpointer(cfg, build_model(cfg))
+    checkpointer = build_checkpointer(cfg, build_model(cfg), classes=config_class_names(cfg))
     checkpointer.load(path)
     return checkpointer
 
@@ -94,18 +95,18 @@ def test_what_shapes_do_not_show_is_refused(with_classes, tmp_path, key, value, 
     cfg.merge_from_list([key, value])
     with pytest.raises(SetupError, match=f"model.pth was trained for something else: .*{message}"):
         load(cfg, path)
-    cfg.MODEL.IGNORE_MANIFEST = True
+    cfg.MODEL.LOAD = "ignore_manifest"
     assert load(cfg, path).report.missing == ()
 
 
 def test_stride_of_a_bottleneck_counts_from_r50_on(with_classes):
     cfg = with_classes("cat")
     model = torch.nn.Identity()
-    assert "MODEL.RESNETS.STRIDE_IN_1X1" not in build_manifest(cfg, model)["config"]
+    assert "MODEL.RESNETS.STRIDE_IN_1X1" not in build_manifest(cfg, model, None)["config"]
     cfg.MODEL.RESNETS.DEPTH = 50
-    found = build_manifest(cfg, model)
+    found = build_manifest(cfg, model, None)
     cfg.MODEL.RESNETS.STRIDE_IN_1X1 = False
-    assert disagreements(found, build_manifest(cfg, model)) == [
+    assert disagreements(found, build_manifest(cfg, model, None)) == [
         "MODEL.RESNETS.STRIDE_IN_1X1 is True in the checkpoint and False in the config"
     ]
 
@@ -127,9 +128,11 @@ def test_checkpoint_without_a_manifest_loads_as_before(with_classes, tmp_path):
 def test_other_order_of_classes_is_refused_or_mapped(with_classes, tmp_path):
     path = save(with_classes("cat", "dog", "emu"), tmp_path)
     cfg = with_classes("emu", "cat", "dog")
-    with pytest.raises(SetupError, match="class 0 is 'cat' in the checkpoint and 'emu' in the data.*\n.*MAP_CLASSES"):
+    with pytest.raises(
+        SetupError, match="class 0 is 'cat' in the checkpoint and 'emu' in the data.*\n.*MODEL.LOAD by_class_name"
+    ):
         load(cfg, path)
-    cfg.MODEL.MAP_CLASSES = True
+    cfg.MODEL.LOAD = "by_class_name"
     checkpointer = load(cfg, path)
     old = class_bias(torch.load(path, weights_only=True)["model"], 3)
     assert torch.equal(class_bias(checkpointer.model.state_dict(), 3), old[:, [2, 0, 1]])
@@ -140,7 +143,7 @@ def test_other_order_of_classes_is_refused_or_mapped(with_classes, tmp_path):
 def test_ignored_manifest_keeps_the_rows_unless_they_are_mapped(with_classes, tmp_path, mapped):
     path = save(with_classes("cat", "dog", "emu"), tmp_path)
     cfg = with_classes("emu", "cat", "dog")
-    cfg.INPUT.FORMAT, cfg.MODEL.IGNORE_MANIFEST, cfg.MODEL.MAP_CLASSES = "RGB", True, mapped
+    cfg.INPUT.FORMAT, cfg.MODEL.LOAD = "RGB", "ignore_manifest+by_class_name" if mapped else "ignore_manifest"
     old = class_bias(torch.load(path, weights_only=True)["model"], 3)
     expected = old[:, [2, 0, 1]] if mapped else old
     assert torch.equal(class_bias(load(cfg, path).model.state_dict(), 3), expected)
@@ -161,7 +164,7 @@ def test_mapped_detector_gives_the_same_under_the_new_ids(with_classes, tmp_path
     path = save(cfg, tmp_path)
     first = load(cfg, path).model.eval()
     cfg = with_classes("emu", "cat", "dog")
-    cfg.MODEL.MAP_CLASSES = True
+    cfg.MODEL.LOAD = "by_class_name"
     second = load(cfg, path).model.eval()
     with torch.no_grad():
         ours, theirs = (model(batch)[0]["instances"] for model in (second, first))
@@ -174,9 +177,9 @@ def test_mapped_detector_gives_the_same_under_the_new_ids(with_classes, tmp_path
 def test_subset_and_new_class_start_from_what_there_is(with_classes, tmp_path, caplog):
     path = save(with_classes("cat", "dog", "emu"), tmp_path)
     cfg = with_classes("dog", "fox")
-    with pytest.raises(SetupError, match="(?s)has shape .*MODEL.MAP_CLASSES True to keep the classes in common"):
+    with pytest.raises(SetupError, match="(?s)has shape .*MODEL.LOAD by_class_name to keep the classes in common"):
         load(cfg, path)
-    cfg.MODEL.MAP_CLASSES = True
+    cfg.MODEL.LOAD = "by_class_name"
     with caplog.at_level("INFO", logger="retina_plugin"):
         checkpointer = load(cfg, path)
     assert "1 classes taken by name (dog); new, starting with the prior: fox; left out: 2" in caplog.text
@@ -191,7 +194,7 @@ def test_other_classes_of_the_same_number_start_afresh_when_asked(with_classes, 
     cfg = with_classes("car", "bus", "van")
     with pytest.raises(SetupError, match="class 0 is 'cat' in the checkpoint and 'car' in the data"):
         load(cfg, path)
-    cfg.MODEL.SKIP_MISMATCHED_WEIGHTS = True
+    cfg.MODEL.LOAD = "skip_mismatched"
     with caplog.at_level("INFO", logger="retina_plugin"):
         checkpointer = load(cfg, path)
     assert "the class layer starts afresh, with the prior" in caplog.text
@@ -208,18 +211,20 @@ def test_resumed_run_does_not_map(with_classes, tmp_path):
 
     path = save(with_classes("cat", "dog"), tmp_path)
     cfg = with_classes("dog", "cat")
-    cfg.MODEL.MAP_CLASSES = True
-    checkpointer = build_checkpointer(cfg, build_model(cfg), trainer=Trainer())
+    cfg.MODEL.LOAD = "by_class_name"
+    checkpointer = build_checkpointer(cfg, build_model(cfg), classes=config_class_names(cfg), trainer=Trainer())
     with pytest.raises(SetupError, match="Go on with the data set that the run began with"):
         checkpointer.load(path)
-    build_checkpointer(cfg, build_model(cfg), trainer=Trainer()).load(path, checkpointables=[])
+    build_checkpointer(cfg, build_model(cfg), classes=config_class_names(cfg), trainer=Trainer()).load(
+        path, checkpointables=[]
+    )
 
 
 def test_names_that_are_not_there_cannot_be_mapped(with_classes, tmp_path):
     cfg = with_classes("cat", "dog")
-    cfg.MODEL.MAP_CLASSES = True
+    cfg.MODEL.LOAD = "by_class_name"
     torch.save({"model": build_model(cfg).state_dict()}, tmp_path / "theirs.pth")
-    with pytest.raises(SetupError, match="MAP_CLASSES is True, but .*theirs.pth does not tell its classes"):
+    with pytest.raises(SetupError, match="MODEL.LOAD is by_class_name, but .*theirs.pth does not have the names"):
         load(cfg, str(tmp_path / "theirs.pth"))
 
 

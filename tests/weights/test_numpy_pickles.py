@@ -31,14 +31,14 @@ ARRAYS = {
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("name", ARRAYS)
 def test_arrays_come_out_as_numpy_wrote_them(tmp_path, name, protocol):
-    content = {"model": {"a": [ARRAYS[name], (ARRAYS[name], {1})]}, "__author__": "test"}
+    content = {"model": {"a": [ARRAYS[name], (ARRAYS[name],)]}, "__author__": "test"}
     found = read_weights(write_pickle(tmp_path / "a.pkl", content, protocol))["model"]["a"]
     for value in (found[0], found[1][0]):
         np.testing.assert_array_equal(value, ARRAYS[name])
-        assert value.dtype == ARRAYS[name].dtype and value.shape == ARRAYS[name].shape
+        assert value.dtype == pickle.loads(pickle.dumps(ARRAYS[name], protocol)).dtype  # NumPy swaps bytes itself
+        assert value.shape == ARRAYS[name].shape
         assert np.ndim(value) == 0 or value.flags.writeable
         assert value.flags.f_contiguous == ARRAYS[name].flags.f_contiguous
-    assert found[1][1] == {1}
 
 
 def test_numpy_in_a_torch_file_comes_out_too(tmp_path):
@@ -87,15 +87,17 @@ def dtype_of(text, order="<") -> Call:
 
 @pytest.mark.parametrize(("value", "match"), [
     # NumPy would take the bytes for pointers: an array of objects that calls itself one of plain bytes.
-    (array_of(dtype=Call(np.dtype, "O", False, True, state=(3, "|", None, None, None, 8, 8, 0))), "an array of object"),
+    (array_of(dtype=Call(np.dtype, "O", False, True, state=(3, "|", None, None, None, 8, 8, 0))), "an array of O"),
     (array_of(dtype=dtype_of("f4,f4")), "an array of .*f4"), (array_of(dtype=dtype_of("(2,)f4")), "an array of .*2,"),
-    (array_of(dtype=dtype_of("V8")), "an array of .V8"), (array_of(dtype=dtype_of("M8[s]")), "an array of datetime64"),
-    (array_of(dtype=dtype_of("m8[s]")), "an array of timedelta64"), (array_of(dtype=dtype_of(b"f8")), "is no name"),
-    (Call(np.float64(1).__reduce__()[0], DOUBLE, b"\x41" * 16), "cannot reshape"),
+    (array_of(dtype=dtype_of("V8")), "an array of V8"), (array_of(dtype=dtype_of("M8[s]")), "an array of M8"),
+    (array_of(dtype=dtype_of("m8[s]")), "an array of m8"), (array_of(dtype=dtype_of(b"f8")), "is no name"),
+    (Call(np.float64(1).__reduce__()[0], DOUBLE, b"\x41" * 16), "shape does not fit its 16 bytes"),
     (array_of(dtype=dtype_of(None)), "a dtype that is no name"), (array_of(dtype=dtype_of("f8", "S")), "is no name"),
-    (array_of(dtype="f8"), "an array without a dtype"), (array_of(kind=set), "an array of another class"),
+    (array_of(dtype="f8"), "an array without a dtype"), (array_of(kind=OrderedDict), "an array of another class"),
     (array_of(data=2**40), "an array without its bytes"), (array_of(data=[1, 2]), "an array without its bytes"),
-    (array_of(shape=(2**40,)), "cannot reshape"), (Call(bytes, 2**40), "positional argument"),
+    (array_of(shape=(2**40,)), "shape does not fit"), (Call(bytes, 2**40), "positional argument"),
+    (array_of(shape=(-1, -2)), "shape does not fit"), (array_of(shape=(1,) * 33 + (2,)), "shape does not fit"),
+    (array_of(shape=(2.0,)), "integer"), (array_of(shape=2), "has no len"),
 ])  # fmt: skip
 @pytest.mark.parametrize("write", [write_pickle, write_torch])
 def test_what_is_called_like_numpy_and_is_no_array_is_refused(tmp_path, write, value, match):
@@ -104,7 +106,7 @@ def test_what_is_called_like_numpy_and_is_no_array_is_refused(tmp_path, write, v
         read_weights(path)
 
 
-@pytest.mark.parametrize("arguments", [("a", "utf-8"), (b"a",)])
+@pytest.mark.parametrize("arguments", [("a", "utf-8"), (b"a", "latin1")])
 def test_text_is_encoded_as_a_pickle_of_bytes_has_it_alone(arguments):
     with pytest.raises(ValueError, match="an encoding other than latin1"):
         load_bytes(pickle.dumps({"a": Call(codecs.encode, *arguments)}))
@@ -115,15 +117,6 @@ def test_place_of_a_pickle_takes_no_memory_before_it(tmp_path):
     model = b"\x8c\x05model}\x8c\x01aK\x01ss"
     (tmp_path / "a.pkl").write_bytes(b"\x80\x04}r" + struct.pack("<I", 2**31) + model + b"\x8c\x0a__author__Ns.")
     assert read_weights(str(tmp_path / "a.pkl"))["model"] == {"a": 1}
-
-
-def test_lists_of_twice_a_list_are_read_in_no_time(tmp_path):
-    value = leaf = [np.ones(2)]
-    for _ in range(100):
-        value = [value, value, (value,)]
-    found = read_weights(write_pickle(tmp_path / "a.pkl", {"model": {"a": value}, "__author__": "", "b": leaf}))
-    np.testing.assert_array_equal(found["b"][0], [1, 1])
-    assert found["model"]["a"][0] is found["model"]["a"][1] is found["model"]["a"][2][0]
 
 
 @pytest.mark.parametrize("shared", [np.ones(2), (np.ones(2),)], ids=["array", "tuple"])
@@ -142,37 +135,30 @@ def test_a_pickle_cannot_change_what_it_gets():
         module, _, attribute = name.rpartition(".")
         # The state of a BUILD: (None, {"__call__": 1}), set as attributes.
         data = f"c{module}\n{attribute}\n(N(dS'__call__'\nI1\nstb.".encode()
-        with pytest.raises((AttributeError, TypeError)):
+        with pytest.raises(pickle.UnpicklingError, match="a state for "):
             load_bytes(data)
-
-
-def test_a_pickle_cannot_lift_its_own_bound():
-    for name, given in pickle_globals(0).items():
-        if name != "numpy.ndarray":
-            module, _, attribute = name.rpartition(".")
-            data = f"(dS'a'\nc{module}\n{attribute}\n(N(dS'allowance'\nc{module}\n{attribute}\nstbs.".encode()
-            assert not hasattr(load_bytes(data)["model"]["a"].allowance, "spend"), given
 
 
 TEXT = "\xff" * 10_000
 COPIES = {  # what a pickle can have copied
     "array": lambda data: array_of(shape=(len(data),), dtype=np.dtype("u1"), data=data),
     "scalar": lambda data: Call(np.float64(1).__reduce__()[0], np.dtype(f"S{len(data)}"), data),
-    "set": lambda data: Call(set, data),
-    "frozenset": lambda data: Call(frozenset, data),
-    "OrderedDict": lambda data: Call(OrderedDict, PAIRS),
     "encode": lambda data: Call(codecs.encode, TEXT, "latin1"),
 }
-PAIRS = [(i, 0) for i in range(2000)]
+
+
+def test_an_ordered_dict_is_filled_by_the_pickle_and_not_by_its_call():
+    with pytest.raises(TypeError, match="positional argument"):
+        load_bytes(pickle.dumps({"a": Call(OrderedDict, [(1, 2)])}))
 
 
 @pytest.mark.parametrize("copy", COPIES.values(), ids=COPIES)
 def test_the_same_values_are_not_copied_many_times_over(copy):
     data = TEXT.encode("latin1")
     once = [copy(data)]
-    assert len(load_bytes(pickle.dumps({"a": once, "b": data, "c": PAIRS, "d": TEXT}))["model"]["a"]) == 1
+    assert len(load_bytes(pickle.dumps({"a": once, "b": data, "d": TEXT}))["model"]["a"]) == 1
     with pytest.raises(ValueError, match="^the same values copied many times over$"):
-        load_bytes(pickle.dumps({"a": [copy(data) for _ in range(100)], "b": data, "c": PAIRS, "d": TEXT}))
+        load_bytes(pickle.dumps({"a": [copy(data) for _ in range(100)], "b": data, "d": TEXT}))
 
 
 @pytest.mark.parametrize("protocol", range(6))

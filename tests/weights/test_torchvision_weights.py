@@ -15,6 +15,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from retina_cli.main import main
 from retina_plugin import SetupError
 from retina_plugin.config.load import load_config
+from retina_plugin.data.class_names import config_class_names
 from retina_plugin.weights.checkpointer import build_checkpointer
 from retina_plugin.weights.torchvision import convert_torchvision
 
@@ -61,7 +62,7 @@ def make_ours(tmp_path):
             "MODEL.RETINANET.TOPK_CANDIDATES_TEST", "200",
         ])  # fmt: skip
         torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
-        checkpointer = build_checkpointer(cfg, build_model(cfg))
+        checkpointer = build_checkpointer(cfg, build_model(cfg), classes=config_class_names(cfg))
         checkpointer.load(str(tmp_path / "theirs.pth"))
         assert checkpointer.report.missing == ()
         return checkpointer.model.eval()
@@ -146,7 +147,7 @@ def test_background_row_is_left_out():
 
 def test_other_config_is_refused_with_the_file_that_fits(tiny_cfg, tmp_path):
     torch.save(small_state(4), tmp_path / "theirs.pth")
-    checkpointer = build_checkpointer(tiny_cfg, build_model(tiny_cfg))
+    checkpointer = build_checkpointer(tiny_cfg, build_model(tiny_cfg), classes=None)
     with pytest.raises(SetupError, match="INPUT.FORMAT is RGB in the checkpoint and BGR in the config(?s:.*)FPN_torch"):
         checkpointer.load(str(tmp_path / "theirs.pth"))
 
@@ -159,10 +160,10 @@ def test_resnet_of_imagenet_is_a_backbone(tiny_cfg, tmp_path, image):
             module.running_var.uniform_(0.5, 1.5)
     torch.save(theirs.state_dict(), tmp_path / "resnet.pth")
     with pytest.raises(SetupError, match="INPUT.FORMAT is RGB in the checkpoint and BGR in the config"):
-        build_checkpointer(tiny_cfg, build_model(tiny_cfg)).load(str(tmp_path / "resnet.pth"))
+        build_checkpointer(tiny_cfg, build_model(tiny_cfg), classes=None).load(str(tmp_path / "resnet.pth"))
     tiny_cfg.INPUT.FORMAT = "RGB"
     tiny_cfg.MODEL.PIXEL_MEAN, tiny_cfg.MODEL.PIXEL_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
-    checkpointer = build_checkpointer(tiny_cfg, build_model(tiny_cfg))
+    checkpointer = build_checkpointer(tiny_cfg, build_model(tiny_cfg), classes=None)
     checkpointer.load(str(tmp_path / "resnet.pth"))
     assert not any("bottom_up" in key for key in checkpointer.report.missing)
     ours = checkpointer.model.eval()

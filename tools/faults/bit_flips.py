@@ -11,9 +11,9 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from records import end_with_record, versions
+from records import damage, end_with_record, versions
 
-from retina_plugin.weights.files import damage, write_checkpoint
+from retina_plugin.weights.files import write_checkpoint
 
 
 def same(one, other) -> bool:

@@ -20,13 +20,13 @@ from pathlib import Path
 
 import torch
 from detectron2.engine.hooks import EvalHook
-from records import end_with_record, versions
+from records import damage, end_with_record, versions
 
 from retina_cli.main import main as retina
 from retina_plugin.data.sample.files import make_sample_dataset
 from retina_plugin.training.trainer import RetinaTrainer
 from retina_plugin.weights.checkpointer import RetinaCheckpointer
-from retina_plugin.weights.files import damage, last_named
+from retina_plugin.weights.files import last_named
 
 # What a training is doing, told by a byte of memory that it shares with its killer.
 MOMENTS = ("start and end", "iteration", "checkpoint", "evaluation")

@@ -18,12 +18,12 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from records import end_with_record, versions
+from records import damage, end_with_record, versions
 
 from retina_plugin.errors import SetupError
 from retina_plugin.training.hooks.best_checkpoint import HISTORY_FILE, MetricHistory
 from retina_plugin.weights.checkpointer import RetinaCheckpointer
-from retina_plugin.weights.files import damage, last_named, newest_whole
+from retina_plugin.weights.files import find_resume_point, last_named
 
 SAVES = 4
 # Renames and removals that wait for a folder's flush: of the last so many every choice is laid out, of others none.
@@ -118,9 +118,11 @@ def judge(folder: Path, saved: int) -> list[str]:
         wrong.append(f"last_checkpoint names {named.name}: {damage(named)}")
     if saved:
         try:
-            newest = newest_whole(folder)
-            if torch.load(newest, weights_only=True)["iteration"] < saved - 1:
-                wrong.append(f"{newest.name} is older than checkpoint {saved - 1}, which was done")
+            newest = find_resume_point(folder)
+            if newest is None:
+                wrong.append("no checkpoint is left")
+            elif newest.content["iteration"] < saved - 1:
+                wrong.append(f"{newest.path.name} is older than checkpoint {saved - 1}, which was done")
         except SetupError as error:
             wrong.append(str(error))
     history = MetricHistory("bbox/AP", folder / HISTORY_FILE)

@@ -5,10 +5,21 @@ from pathlib import Path
 
 import torch
 
+from retina_plugin.errors import first_line
 from retina_plugin.files import write_whole
 from retina_plugin.run_record import git_state
+from retina_plugin.weights.read import read_weights
 
-__all__ = ["end_with_record", "end_with_rows", "versions"]
+__all__ = ["damage", "end_with_record", "end_with_rows", "versions"]
+
+
+def damage(checkpoint: Path) -> str:
+    """Return what keeps a checkpoint from being read; "" if nothing does."""
+    try:
+        read_weights(str(checkpoint))
+    except Exception as error:
+        return first_line(error)
+    return ""
 
 
 def versions() -> dict:

@@ -10,9 +10,10 @@ from detectron2.config import CfgNode
 from detectron2.modeling.meta_arch.retinanet import RetinaNet
 
 from ...config.load import load_config
+from ...data.class_names import config_class_names
 from ...errors import SetupError
 from ...findings import Finding, finding
-from ...weights.checkpointer import build_checkpointer, check_weights
+from ...weights.checkpointer import build_checkpointer, check_weights, loading_rules
 from ...weights.manifest import build_manifest, disagreements
 from ..analysis.anchor_layout import build_detector
 
@@ -27,11 +28,12 @@ def find_weight_faults(cfg: CfgNode, model: RetinaNet) -> Iterator[Finding]:
     if "://" in path:
         yield finding("weights-remote", key, f"MODEL.WEIGHTS {path} is an address, which was not fetched")
         return
-    if cfg.MODEL.MAP_CLASSES:  # computes with its values, which "meta" has not
+    rules, classes = loading_rules(cfg), config_class_names(cfg)
+    if "by_class_name" in rules:  # mapping computes with values, and tensors on "meta" have none
         model.head.cls_score.to_empty(device="cpu")
-    checkpointer = build_checkpointer(cfg, model)
+    checkpointer = build_checkpointer(cfg, model, classes=classes)
     try:
-        check_weights(cfg, resume=False)
+        check_weights(path)
         with _hushed():
             loaded = checkpointer.load(path)
     except SetupError as error:
@@ -44,7 +46,7 @@ def find_weight_faults(cfg: CfgNode, model: RetinaNet) -> Iterator[Finding]:
     elif missing:
         places = [{"file": path, "value": name} for name in missing]
         yield finding("weights-in-part", key, str(checkpointer.report), places=places)
-    if not loaded.get("manifest") and not cfg.MODEL.IGNORE_MANIFEST:
+    if not loaded.get("manifest") and "ignore_manifest" not in rules:
         yield from _other_config(checkpointer.manifest, Path(path).with_name("config.yaml"))
 
 
@@ -57,7 +59,7 @@ def _other_config(ours: dict, beside: Path) -> Iterator[Finding]:
         detector, _ = build_detector(trained, str(beside))  # its anchor generator is not on "meta"
     except (SetupError, KeyError):  # of another program, or of a detector that is not registered here
         return
-    if clauses := disagreements(build_manifest(trained, detector), ours):
+    if clauses := disagreements(build_manifest(trained, detector, None), ours):
         what = f"By {beside} the weights were trained for something else: {'; '.join(clauses)}"
         yield finding("weights-other-config", "MODEL.WEIGHTS", what)
 

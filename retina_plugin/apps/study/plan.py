@@ -12,7 +12,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from ...config.keys import get_retina_cfg
+from ...config.keys import LOAD_WORDS, get_retina_cfg
 from ...config.load import config_difference, load_config
 from ...errors import SetupError
 from ...files import write_whole
@@ -136,6 +136,8 @@ def _scaled(iterations: int, fraction: float) -> int:
 def _fingerprint(cfg: CfgNode) -> str:
     """Eight letters that two configs share when they say the same; a key that a later version adds changes none."""
     values = {key: value for key, (_, value) in config_difference(cfg, get_retina_cfg()).items()}
+    # Studies that were run before MODEL.LOAD have its words as switches.
+    values |= {LOAD_WORDS[word]: True for word in values.pop("MODEL.LOAD", "").split("+") if word in LOAD_WORDS}
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 

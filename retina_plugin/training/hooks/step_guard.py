@@ -12,7 +12,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from ...errors import RunFault, first_line
+from ...errors import RunFault, first_line, name_some
 from ...modeling import LossNormalizer
 
 __all__ = ["MAX_IN_A_ROW", "StepGuard", "describe_loss_of_worker", "is_out_of_memory"]
@@ -274,8 +274,7 @@ class StepGuard(HookBase):
 
 def _named(batch: list[dict]) -> str:
     names = [image.get("file_name", "an image without a name") for image in batch]
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(names[:MAX_NAMED]) + more
+    return name_some(names, MAX_NAMED)
 
 
 def _describe_inputs(batch: list[dict]) -> str:

@@ -198,7 +198,7 @@ def test_eval_only_refuses_a_checkpoint_without_the_head(arguments, trained, tmp
     run = ["--eval-only", *arguments, "OUTPUT_DIR", str(tmp_path), "MODEL.WEIGHTS", str(tmp_path / "backbone.pth")]
     assert main(["train", *run]) == EXIT_SETUP
     assert "not in it: head.cls_subnet.0.weight" in capsys.readouterr().err
-    assert main(["train", *run, "TEST.ALLOW_PARTIAL_WEIGHTS", "True"]) == 0
+    assert main(["train", *run, "MODEL.LOAD", "partial"]) == 0
 
 
 def test_other_class_count_loads_only_when_asked(arguments, trained, tmp_path, sample, capsys):
@@ -217,7 +217,7 @@ def test_other_class_count_loads_only_when_asked(arguments, trained, tmp_path, s
     assert (
         "head.cls_score.weight has shape (90, 64, 3, 3), the config asks for (18, 64, 3, 3)" in capsys.readouterr().err
     )
-    assert main(["train", *run, "MODEL.SKIP_MISMATCHED_WEIGHTS", "True"]) == 0
+    assert main(["train", *run, "MODEL.LOAD", "skip_mismatched"]) == 0
 
 
 def test_divergence_names_the_loss_and_keeps_the_checkpoint(arguments, tmp_path, capsys):

@@ -19,6 +19,7 @@ from retina_plugin.apps.analysis.anchor_layout import build_detector
 from retina_plugin.apps.doctor.environment import Devices, Packages, find_device_faults, find_package_faults
 from retina_plugin.apps.doctor.memory import estimate_memory, largest_input
 from retina_plugin.config.load import load_config
+from retina_plugin.data.class_names import config_class_names
 from retina_plugin.data.register import register_config_datasets
 from retina_plugin.errors import SetupError
 from retina_plugin.findings_catalog import CATALOG, catalog_table
@@ -190,7 +191,7 @@ def test_weights_are_set_against_the_detector(good_set, examine, tmp_path):
     status, (found,), _, _ = examine(config, *other, "MODEL.WEIGHTS", tmp_path / "whole.pth")
     assert (status, found["check"]) == (0, "weights-other-config")
     assert "anchor sizes of level 1 are 16, 20.159, 25.398 in the checkpoint and 20, 25.198, 31.748" in found["what"]
-    assert examine(config, *other, "MODEL.IGNORE_MANIFEST", "True", "MODEL.WEIGHTS", tmp_path / "whole.pth")[1] == []
+    assert examine(config, *other, "MODEL.LOAD", "ignore_manifest", "MODEL.WEIGHTS", tmp_path / "whole.pth")[1] == []
 
     more = ["MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE", "4", "MODEL.WEIGHTS", tmp_path / "whole.pth"]
     status, found, _, _ = examine(config, *more)
@@ -201,7 +202,7 @@ def test_a_manifest_is_read_as_a_training_reads_it(good_set, examine, tmp_path):
     config = good_set()
     cfg = load_config(config, [])
     model = RetinaTrainer.build_model(cfg)
-    manifest = build_manifest(cfg, model) | {"classes": ["dog", "cat"]}
+    manifest = build_manifest(cfg, model, None) | {"classes": ["dog", "cat"]}
     torch.save({"model": model.state_dict(), "manifest": manifest}, tmp_path / "other.pth")
     # Beside weights with a manifest of their own it says nothing.
     (tmp_path / "config.yaml").write_text(cfg.dump().replace("BASE_SIZE: 2.0", "BASE_SIZE: 3.0"))
@@ -217,10 +218,10 @@ def test_a_manifest_is_read_as_a_training_reads_it(good_set, examine, tmp_path):
         register_config_datasets(cfg)
         DatasetCatalog.get("custom_train")  # reads the names of its classes
         with pytest.raises(SetupError) as caught:
-            build_checkpointer(cfg, RetinaTrainer.build_model(cfg)).load(weights[1])
+            build_checkpointer(cfg, RetinaTrainer.build_model(cfg), classes=config_class_names(cfg)).load(weights[1])
         assert str(caught.value).rstrip(".") == found["what"]
-    for key in ("MAP_CLASSES", "IGNORE_MANIFEST"):
-        assert examine(config, f"MODEL.{key}", "True", *weights)[:2] == (0, [])
+    for word in ("by_class_name", "ignore_manifest"):
+        assert examine(config, "MODEL.LOAD", word, *weights)[:2] == (0, [])
 
 
 def test_better_anchors_come_ready_to_paste(good_set, examine):

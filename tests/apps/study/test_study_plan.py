@@ -162,3 +162,11 @@ def test_fingerprint_survives_a_key_that_a_later_version_adds(monkeypatch):
     assert plan_module._fingerprint(cfg) == before
     cfg.MODEL.ADDED_LATER = 2
     assert plan_module._fingerprint(cfg) != before
+
+
+def test_fingerprints_of_studies_before_model_load_stay():
+    def fingerprint(*opts):
+        return plan_module._fingerprint(load_config("configs/study/small.yaml", list(opts)))
+
+    assert fingerprint() == fingerprint("MODEL.SKIP_MISMATCHED_WEIGHTS", "True") == "2c848be6"
+    assert plan_module._fingerprint(load_config("configs/study/pretrain.yaml", [])) == "ee99a24d"
