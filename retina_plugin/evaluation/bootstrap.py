@@ -1,4 +1,4 @@
-"""How far a difference in AP could be chance: both detectors scored on the same images, drawn again and again."""
+"""Paired bootstrap of AP: detectors scored on many resamples of the same images."""
 
 import numpy as np
 
@@ -8,22 +8,22 @@ from .coco_scores import RECALLS, THRESHOLDS, Scores
 __all__ = ["draw_images", "interval", "resampled_ap"]
 
 CHUNK = 20_000_000  # numbers held at a time; 160 MB
-ROUNDING = 1e-9  # below one box of a billion: RECALLS times a whole number is exact but for float64's last bit
+ROUNDING = 1e-9  # RECALLS times a count is exact up to the last bit of a float64
 
 
 def draw_images(number: int, samples: int, seed: int) -> np.ndarray:
-    """(samples, number): how often each image is drawn when ``number`` are drawn with replacement."""
+    """Draw ``number`` images with replacement, ``samples`` times; (samples, number) counts of each image."""
     return np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=samples)
 
 
 def resampled_ap(truth: Truth, found: Detections, scores: Scores, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """AP and AP50 of each class on each draw of images.
+    """Compute AP and AP50 of each class on each draw of images.
 
     Args:
         draws: (S, N) from ``draw_images``; all ones give the classes' AP of the whole set.
 
     Returns:
-        two (S, K) in percent; NaN where a draw holds no box of the class.
+        two (S, K) in percent; NaN if a draw has no box of the class.
     """
     S, K = len(draws), len(truth.class_ids)
     ap = np.full((2, S, K), np.nan)
@@ -46,13 +46,13 @@ def resampled_ap(truth: Truth, found: Detections, scores: Scores, draws: np.ndar
 
 
 def _precision(weights: np.ndarray, right: np.ndarray, usable: np.ndarray, needed: np.ndarray) -> np.ndarray:
-    """Mean precision at COCO's recalls.
+    """Compute the mean precision at COCO's recalls.
 
     Args:
-        weights: (S, D) how often each detection counts, best score first; right, usable: (D,); needed: (S,) boxes.
+        weights: (S, D) counts of each detection, best score first; right, usable: (D,); needed: (S,) boxes.
 
     Returns:
-        (S,) in [0, 1]; 0 where nothing is right.
+        (S,) in [0, 1]; 0 if no detection is right.
     """
     S = len(weights)
     if not right.any():
@@ -60,7 +60,7 @@ def _precision(weights: np.ndarray, right: np.ndarray, usable: np.ndarray, neede
     all_so_far = (weights * usable).cumsum(axis=1)[:, right]
     hits = weights[:, right].cumsum(axis=1)
     precision = hits / np.maximum(all_so_far, 1)
-    # The best precision is reached at a right detection, so the others need not be looked at.
+    # Precision peaks at right detections, so only they matter.
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     wanted = np.ceil(RECALLS * needed[:, None] - ROUNDING).astype(np.int64)  # hits for each recall
     # One search for all rows: each is shifted above the last.
@@ -72,7 +72,7 @@ def _precision(weights: np.ndarray, right: np.ndarray, usable: np.ndarray, neede
 
 
 def interval(values: np.ndarray, share: float = 0.95) -> tuple[float, float] | None:
-    """The range that the middle ``share`` of the values is in (percentiles); None without one, NaN left out."""
+    """Compute the percentile interval of the middle ``share`` of the values without NaN; None if there is none."""
     known = values[~np.isnan(values)]
     if not len(known):
         return None

@@ -1,6 +1,6 @@
-"""COCO's numbers of boxes: the twelve of its table, precision by recall and class, by size and shape, and who matched.
+"""COCO's metrics of boxes: the twelve of its table, precision by recall and class, AP by size and shape, the matches.
 
-The scoring is hotcoco's or pycocotools' (``evaluation/coco_evaluator.py``); here it is given other ranges of sizes.
+hotcoco or pycocotools does the scoring (``evaluation/coco_evaluator.py``), with more ranges of sizes than COCO's.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ SIZES = {
     f"{low:g} to {high:g}" if high < FAR else f"{low:g} and more": (low, high)
     for low, high in zip(SIDES, SIDES[1:], strict=False)
 }
-# Width / height. 3/4 and 4/3 are TIDE's bounds of tall, square and wide; 1/3 and 3 part off what is thin.
+# Width / height. 3/4 and 4/3 are TIDE's bounds of tall, square and wide; 1/3 and 3 split off thin boxes.
 ASPECTS = {
     "thin, upright (below 1:3)": (0, 1 / 3),
     "upright (1:3 to 3:4)": (1 / 3, 3 / 4),
@@ -42,7 +42,7 @@ ASPECTS = {
 
 @dataclass(frozen=True)
 class Bin:
-    """AP of the objects of a range of sizes or shapes; percent, None without such an object."""
+    """AP of the objects in a range of sizes or shapes; percent, None without such an object."""
 
     name: str
     low: float
@@ -54,7 +54,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Scores:
-    """Percent throughout; None or NaN where there is nothing to score. T = 10 IoU thresholds, R = 101 recalls."""
+    """Metrics in percent; None or NaN if there is nothing to score. T = 10 IoU thresholds, R = 101 recalls."""
 
     package: str
     summary: dict[str, float | None]
@@ -64,23 +64,23 @@ class Scores:
     class_ap75: np.ndarray
     sizes: list[Bin]
     aspects: list[Bin]
-    counted: np.ndarray  # (D,) whether COCO's limit of detections leaves it in
+    counted: np.ndarray  # (D,) True for a detection within COCO's limit per image
     right: np.ndarray  # (T, D) matched to a box
-    ignored: np.ndarray  # (T, D) neither right nor wrong: in a crowd
+    ignored: np.ndarray  # (T, D) in a crowd, neither right nor wrong
 
 
 def score(truth: Truth, found: Detections, *, limit: int) -> Scores:
     """Score detections as COCO and Detectron2 do.
 
     Args:
-        limit: detections of an image and class that count; COCO's 100.
+        limit: number of detections of an image and class that count (COCO: 100).
     """
     areas = truth.areas, found.boxes[:, 2] * found.boxes[:, 3]
     evaluation, package = _evaluate(truth, found, *areas, _squared(COCO_SIZES) + _squared(SIZES), limit)
     precision, recall = (_numbers(evaluation.eval[key]) for key in ("precision", "recall"))
-    # Apart: what matched comes as an object for every image, class and range, most of the time that scoring takes.
+    # A second run with one range: matches come as an object for every image, class and range, which is slow.
     matching, _ = _evaluate(truth, found, *areas, _squared(COCO_SIZES)[:1], limit)
-    # Its ranges are of what stands for the area.
+    # COCO's ranges apply to any number given as the area; here to width / height.
     shapes, _ = _evaluate(truth, found, _aspects(truth.boxes), _aspects(found.boxes), list(ASPECTS.values()), limit)
     return Scores(
         package=package,
@@ -96,7 +96,7 @@ def score(truth: Truth, found: Detections, *, limit: int) -> Scores:
 
 
 def _limits(limit: int) -> list[int]:
-    """COCO's limits of detections, the last of which is for AP. Detectron2 would score 10 where ``limit`` is less."""
+    """COCO's limits of detections; AP uses the last. Unlike Detectron2, none exceeds ``limit``."""
     return sorted({1, min(10, limit), limit})
 
 
@@ -105,13 +105,13 @@ def _squared(ranges: dict) -> list[tuple[float, float]]:
 
 
 def _aspects(boxes: np.ndarray) -> np.ndarray:
-    """Width / height, at most FAR: a line has a shape too."""
+    """Width / height, at most FAR, so that a box without height has a shape too."""
     width, height = boxes[:, 2], boxes[:, 3]
     return np.divide(width, height, out=np.full(len(boxes), FAR), where=height > 0).clip(max=FAR)
 
 
 def _evaluate(truth: Truth, found: Detections, gt_areas, areas, ranges: list, limit: int):
-    """An accumulated COCOeval with a range for each of ``ranges``, and the package's name and version."""
+    """Run COCOeval with ``ranges`` of areas; returns it, accumulated, with the package's name and version."""
     images = [{"id": i} for i in range(len(truth.image_ids))]
     categories = [{"id": k, "name": str(k)} for k in range(len(truth.class_ids))]
     annotations = _entries(truth.annotation_ids, truth, gt_areas, crowd=truth.crowd)
@@ -152,7 +152,7 @@ def _coco(content: dict) -> COCO:
 
 
 def _numbers(values) -> np.ndarray:
-    """COCO marks with -1 what it could not score."""
+    """Turn COCO's -1, an undefined value, into NaN."""
     values = np.asarray(values, dtype=float)
     return np.where(values > -1, values, np.nan)
 
@@ -175,7 +175,7 @@ def _percent(values: np.ndarray) -> float | None:
 
 
 def _summary(precision: np.ndarray, recall: np.ndarray, limit: int) -> dict[str, float | None]:
-    """COCO's twelve numbers, named as Detectron2 names them, and the recalls.
+    """Compute COCO's twelve metrics, with Detectron2's names for AP.
 
     Args:
         precision: (T, R, K, sizes, limits); recall: (T, K, sizes, limits).
@@ -192,7 +192,7 @@ def _summary(precision: np.ndarray, recall: np.ndarray, limit: int) -> dict[str,
 
 
 def _bins(ranges: dict, values: np.ndarray, precision: np.ndarray) -> list[Bin]:
-    """Args: values of the boxes that are no crowd; precision (T, R, K, number of ranges)."""
+    """Args: values of the boxes outside crowds; precision (T, R, K, number of ranges)."""
     bins = []
     for i, (name, (low, high)) in enumerate(ranges.items()):
         inside = int(((values >= low) & (values <= high)).sum())  # both ends, as COCO
@@ -201,7 +201,7 @@ def _bins(ranges: dict, values: np.ndarray, precision: np.ndarray) -> list[Bin]:
 
 
 def _matches(per_image: list, number: int) -> dict[str, np.ndarray]:
-    """What COCO's evaluation of one range of sizes matched, per detection."""
+    """Turn COCO's matches of one range of sizes into arrays over detections."""
     T = len(THRESHOLDS)
     counted = np.zeros(number, dtype=bool)
     right, ignored = np.zeros((T, number), dtype=bool), np.zeros((T, number), dtype=bool)

@@ -7,10 +7,10 @@ import numpy as np
 
 from ..files import write_csv, write_json
 from .boxes import Detections, Truth
+from .calibration import Calibration, OperatingPoint, best_points, calibration
 from .coco_scores import AT_50, AT_75, RECALLS, Scores, known, score
 from .error_types import ERRORS, ErrorBreakdown, break_down
 from .mistakes import ImageMistakes, confusion_matrix, mistakes_per_image
-from .score_use import Calibration, OperatingPoint, best_points, calibration
 
 __all__ = ["Evaluation", "class_rows", "curves", "evaluate_detections", "write_evaluation"]
 

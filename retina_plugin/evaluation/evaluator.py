@@ -16,7 +16,7 @@ from .coco_evaluator import BoxEvaluator
 
 __all__ = ["InferenceTimer", "build_evaluator", "device_time", "scoring_package"]
 
-# COCO's evaluator scores at most this many detections of an image unless told otherwise.
+# COCO's evaluator scores at most this many detections of an image by default.
 COCO_MAX_DETECTIONS = 100
 
 
@@ -62,7 +62,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str) -> Dataset
 
 
 def scoring_package(evaluator: DatasetEvaluator) -> str:
-    """What computes the metrics, for the record of a run: package and version, else the evaluator's class."""
+    """Name the package and version that compute the metrics, or else the evaluator's class, for the run record."""
     return getattr(evaluator, "package", type(evaluator).__name__)
 
 

@@ -1,4 +1,4 @@
-"""Predictions that an evaluation left on disk, back as Detectron2's ``Instances``."""
+"""Predictions that an evaluation wrote, read back as Detectron2's ``Instances``."""
 
 import json
 from collections import defaultdict
@@ -15,12 +15,12 @@ def read_coco_results(path: str | Path, dataset_name: str, records: list[dict]) 
     """Read COCO results JSON.
 
     Args:
-        path: of ``coco_instances_results.json``.
-        dataset_name: whose metadata maps category ids to classes.
+        path: a ``coco_instances_results.json``.
+        dataset_name: its metadata maps category ids to classes.
         records: the images wanted, in Detectron2's dataset format.
 
     Returns:
-        one ``Instances`` per record, in original pixels, best score first; empty where nothing was found.
+        one ``Instances`` per record, in original pixels, best score first; empty for an image without detections.
     """
     per_image = defaultdict(list)
     for result in json.loads(Path(path).read_text(encoding="utf-8")):

@@ -1,4 +1,4 @@
-"""A checkpoint run on the test sets of its config, by the evaluation of ``train_net.py --eval-only``."""
+"""Run a checkpoint on the test sets of its config, as ``train_net.py --eval-only`` does."""
 
 import argparse
 import os
@@ -31,7 +31,7 @@ class ModelRun:
 
 
 def run_model(config_file: str, weights: str, output: Path, opts: Sequence[str]) -> list[ModelRun]:
-    """Evaluate ``weights`` on DATASETS.TEST; what the evaluation writes (record, log, results) goes to ``output``.
+    """Evaluate ``weights`` on DATASETS.TEST; its files (record, log, results) go to ``output``.
 
     Args:
         config_file: "" takes config.yaml beside the weights; weights: "" takes MODEL.WEIGHTS of the config.

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib import rc_context
 
+from ...evaluation.calibration import Calibration
 from ...evaluation.coco_scores import RECALLS, Bin
 from ...evaluation.error_types import ErrorBreakdown
 from ...evaluation.evaluate import curves
-from ...evaluation.score_use import Calibration
 from ..report.plots import LINE_STYLES, PALETTE, STYLE, Panel, new_axes
 
 __all__ = ["bin_plot", "error_plot", "pr_plot", "reliability_plot"]

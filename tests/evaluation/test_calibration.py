@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hand_made_boxes import make_found, make_truth
 
+from retina_plugin.evaluation.calibration import best_points, calibration
 from retina_plugin.evaluation.coco_scores import score
-from retina_plugin.evaluation.score_use import best_points, calibration
 
 ONE, TWO, THREE, FAR = [0, 0, 10, 10], [20, 0, 10, 10], [40, 0, 10, 10], [80, 80, 10, 10]
 

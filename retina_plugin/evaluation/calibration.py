@@ -1,6 +1,6 @@
-"""What the scores are worth: whether they are probabilities, and from which score on a detection should count.
+"""Calibration of the scores, and the score threshold with the best F1.
 
-Right is a detection that COCO matches at IoU 0.5; one in a crowd is neither right nor wrong and left out.
+A detection is correct if COCO matches it at IoU 0.5. One in a crowd is neither correct nor wrong and is left out.
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from .coco_scores import AT_50, Scores
 
 __all__ = ["Calibration", "OperatingPoint", "best_points", "calibration"]
 
-NUM_BINS = 10  # of the score: 0.1 wide, so that a bin says what its bar is about
-BINS_OF_BOX = 5  # of each of five: score, centre x and y, width, height (the parts of Kueppers et al. 2020)
-LEAST_IN_BIN = 8  # fewer detections say nothing about a bin of 5 ** 5
+NUM_BINS = 10  # of the score, 0.1 wide
+BINS_OF_BOX = 5  # along each of score, centre x and y, width, height (as Küppers et al. 2020)
+LEAST_IN_BIN = 8  # with fewer detections, the share of a bin (of 5 ** 5) is noise
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """The lowest score that counts, and what that gives. Precision, recall and F1 in [0, 1]."""
+    """A score threshold and the precision, recall and F1 at it, all in [0, 1]."""
 
     threshold: float
     precision: float
@@ -31,19 +31,19 @@ class OperatingPoint:
 class Calibration:
     """Reliability of the scores; errors in [0, 1], None without detections."""
 
-    bins: list[dict]  # low, high, count, and mean score and share of right detections, None in an empty bin
+    bins: list[dict]  # low, high, count, mean score and share correct (None in an empty bin)
     ece: float | None  # over NUM_BINS of the score
     d_ece: float | None  # over score and box, see BINS_OF_BOX
-    d_ece_count: int  # detections in bins that are full enough for it
+    d_ece_count: int  # detections in bins with at least LEAST_IN_BIN
     count: int
-    note: str  # why there is none; "" where there is
+    note: str  # reason why there is no calibration; "" if there is one
 
 
 def best_points(truth: Truth, found: Detections, scores: Scores) -> tuple[OperatingPoint | None, list]:
-    """The threshold with the best F1 of all classes together, and K of each class by itself.
+    """Find the threshold with the best F1, for all classes together and for each of the K classes.
 
     Returns:
-        None in place of a point where nothing is right at any threshold. Of equal F1 the highest threshold.
+        None in place of a point if no detection is correct at any threshold. Of equal F1 the highest threshold.
     """
     usable = scores.counted & ~scores.ignored[AT_50]
     order = np.flatnonzero(usable)
@@ -60,12 +60,12 @@ def best_points(truth: Truth, found: Detections, scores: Scores) -> tuple[Operat
 
 
 def _best_point(scores: np.ndarray, right: np.ndarray, number: int) -> OperatingPoint | None:
-    """Args: scores (D,), falling; right (D,) bool; number of boxes."""
+    """Args: (D,) scores, descending; (D,) bool; number of boxes."""
     if not number or not right.any():
         return None
     hits = right.cumsum()
     f1 = 2 * hits / (np.arange(1, len(right) + 1) + number)  # 2 TP / (predictions + boxes)
-    # A threshold takes all detections of its score.
+    # A threshold admits all detections with its score.
     last_of_score = np.append(scores[1:] != scores[:-1], True)
     best = int(np.where(last_of_score, f1, -1).argmax())
     return OperatingPoint(
@@ -74,10 +74,10 @@ def _best_point(scores: np.ndarray, right: np.ndarray, number: int) -> Operating
 
 
 def calibration(truth: Truth, found: Detections, scores: Scores) -> Calibration:
-    """Whether of the detections with score s the share s is right.
+    """Compare scores with the share of correct detections: of those with score s, the share s should be correct.
 
-    ECE is the mean of |mean score - share of right ones| over bins, weighted by their counts. D-ECE is the same over
-    bins of the score and the box relative to its image; bins below LEAST_IN_BIN detections are left out.
+    ECE is the mean of |mean score - share correct| over bins, weighted by their counts. D-ECE is the same over bins of
+    the score and the box relative to its image; bins with fewer than LEAST_IN_BIN detections are left out.
     """
     usable = scores.counted & ~scores.ignored[AT_50]
     values, right = found.scores[usable], scores.right[AT_50, usable]
@@ -103,12 +103,12 @@ def calibration(truth: Truth, found: Detections, scores: Scores) -> Calibration:
 
 
 def _bin(values: np.ndarray, number: int) -> np.ndarray:
-    """Index of equal bins of [0, 1], 1 in the last; what lies outside (a box over the border) in the outer ones."""
+    """Index among equal bins of [0, 1]; 1 is in the last, values outside (a box over the border) in the outer bins."""
     return (values * number).astype(int).clip(0, number - 1)
 
 
 def _reliability(index: np.ndarray, values: np.ndarray, right: np.ndarray, number: int) -> tuple[np.ndarray, ...]:
-    """Count, mean of the values and share of right ones of each bin."""
+    """Count, mean value and share correct of each bin."""
     counts = np.bincount(index, minlength=number)
     of = np.maximum(counts, 1)
     return counts, np.bincount(index, values, number) / of, np.bincount(index, right, number) / of
