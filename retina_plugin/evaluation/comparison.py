@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import write_csv, write_json
 from .bootstrap import draw_images, interval, resampled_ap
 from .coco_scores import known, mean_of_known
 from .error_types import ERRORS
-from .evaluate import Evaluation
+from .evaluate import Evaluation, write_tables
 
 __all__ = ["Comparison", "Difference", "compare", "write_comparison"]
 
@@ -75,7 +74,7 @@ def compare(first: Evaluation, second: Evaluation, *, samples: int, seed: int) -
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write ``comparison.json`` and CSV files into ``folder``, which must exist; the paths written."""
+    """Write ``comparison.json`` and CSV files into ``folder``, which must exist, and return the paths."""
     truth = comparison.first.truth
     keys = ["name", "boxes", "A", "B", "difference", "low", "high"]
     rows = [
@@ -94,9 +93,6 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     tables = {
         "differences": (keys, rows), "image_mistakes": (image_keys, images), "error_differences": (error_keys, errors)
     }  # fmt: skip
-    content = {
-        name: [dict(zip(columns, row, strict=True)) for row in lines] for name, (columns, lines) in tables.items()
-    }
     head = {
         "ground_truth": truth.source,
         "samples": comparison.samples,
@@ -104,7 +100,4 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
         "threshold_A": comparison.first.threshold,
         "threshold_B": comparison.second.threshold,
     }
-    write_json(folder / "comparison.json", {**head, **content})
-    for name, (columns, lines) in tables.items():
-        write_csv(folder / f"{name}.csv", columns, lines)
-    return [folder / "comparison.json", *(folder / f"{name}.csv" for name in tables)]
+    return write_tables(folder, "comparison", head, tables)

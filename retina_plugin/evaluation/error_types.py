@@ -59,7 +59,11 @@ def break_down(truth: Truth, found: Detections) -> ErrorBreakdown:
     counts = [int((kinds == kind).sum()) for kind in range(MISSED)] + [int(missed.sum())]
     curves = _Curves(truth, found, kinds, excused)
     base = curves.ap()
-    best = _best_of_each_box(found, free, targets)
+    # A box is matched once: of the candidates for it, of any type, only the one with the best score is fixed.
+    indices = np.flatnonzero(free)
+    order = indices[np.lexsort((indices, -found.scores[indices]))]
+    best = np.zeros(len(found), dtype=bool)
+    best[order[np.unique(targets[order], return_index=True)[1]]] = True
     lost = []
     for kind in range(len(ERRORS)):
         if kind == MISSED:
@@ -115,19 +119,6 @@ def _kinds_of_image(iou: np.ndarray, same: np.ndarray, used: np.ndarray) -> tupl
     kinds = np.select(conditions, [LOC, CLS, DUPLICATE, BACKGROUND], BOTH)
     target = np.select(conditions[:2], [of_class.argmax(axis=1), of_other.argmax(axis=1)], -1)
     return kinds, target
-
-
-def _best_of_each_box(found: Detections, candidates: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Mark, among the candidates for the same box (of any type), the one with the best score; (D,) bool.
-
-    A box is matched once: the others stay false and are dropped when their type is fixed.
-    """
-    indices = np.flatnonzero(candidates)
-    order = indices[np.lexsort((indices, -found.scores[indices]))]
-    _, first = np.unique(targets[order], return_index=True)
-    best = np.zeros(len(found), dtype=bool)
-    best[order[first]] = True
-    return best
 
 
 class _Curves:

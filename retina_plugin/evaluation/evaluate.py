@@ -12,7 +12,7 @@ from .coco_scores import AT_50, AT_75, RECALLS, Scores, known, score
 from .error_types import ERRORS, ErrorBreakdown, break_down
 from .mistakes import ImageMistakes, confusion_matrix, mistakes_per_image
 
-__all__ = ["Evaluation", "class_rows", "curves", "evaluate_detections", "write_evaluation"]
+__all__ = ["Evaluation", "class_rows", "curves", "evaluate_detections", "write_evaluation", "write_tables"]
 
 FALLBACK_THRESHOLD = 0.5  # where no threshold finds anything
 
@@ -91,36 +91,44 @@ def curves(precision: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Write ``evaluation.json`` and the CSV files into ``folder``, which must exist; the paths written."""
-    tables = _tables(evaluation)
-    content = {name: [dict(zip(columns, row, strict=True)) for row in rows] for name, (columns, rows) in tables.items()}
-    # In JSON the curves are lists by class.
-    content["pr_curves"] = [
-        {"class": name, "recall": RECALLS.tolist(), **{key: _list(c) for key, c in curves(precision).items()}}
-        for name, precision in zip(
-            evaluation.truth.class_names, np.moveaxis(evaluation.scores.precision, 2, 0), strict=True
-        )
-    ]
+    """Write ``evaluation.json`` and the CSV files into ``folder``, which must exist, and return the paths."""
+    truth, calibration = evaluation.truth, evaluation.calibration
     head = {
-        "ground_truth": evaluation.truth.source,
-        "num_images": len(evaluation.truth.image_ids),
-        "num_boxes": int(evaluation.truth.class_counts.sum()),
+        "ground_truth": truth.source,
+        "num_images": len(truth.image_ids),
+        "num_boxes": int(truth.class_counts.sum()),
         "num_detections": len(evaluation.found),
         "scored_by": evaluation.scores.package,
         "score_threshold": evaluation.threshold,
         "best_point": evaluation.point and asdict(evaluation.point),
         "calibration_error": {
-            key: getattr(evaluation.calibration, key) for key in ("ece", "d_ece", "d_ece_count", "count", "note")
+            key: getattr(calibration, key) for key in ("ece", "d_ece", "d_ece_count", "count", "note")
         },
     }
-    write_json(folder / "evaluation.json", {**head, **content})
+    pr_curves = []  # lists by class, where the CSV file has a row for each point
+    for name, precision in zip(truth.class_names, np.moveaxis(evaluation.scores.precision, 2, 0), strict=True):
+        lists = {
+            key: None if np.isnan(curve).any() else np.round(curve, 6).tolist()
+            for key, curve in curves(precision).items()
+        }
+        pr_curves.append({"class": name, "recall": RECALLS.tolist(), **lists})
+    return write_tables(folder, "evaluation", head, _tables(evaluation), pr_curves=pr_curves)
+
+
+def write_tables(
+    folder: Path, stem: str, head: dict, tables: dict[str, tuple[list[str], list[list]]], **instead: list
+) -> list[Path]:
+    """Write a CSV file for each table, and ``stem``.json with ``head`` and all tables; return the paths.
+
+    Args:
+        tables: name -> columns and rows.
+        instead: name of a table -> what the JSON file has in its place.
+    """
+    content = {name: [dict(zip(columns, row, strict=True)) for row in rows] for name, (columns, rows) in tables.items()}
+    write_json(folder / f"{stem}.json", {**head, **content, **instead})
     for name, (columns, rows) in tables.items():
         write_csv(folder / f"{name}.csv", columns, rows)
-    return [folder / "evaluation.json", *(folder / f"{name}.csv" for name in tables)]
-
-
-def _list(values: np.ndarray) -> list | None:
-    return None if np.isnan(values).any() else np.round(values, 6).tolist()
+    return [folder / f"{stem}.json", *(folder / f"{name}.csv" for name in tables)]
 
 
 def _tables(evaluation: Evaluation) -> dict[str, tuple[list[str], list[list]]]:

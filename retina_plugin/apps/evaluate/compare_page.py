@@ -28,6 +28,23 @@ def comparison_page(
             "unread": (drawn or []).count(None),
             "drawn": drawn and [entry for entry in drawn if entry],
         }
+    intervals = {d.name: "{:+.1f} to {:+.1f}".format(*d.interval) for d in comparison.overall if d.interval}
+    overall = []
+    for name, first in comparison.first.scores.summary.items():
+        second = comparison.second.scores.summary[name]
+        value = None if first is None or second is None else f"{second - first:+.1f}"
+        overall.append([name, first, second, value, intervals.get(name)])
+    classes = [
+        [d.name, d.boxes, d.first, d.second, d.value, *(d.interval or (None, None)),
+         None if d.interval is None else "beyond chance" if d.beyond_chance else "within chance"]
+        for d in comparison.classes
+    ]  # fmt: skip
+    a, b = comparison.first.errors, comparison.second.errors
+    errors = [[name, a.counts[name], b.counts[name], a.lost[name], b.lost[name]] for name in ERRORS]
+    errors.append(["all false positives", None, None, a.false_positives, b.false_positives])
+    errors.append(["all misses", None, None, a.false_negatives, b.false_negatives])
+    error_columns = ["Error", "Number A", "Number B", "AP50 lost A", "AP50 lost B"]
+    class_columns = ["Class", "Boxes", "A", "B", "B - A", "Low", "High", "Difference"]
     return render(
         "evaluate/comparison.html.j2",
         title=title,
@@ -37,10 +54,10 @@ def comparison_page(
         sources=list(zip("AB", sources, strict=True)),
         verdict=verdict(comparison.overall[0]),
         num_equal=int((gain == 0).sum()),
-        overall=_overall_table(comparison),
-        classes=_class_table(comparison),
+        overall=Table("AP of both", ["Metric", "A", "B", "B - A", "95 % interval"], overall),
+        classes=Table("AP by class", class_columns, classes, text=(0, 7), sortable=True),
         num_tested=sum(d.interval is not None for d in comparison.classes),
-        errors=_error_table(comparison),
+        errors=Table("Errors of both", error_columns, errors, digits=(0, 0, 2, 2)),
         wins=wins,
     )
 
@@ -56,35 +73,6 @@ def verdict(difference: Difference) -> str:
         f"{difference.name} {first} (A) and {second} (B): a difference of {difference.value:+.1f}, 95 % interval "
         f"{low:+.1f} to {high:+.1f}, {meaning} what the choice of images explains."
     )
-
-
-def _overall_table(comparison: Comparison) -> Table:
-    intervals = {d.name: "{:+.1f} to {:+.1f}".format(*d.interval) for d in comparison.overall if d.interval}
-    rows = []
-    for name, first in comparison.first.scores.summary.items():
-        second = comparison.second.scores.summary[name]
-        value = None if first is None or second is None else f"{second - first:+.1f}"
-        rows.append([name, first, second, value, intervals.get(name)])
-    return Table("AP of both", ["Metric", "A", "B", "B - A", "95 % interval"], rows)
-
-
-def _class_table(comparison: Comparison) -> Table:
-    rows = [
-        [d.name, d.boxes, d.first, d.second, d.value, *(d.interval or (None, None)),
-         None if d.interval is None else "beyond chance" if d.beyond_chance else "within chance"]
-        for d in comparison.classes
-    ]  # fmt: skip
-    columns = ["Class", "Boxes", "A", "B", "B - A", "Low", "High", "Difference"]
-    return Table("AP by class", columns, rows, text=(0, 7), sortable=True)
-
-
-def _error_table(comparison: Comparison) -> Table:
-    first, second = comparison.first.errors, comparison.second.errors
-    rows = [[name, first.counts[name], second.counts[name], first.lost[name], second.lost[name]] for name in ERRORS]
-    for name, key in (("all false positives", "false_positives"), ("all misses", "false_negatives")):
-        rows.append([name, None, None, getattr(first, key), getattr(second, key)])
-    columns = ["Error", "Number A", "Number B", "AP50 lost A", "AP50 lost B"]
-    return Table("Errors of both", columns, rows, digits=(0, 0, 2, 2))
 
 
 def _draw(comparison: Comparison, i: int, image_root: str) -> tuple[str, list[tuple[str, str]]] | None:

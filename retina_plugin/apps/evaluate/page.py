@@ -27,9 +27,26 @@ def evaluation_page(evaluation: Evaluation, *, title: str, image_root: str | Non
         image_root: folder of the images; None draws none.
         pictures: number of images with mistakes to draw, at most.
     """
-    truth, mistakes = evaluation.truth, evaluation.mistakes
+    truth, mistakes, scores = evaluation.truth, evaluation.mistakes, evaluation.scores
+    errors, calibration = evaluation.errors, evaluation.calibration
     worst = mistakes.worst(pictures)
     panels, captions = _curves(evaluation)
+    classes = class_rows(evaluation)
+    names = {"class": "Class", "boxes": "Boxes", "predictions": "Detections", "threshold": "Best threshold"}
+    columns = [names.get(key, key[0].upper() + key[1:]) for key in classes[0]]
+    digits = (0, 0, 1, 1, 1, 3, 3, 3, 3)
+    error_rows = [
+        *([name, errors.counts[name], errors.lost[name], ERRORS[name]] for name in ERRORS),
+        ["all false positives", None, errors.false_positives, "if no detection were wrong"],
+        ["all misses", None, errors.false_negatives, "if no box were missed"],
+    ]
+    shapes = [[b.name, b.boxes, b.ap, b.ap50] for b in (*scores.sizes, *scores.aspects) if b.boxes]
+    bins = [
+        [f"{b['low']:.1f} to {b['high']:.1f}", b["count"], b["score"], b["right"],
+         None if b["score"] is None else b["right"] - b["score"]]
+        for b in calibration.bins
+    ]  # fmt: skip
+    bin_columns = ["Score", "Detections", "Mean score", "Share correct", "Difference"]
     return render(
         "evaluate/evaluation.html.j2",
         title=title,
@@ -37,46 +54,24 @@ def evaluation_page(evaluation: Evaluation, *, title: str, image_root: str | Non
         truth=truth,
         num_boxes=int(truth.class_counts.sum()),
         num_crowds=int(truth.crowd.sum()),
-        classes=_class_table(evaluation),
-        errors=_error_table(evaluation),
-        error_panel=error_plot(evaluation.errors),
+        classes=Table("Classes", columns, [list(row.values()) for row in classes], digits=digits, sortable=True),
+        errors=Table("Errors", ["Error", "Number", "AP50 lost", "Meaning"], error_rows, digits=(0, 2), text=(0, 3)),
+        error_panel=error_plot(errors),
         confusion=_confusion(evaluation),
         confusion_iou=CONFUSION_IOU,
         curves=panels,
         captions=captions,
-        shapes=_shape_table(evaluation),
+        shapes=Table("AP by size and shape", ["Range", "Boxes", "AP", "AP50"], shapes),
         shape_panels=[
-            bin_plot(evaluation.scores.sizes, "AP by size", "sizes"),
-            bin_plot(evaluation.scores.aspects, "AP by shape", "aspects"),
+            bin_plot(scores.sizes, "AP by size", "sizes"),
+            bin_plot(scores.aspects, "AP by shape", "aspects"),
         ],
-        calibration=None if evaluation.calibration.note else _calibration_table(evaluation),
-        reliability=None if evaluation.calibration.note else reliability_plot(evaluation.calibration),
+        bins=Table("Calibration", bin_columns, bins, digits=(0, 3, 3, 3)),
+        reliability=None if calibration.note else reliability_plot(calibration),
         num_with_mistakes=int((mistakes.total > 0).sum()),
         drawn=None if image_root is None else list(_draw(evaluation, worst, image_root)),
         num_wanted=len(worst),
     )
-
-
-def _class_table(evaluation: Evaluation) -> Table:
-    rows = class_rows(evaluation)
-    names = {"class": "Class", "boxes": "Boxes", "predictions": "Detections", "threshold": "Best threshold"}
-    return Table(
-        "Classes",
-        [names.get(key, key[0].upper() + key[1:]) for key in rows[0]],
-        [list(row.values()) for row in rows],
-        digits=(0, 0, 1, 1, 1, 3, 3, 3, 3),
-        sortable=True,
-    )
-
-
-def _error_table(evaluation: Evaluation) -> Table:
-    errors = evaluation.errors
-    rows = [[name, errors.counts[name], errors.lost[name], ERRORS[name]] for name in ERRORS]
-    rows += [
-        ["all false positives", None, errors.false_positives, "if no detection were wrong"],
-        ["all misses", None, errors.false_negatives, "if no box were missed"],
-    ]
-    return Table("Errors", ["Error", "Number", "AP50 lost", "Meaning"], rows, digits=(0, 2), text=(0, 3))
 
 
 def _confusion(evaluation: Evaluation) -> dict:
@@ -108,22 +103,6 @@ def _curves(evaluation: Evaluation) -> tuple[list[Panel], dict[str, str]]:
         panels.append(pr_plot(precision[:, :, k], f"pr-{k}"))
         captions[f"pr-{k}"] = f"{truth.class_names[k]} ({count(truth.class_counts[k], 'box')})"
     return panels, captions
-
-
-def _shape_table(evaluation: Evaluation) -> Table:
-    bins = [b for b in (*evaluation.scores.sizes, *evaluation.scores.aspects) if b.boxes]
-    rows = [[b.name, b.boxes, b.ap, b.ap50] for b in bins]
-    return Table("AP by size and shape", ["Range", "Boxes", "AP", "AP50"], rows)
-
-
-def _calibration_table(evaluation: Evaluation) -> Table:
-    rows = [
-        [f"{b['low']:.1f} to {b['high']:.1f}", b["count"], b["score"], b["right"],
-         None if b["score"] is None else b["right"] - b["score"]]
-        for b in evaluation.calibration.bins
-    ]  # fmt: skip
-    columns = ["Score", "Detections", "Mean score", "Share correct", "Difference"]
-    return Table("Calibration", columns, rows, digits=(0, 3, 3, 3))
 
 
 def _draw(evaluation: Evaluation, images: Iterable[int], image_root: str):

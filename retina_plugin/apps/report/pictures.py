@@ -93,7 +93,8 @@ def prediction_sheet(
     text = title.encode("ascii", "replace").decode() + " | " + legend if title else legend
     caption = np.full((CAPTION_HEIGHT, width, 3), PAPER, np.uint8)
     text_width = cv2.getTextSize(text, FONT, 1.0, 1)[0][0]
-    _write(caption, text, (GAP, 21), (255, 255, 255), min(0.55, (width - 2 * GAP) / text_width))
+    scale = min(0.55, (width - 2 * GAP) / text_width)
+    cv2.putText(caption, text, (GAP, 21), FONT, scale, (255, 255, 255), 1, cv2.LINE_AA)
     return _stack([caption, *rows], axis=0)
 
 
@@ -210,16 +211,9 @@ def _draw_label(panel: np.ndarray, x: int, y: int, label: str, color: tuple[int,
         (w, h), base = cv2.getTextSize(label, FONT, size, ink)
     x, y = max(0, min(x, width - w - 2)), max(y - base, h + 2)
     cv2.rectangle(panel, (x, y - h - 2), (x + w + 2, y + base - 1), color, -1)
-    cv2.putText(panel, label, (x + 1, y), FONT, size, _ink_on(color), ink, cv2.LINE_AA)
-
-
-def _ink_on(color: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Black or white, whichever is read better on ``color`` (luma of ITU-R BT.601)."""
-    return (0, 0, 0) if np.dot(color, (0.299, 0.587, 0.114)) > 115 else (255, 255, 255)
-
-
-def _write(panel: np.ndarray, text: str, origin: tuple[int, int], color: tuple[int, ...], scale: float) -> None:
-    cv2.putText(panel, text, origin, FONT, scale, color, 1, cv2.LINE_AA)
+    # Black or white, the one that is easier to read on the colour (luma of ITU-R BT.601).
+    letters = (0, 0, 0) if np.dot(color, (0.299, 0.587, 0.114)) > 115 else (255, 255, 255)
+    cv2.putText(panel, label, (x + 1, y), FONT, size, letters, ink, cv2.LINE_AA)
 
 
 def _stack(parts: list[np.ndarray], axis: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ..report.plots import BACKGROUND, INK, LINE_STYLES, OURS, PALETTE, PAPER, STYLE, Panel, new_axes, set_log_scale
 from .learning_curves import mean_curve
 from .plots import wrap
-from .summary import RowSummary, StudySummary
+from .summary import StudySummary
 
 __all__ = ["curve_panels", "draw_overview"]
 
@@ -21,11 +21,14 @@ OVERVIEW_WIDTH, OVERVIEW_COLUMNS = 12.0, 3  # inches: three plots of four, besid
 
 
 def curve_panels(summary: StudySummary) -> list[Panel]:
-    """Mean over seeds of loss and AP while training, a line for each row; AP only if it was measured twice."""
+    """Plot the mean over seeds of loss and AP while training, a line for each row; AP only if it was measured twice."""
     panels = []
     with rc_context(STYLE):
         for key, title in TITLES.items():
-            curves = [(row.row.label, mean_curve(_curves_of(row, key))) for row in summary.rows]
+            curves = [
+                (row.row.label, mean_curve([run.curves[key] for run in row.row.runs if key in run.curves]))
+                for row in summary.rows
+            ]
             if max((len(curve) for _, curve in curves), default=0) < 2:
                 continue
             columns = 2 if max(len(label) for label, curve in curves if len(curve)) <= LEGEND_LETTERS else 1
@@ -35,17 +38,17 @@ def curve_panels(summary: StudySummary) -> list[Panel]:
                 if len(curve):
                     style = _style(number, len(curves)) | ({"marker": "o", "ms": 3} if key == "AP" else {})
                     axes.plot(*curve.T, label=label, lw=1.4, **style)
-            _finish(axes, key, columns)
+            if key == "total_loss":
+                set_log_scale(axes, "y")
+                axes.grid(which="minor", lw=0.3)
+            axes.set(xlabel="iteration", ylabel="AP" if key == "AP" else "total loss (log)")
+            figure.legend(loc="outside lower center", ncols=columns)
             panels.append(Panel(f"curve_{key}", figure, f"{summary.study.title}. {title}, mean over seeds."))
     return panels
 
 
-def _curves_of(row: RowSummary, key: str) -> list:
-    return [run.curves[key] for run in row.row.runs if key in run.curves]
-
-
 def _style(number: int, total: int) -> dict:
-    """Colours told apart by the colour-blind, with dashes where they repeat; for a long series a scale of colours."""
+    """Give each line a colour, with dashes where colours repeat; a long series gets a scale of colours."""
     if total <= 2 * len(PALETTE):
         return {"color": PALETTE[number % len(PALETTE)], "ls": LINE_STYLES[number // len(PALETTE)]}
     # 0.25 to 0.85: the ends of viridis vanish on a dark page or on a white one.
@@ -55,16 +58,8 @@ def _style(number: int, total: int) -> dict:
     }
 
 
-def _finish(axes: Axes, key: str, columns: int) -> None:
-    if key == "total_loss":
-        set_log_scale(axes, "y")
-        axes.grid(which="minor", lw=0.3)
-    axes.set(xlabel="iteration", ylabel="AP" if key == "AP" else "total loss (log)")
-    axes.figure.legend(loc="outside lower center", ncols=columns)
-
-
 def draw_overview(summaries: list[StudySummary]) -> Panel:
-    """Every study at a glance: AP relative to its reference row, ours with its spread beside the paper's."""
+    """Plot every study at a glance: AP relative to its reference row, ours with its spread beside the paper's."""
     shown = [s for s in summaries if s.reference and s.reference.ap is not None and len(s.rows) > 1]
     num_rows = max(1, math.ceil(len(shown) / OVERVIEW_COLUMNS))
     columns = min(OVERVIEW_COLUMNS, max(len(shown), 1))

@@ -21,7 +21,7 @@ WRAP = 24  # characters of a label on the vertical axis; more would leave the ba
 
 
 def study_panels(summary: StudySummary) -> list[Panel]:
-    """Ours first, then the paper's where it has figures. [] for plot "none" or without any figure."""
+    """Draw our results, then the paper's if it has any. [] for plot "none" or without any result."""
     draw = DRAWINGS.get(summary.study.plot)
     if draw is None:
         return []
@@ -44,7 +44,7 @@ def _ap(row: RowSummary, ours: bool) -> float | None:
 
 
 def _stopped(row: RowSummary, ours: bool) -> str | None:
-    """What to write where a row has no point."""
+    """The word in place of a row's missing point."""
     return row.status if ours and row.ap is None else None
 
 
@@ -60,26 +60,19 @@ def _line(summary: StudySummary, ours: bool) -> Panel:
     positions = [i for i, _ in points]
     if ours:
         stds = [row.mean_std("AP")[1] or 0.0 for _, row in points]
-        _draw_seeds(axes, points)
+        seeds = [(i, ap) for i, row in points for ap in row.values("AP")]
+        axes.plot(*zip(*seeds, strict=True), ls="", marker="o", ms=3, mfc="none", mec=OURS, alpha=0.6)
         axes.errorbar(positions, [row.ap for _, row in points], stds, color=OURS, marker="o", capsize=3, lw=1.6)
     else:
         axes.plot(positions, [row.row.paper["AP"] for _, row in points], color=PAPER, marker="D", ls="--", lw=1.6)
-    axes.set_xticks(range(len(rows)), [_tick(row.row, axis) for row in rows])
+    values = [row.row.x.get(axis, row.row.label) for row in rows]
+    axes.set_xticks(range(len(rows)), [f"{value:g}" if _is_number(value) else str(value) for value in values])
     axes.set_xlim(-0.5, len(rows) - 0.5)
     axes.set(xlabel=f"{axis} (steps not to scale)" if axis else "", ylabel="AP")
-    _from_zero(axes)
-    return panel
-
-
-def _draw_seeds(axes: Axes, points: list[tuple[int, RowSummary]]) -> None:
-    pairs = [(i, ap) for i, row in points for ap in row.values("AP")]
-    axes.plot(*zip(*pairs, strict=True), ls="", marker="o", ms=3, mfc="none", mec=OURS, alpha=0.6)
-
-
-def _from_zero(axes: Axes) -> None:
-    """A point at 0, as the paper's collapsed rows have, lies on the axis and is drawn whole."""
     low, high = axes.get_ylim()
-    axes.set_ylim(min(low, 0.0), high) if low < 0.25 * high else axes.set_ylim(low, high)
+    # From 0 if that is near: a point at 0, as the paper's collapsed rows have, is drawn whole.
+    axes.set_ylim(min(low, 0.0) if low < 0.25 * high else low, high)
+    return panel
 
 
 def _axis_of(summary: StudySummary) -> tuple[str, list[RowSummary]]:
@@ -87,21 +80,16 @@ def _axis_of(summary: StudySummary) -> tuple[str, list[RowSummary]]:
     keys = list(dict.fromkeys(key for row in summary.rows for key in row.row.x))
     changing = [key for key in keys if len({repr(row.row.x.get(key)) for row in summary.rows}) > 1]
     axis = summary.study.name if summary.study.name in changing else (changing or keys or [""])[0]
-    return axis, sorted(summary.rows, key=lambda row: _rank(row.row.x.get(axis)))
 
+    def rank(row: RowSummary) -> tuple[int, float]:
+        value = row.row.x.get(axis)
+        return (0, float(value)) if _is_number(value) else (1, 0.0)
 
-def _rank(value: Any) -> tuple[int, float]:
-    """Numbers by size, then the rest as they stand."""
-    return (0, float(value)) if _is_number(value) else (1, 0.0)
+    return axis, sorted(summary.rows, key=rank)
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _tick(row: Row, axis: str) -> str:
-    value = row.x.get(axis, row.label)
-    return f"{value:g}" if _is_number(value) else str(value)
 
 
 def _bars(summary: StudySummary, ours: bool) -> Panel:

@@ -136,29 +136,42 @@ def protocol_facts(folder: StudyFolder) -> list[tuple[str, str]]:
     """(title, text): protocol, data, schedule, hardware, versions; counted over the finished runs."""
     settings = folder.settings
     runs = [run for run in folder.runs.values() if run.status == "finished"]
-    overrides = [str(item) for item in settings.get("overrides") or []]
+    sets = (runs[0].record.get("data") or {}).get("sets") or {} if runs else {}
+    template = "{}: {} images, {} boxes, {} classes"
+    counts = [
+        template.format(name, facts.get("images", "?"), facts.get("boxes", "?"), len(facts.get("class_names") or []))
+        for name, facts in sets.items()
+    ]
+    seconds = [run.record["wall_seconds"] for run in runs if run.record.get("wall_seconds") is not None]
+
+    def schedule(record: dict) -> str:
+        return f"{record.get('iterations', '?')} iterations of {record.get('images_per_batch', '?')} images"
+
+    def hardware(record: dict) -> str:
+        facts = record.get("hardware") or {}
+        cpu = f"{facts.get('cpu', 'unknown')}, {facts.get('cpu_threads', '?')} threads"
+        return f"{facts['num_gpus']} x {facts['gpu']}; {cpu}" if facts.get("gpu") else cpu
+
+    def versions(record: dict) -> str:
+        return ", ".join(f"{name} {number}" for name, number in (record.get("versions") or {}).items() if number)
+
+    def commit(record: dict) -> str:
+        git = record.get("git") or {}
+        return f"{(git.get('commit') or 'unknown')[:12]}{' with uncommitted changes' if git.get('dirty') else ''}"
+
     facts = [
         ("Protocol", str(settings.get("protocol") or "")),
         ("Base config", str(settings.get("base_config") or "")),
-        ("Overrides", " ".join(overrides)),
+        ("Overrides", " ".join(str(item) for item in settings.get("overrides") or [])),
         ("Fraction of the schedule", str(settings.get("fraction", ""))),
-        ("Data", "; ".join(_data(runs[0])) if runs else ""),
-        ("Schedule", _count(runs, _schedule)),
-        ("Hardware", _count(runs, _hardware)),
-        ("Versions", _count(runs, _versions)),
-        ("Commit", _count(runs, _commit)),
-        ("Time", _hours(runs)),
+        ("Data", "; ".join(counts)),
+        ("Schedule", _count(runs, schedule)),
+        ("Hardware", _count(runs, hardware)),
+        ("Versions", _count(runs, versions)),
+        ("Commit", _count(runs, commit)),
+        ("Time", f"{sum(seconds) / 3600:.2f} hours in all, for {len(seconds)} finished runs" if seconds else ""),
     ]
     return [(title, text) for title, text in facts if text]
-
-
-def _data(run: Run) -> list[str]:
-    sets = (run.record.get("data") or {}).get("sets") or {}
-    counts = "{images} images, {boxes} boxes, {classes} classes"
-    return [
-        f"{name}: " + counts.format_map({**facts, "classes": len(facts.get("class_names") or [])})
-        for name, facts in sets.items()
-    ]
 
 
 def _count(runs: list[Run], describe: Callable[[dict[str, Any]], str]) -> str:
@@ -168,59 +181,39 @@ def _count(runs: list[Run], describe: Callable[[dict[str, Any]], str]) -> str:
     return "; ".join(f"{text} ({count} runs)" for text, count in counts.most_common())
 
 
-def _schedule(record: dict) -> str:
-    return f"{record.get('iterations', '?')} iterations of {record.get('images_per_batch', '?')} images"
-
-
-def _hardware(record: dict) -> str:
-    facts = record.get("hardware") or {}
-    cpu = f"{facts.get('cpu', 'unknown')}, {facts.get('cpu_threads', '?')} threads"
-    return f"{facts['num_gpus']} x {facts['gpu']}; {cpu}" if facts.get("gpu") else cpu
-
-
-def _versions(record: dict) -> str:
-    return ", ".join(f"{name} {number}" for name, number in (record.get("versions") or {}).items() if number)
-
-
-def _commit(record: dict) -> str:
-    git = record.get("git") or {}
-    return f"{(git.get('commit') or 'unknown')[:12]}{' with uncommitted changes' if git.get('dirty') else ''}"
-
-
-def _hours(runs: list[Run]) -> str:
-    seconds = [run.record["wall_seconds"] for run in runs if run.record.get("wall_seconds") is not None]
-    return f"{sum(seconds) / 3600:.2f} hours in all, for {len(seconds)} finished runs" if seconds else ""
-
-
 def results_json(report: Report) -> dict[str, Any]:
-    """The figures of the report for another program; null where there is none."""
-    studies = {part.summary.study.name: _study_json(part) for part in report.parts}
+    """Collect the numbers of the report for another program; null where there is none."""
+    studies = {}
+    for part in report.parts:
+        summary = part.summary
+        studies[part.study.name] = {
+            "title": part.study.title,
+            "reference": part.study.reference,
+            "verdict": part.verdict,
+            "ordering": summary.ordering and summary.ordering._asdict(),
+            "pairs": summary.pairs._asdict(),
+            "rows": [row_json(row) for row in summary.rows],
+            "reported": list(part.study.reported),
+        }
     return {"settings": report.folder.settings, "test": report.test, "warnings": report.warnings, "studies": studies}
 
 
-def _study_json(part: StudyPart) -> dict[str, Any]:
-    summary = part.summary
-    return {
-        "title": summary.study.title,
-        "reference": summary.study.reference,
-        "verdict": part.verdict,
-        "ordering": summary.ordering and summary.ordering._asdict(),
-        "pairs": summary.pairs._asdict(),
-        "rows": [_row_json(row) for row in summary.rows],
-        "reported": list(summary.study.reported),
-    }
-
-
-def _row_json(row: RowSummary) -> dict[str, Any]:
-    figures = {name: dict(zip(("mean", "std"), row.mean_std(name), strict=True)) for name in (*METRICS, "time_ms")}
+def row_json(row: RowSummary) -> dict[str, Any]:
+    """Collect the facts, metrics, tests and runs of one row."""
+    metrics = {name: dict(zip(("mean", "std"), row.mean_std(name), strict=True)) for name in (*METRICS, "time_ms")}
     names = ("seed", "path", "status", "reason", "metrics", "no_detections")
-    runs = [{name: getattr(run, name) for name in names} for run in row.row.runs]
-    facts = {"name": row.row.name, "label": row.row.label, "changes": row.row.changes, "status": row.status, "n": row.n}
-    tests = {
+    return {
+        "name": row.row.name,
+        "label": row.row.label,
+        "changes": row.row.changes,
+        "status": row.status,
+        "n": row.n,
+        "metrics": metrics,
+        "paired": row.paired and row.paired._asdict(),
+        "paper": row.row.paper,
+        "runs": [{name: getattr(run, name) for name in names} for run in row.row.runs],
         "difference": row.difference,
         "p_welch": row.p_value,
         "p_holm": row.p_holm,
         "beyond_noise": row.beyond_noise,
     }
-    paired = row.paired and row.paired._asdict()
-    return facts | {"metrics": figures, "paired": paired, "paper": row.row.paper, "runs": runs} | tests
