@@ -154,7 +154,7 @@ MODEL:
   META_ARCHITECTURE: FocalRetinaNet
   RETINANET: {NUM_CLASSES: 3, IOU_THRESHOLDS: [0.4, 0.5], FOCAL_LOSS_GAMMA: 2}
   ANCHOR_GENERATOR:
-    SIZES: !!python/object/apply:eval ["[[x, x * 2**(1.0/3)] for x in [32, 64]]"]
+    SIZES: !!python/object/apply:eval ["[[x, x * 2**(1.0/3), x * 2**(2.0/3) ] for x in [32, 64, 128, 256, 512 ]]"]
 DATASETS: {TRAIN: ("a",), OWN: [{name: a, path: b}]}
 SOLVER: &s {STEPS: (1, 2), BASE_LR: 1e-3}
 INPUT: {MIN_SIZE_TRAIN: 640}

@@ -1,39 +1,46 @@
-"""From a YAML file and ``KEY VALUE`` overrides to a ``cfg``; a mistake in either gets one sentence.
+"""From a YAML file and ``KEY VALUE`` overrides to a ``cfg``; a mistake in either gets one sentence with its place.
 
-Detectron2 loads the file, follows ``_BASE_`` and sets the values. Here its errors are found beforehand, and values that
-mean the same in another type (2 for 2.0, 600 for (600,), "1e-3" for 0.001) are accepted.
+Values that mean the same in another type than the default's are accepted: 2 for 2.0, 600 for (600,), "1e-3" for 0.001.
 """
 
 import ast
+import difflib
 import logging
-import tempfile
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import yaml
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, downgrade_config, upgrade_config
 
 from ..errors import SetupError
 from .keys import REMOVED_KEYS, get_retina_cfg
-from .safe_loading import load_yaml
 from .shipped import find_config
-from .yaml_source import base_files, check_yaml_files, find_line, find_nearest
+from .yaml_source import base_files, find_line, load_yaml
 
 __all__ = ["config_difference", "load_base_config", "load_config"]
 
 logger = logging.getLogger(__name__)
 
+_KINDS = {
+    float: "a float",
+    int: "a whole number",
+    bool: "True or False",
+    str: "text",
+    list: "a list",
+    tuple: "a list",
+    type(None): "a value",
+}
 
-def load_config(config_file: str, opts: list[str]) -> CfgNode:
-    """Detectron2's defaults and the plugin's, then ``config_file``, then ``opts``.
+
+def load_config(config_file: str, opts: Iterable[Any]) -> CfgNode:
+    """Build a cfg from Detectron2's defaults and the plugin's, then ``config_file``, then ``opts``.
 
     Args:
-        config_file: YAML, with ``_BASE_`` if it likes; "configs/..." that is not there means the plugin's own. A
-            ``!!python`` tag is refused, other than in Detectron2 (``safe_yaml.py``).
+        config_file: YAML, with or without ``_BASE_``; "configs/..." that is not there means the plugin's own. Unlike in
+            Detectron2, ``!!python`` tags are refused (``safe_yaml.py``).
         opts: KEY VALUE KEY VALUE ..., as on the command line.
 
     Returns:
-        cfg, not frozen. Types are right; values are for ``check_config`` to judge.
+        cfg, not frozen. The types are right; ``check_config`` checks the values.
 
     Raises:
         SetupError: the file cannot be loaded, a key is unknown or a value has the wrong type.
@@ -45,7 +52,7 @@ def load_config(config_file: str, opts: list[str]) -> CfgNode:
 
 
 def load_base_config(config_file: str) -> CfgNode:
-    """The cfg that ``config_file`` ("" for none) starts from: the files in its ``_BASE_``, else the defaults."""
+    """Build the cfg that ``config_file`` ("" for none) starts from: the files in its ``_BASE_``, else the defaults."""
     cfg = get_retina_cfg()
     for base in base_files(find_config(config_file)) if config_file else []:
         _merge_file(cfg, base)
@@ -53,77 +60,56 @@ def load_base_config(config_file: str) -> CfgNode:
 
 
 def config_difference(cfg: CfgNode, base: CfgNode) -> dict[str, tuple[Any, Any]]:
-    """What ``cfg`` says differently from ``base``: dotted key -> (value in base, value in cfg), sorted by key.
+    """Compare two configs: dotted key -> (value in base, value in cfg) where they differ, sorted by key.
 
     A key that one of them lacks has the value None there.
     """
-    ours, theirs = _flatten(cfg), _flatten(base)
-    keys = sorted(ours.keys() | theirs.keys())
-    pairs = {key: (theirs.get(key), ours.get(key)) for key in keys}
+    ours, theirs = dict(_leaves(cfg, cfg)), dict(_leaves(base, base))
+    pairs = {key: (theirs.get(key), ours.get(key)) for key in sorted(ours.keys() | theirs.keys())}
     # repr: a NaN equals itself, and 1 differs from True.
     return {key: pair for key, pair in pairs.items() if repr(pair[0]) != repr(pair[1])}
 
 
-def _flatten(node: CfgNode, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else {f"{prefix}{key}": value})
-    return flat
+def _leaves(values: dict, groups: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) for each value of a tree; a dict is a value too unless it is a group in ``groups``."""
+    for key, value in values.items():
+        group = groups.get(key)
+        if isinstance(value, dict) and isinstance(group, CfgNode):
+            yield from _leaves(value, group, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _merge_file(cfg: CfgNode, config_file: str) -> None:
-    check_yaml_files(config_file)
-    try:
-        values = load_yaml(config_file)
-    except SetupError:
-        raise
-    except Exception as error:  # PyYAML's constructors raise what the values make them raise
-        raise SetupError(f"Config file {config_file} cannot be loaded: {type(error).__name__}: {error}") from error
-    if not isinstance(values, dict):
-        raise SetupError(f"Config file {config_file} must hold KEY: VALUE pairs, got {type(values).__name__}.")
-    version = values["VERSION"] if "VERSION" in values else _guess_version(values)
+    values = load_yaml(config_file)
+    # A file without VERSION has 1 if it has a key that only Detectron2's version 1 had.
+    old_keys = {"MODEL": "WEIGHT", "TEST": "AUG_ON"}
+    is_old = any(isinstance(values.get(group), dict) and key in values[group] for group, key in old_keys.items())
+    version = values.get("VERSION", 1) if is_old or "VERSION" in values else cfg.VERSION
     if type(version) is not int or not 1 <= version <= cfg.VERSION:
         raise SetupError(
             f"VERSION must be a whole number from 1 to {cfg.VERSION}, got {version!r} "
             f"({find_line(config_file, 'VERSION')}): files of today's Detectron2 have VERSION: {cfg.VERSION}."
         )
     if version == cfg.VERSION:
-        _merge_values(cfg, cfg, values, "", config_file)
+        _set_values(cfg, _leaves(values, cfg), lambda key: find_line(config_file, key))
         return
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            # What was read, since Detectron2 would read the files anew, and run their tags.
-            plain = Path(folder, Path(config_file).name)
-            plain.write_text(yaml.safe_dump(values), encoding="utf-8")
-            cfg.merge_from_file(str(plain))
+        old = downgrade_config(cfg, to_version=version)
+        old.merge_from_other_cfg(CfgNode(values))
+        new = upgrade_config(old)
     except (AssertionError, KeyError, ValueError) as error:
         raise SetupError(
             f"Config file {config_file} has VERSION {version} and cannot be brought to {cfg.VERSION}: {error}"
         ) from error
+    logger.warning(
+        "Config file %s has VERSION %d: it is brought to %d as Detectron2 does", config_file, version, cfg.VERSION
+    )
+    cfg.clear()
+    cfg.update(new)
 
 
-def _guess_version(values: dict) -> int:
-    """The VERSION of a file that states none: 1 if it has a key that only Detectron2's version 1 had, else 2."""
-    groups = {key: value for key, value in values.items() if isinstance(value, dict)}
-    return 1 if "WEIGHT" in groups.get("MODEL", {}) or "AUG_ON" in groups.get("TEST", {}) else 2
-
-
-def _merge_values(cfg: CfgNode, node: CfgNode, values: dict, prefix: str, config_file: str) -> None:
-    """Set ``values``, a (sub)tree of a YAML file at ``prefix`` = "MODEL.RETINANET.", in ``node`` of ``cfg``."""
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        try:
-            if isinstance(node.get(key), CfgNode) and isinstance(value, dict):
-                _merge_values(cfg, node[key], value, f"{name}.", config_file)
-            elif key not in node and node.is_new_allowed():
-                node[key] = CfgNode(value) if isinstance(value, dict) else value
-            else:
-                _set_value(cfg, name, value)
-        except _PlacelessError as error:
-            raise SetupError(f"{error} ({find_line(config_file, name)})") from error.__cause__
-
-
-def _merge_opts(cfg: CfgNode, opts: list[str]) -> None:
+def _merge_opts(cfg: CfgNode, opts: list) -> None:
     flag = next((opt for opt in opts[::2] if str(opt).startswith("--")), None)
     if flag:
         raise SetupError(f"{flag} stands among the KEY VALUE pairs at the end: put it before them.")
@@ -132,141 +118,103 @@ def _merge_opts(cfg: CfgNode, opts: list[str]) -> None:
         raise SetupError(f"Overrides are KEY VALUE with a space, got {joined!r}: write {joined.replace('=', ' ', 1)}.")
     if len(opts) % 2:
         raise SetupError(f"Overrides must be KEY VALUE pairs, got {len(opts)} words: {' '.join(map(str, opts))}.")
-    for key, value in zip(opts[::2], opts[1::2], strict=True):
+    _set_values(cfg, zip(opts[::2], opts[1::2], strict=True), lambda key: "command line")
+
+
+def _set_values(cfg: CfgNode, pairs: Iterable[tuple[str, Any]], place: Callable[[str], str]) -> None:
+    """Set each dotted key of ``cfg``; a mistake is refused with its ``place``."""
+    for key, value in pairs:
         try:
-            _set_value(cfg, key, value)
-        except _PlacelessError as error:
-            raise SetupError(f"{error} (command line)") from error.__cause__
+            if removed := REMOVED_KEYS.get(key):
+                value = _convert(value, removed.default, key)
+                note = removed.apply(cfg, value)
+                if value != removed.default:
+                    logger.warning("%s was removed, and is accepted for one release: %s", key, note)
+            elif cfg.key_is_renamed(key):
+                cfg.raise_key_rename_error(key)
+            elif not cfg.key_is_deprecated(key):
+                group, name = _find(cfg, str(key))
+                default = group[name]
+                # None is a value of the keys that have it by default, even if a file has set another.
+                if default is not None and _evaluate(value) is None:
+                    fresh, name = _find(get_retina_cfg(), str(key))
+                    default = default if fresh[name] is not None else None
+                group[name] = _convert(value, default, key)
+        except (KeyError, ValueError) as error:
+            raise SetupError(f"{error.args[0] if error.args else error} ({place(str(key))})") from error
 
 
-class _PlacelessError(Exception):
-    """A mistake in a key or value; whoever knows where it stands adds the place."""
-
-
-def _set_value(cfg: CfgNode, key: str, value: Any) -> None:
-    """Give the dotted ``key`` of ``cfg`` its value, in the type of its default."""
-    try:
-        if key in REMOVED_KEYS:
-            removed = REMOVED_KEYS[key]
-            value = _convert(value, removed.default, key)
-            note = removed.apply(cfg, value)
-            if value != removed.default:
-                logger.warning("%s was removed, and is accepted for one release: %s", key, note)
-            return
-        if cfg.key_is_renamed(key):
-            cfg.raise_key_rename_error(key)
-        if not cfg.key_is_deprecated(key):
-            current = _find(cfg, key)
-            # None is a value of the keys that have it by default, whatever a file has put there.
-            if _evaluate(value) is None and _find(get_retina_cfg(), key) is None:
-                current = None
-            value = _convert(value, current, key)
-            # Detectron2 evaluates text once more, so text goes in quotes.
-            cfg.merge_from_list([key, repr(value) if isinstance(value, str) else value])
-    except (KeyError, ValueError) as error:
-        raise _PlacelessError(str(error.args[0] if error.args else error)) from error
-
-
-def _find(cfg: CfgNode, key: str) -> Any:
-    """The value of the dotted ``key``; an unknown one raises with the nearest that exists."""
+def _find(cfg: CfgNode, key: str) -> tuple[CfgNode, str]:
+    """Return the group that holds the dotted ``key``, and its name there; refuse an unknown one."""
+    *groups, name = key.split(".")
     node: Any = cfg
-    for part in str(key).split("."):
-        if not isinstance(node, CfgNode) or part not in node:
-            near = _nearest_key(cfg, str(key))
-            raise _PlacelessError(f"There is no config key {key}" + (f"; did you mean {near}?" if near else "."))
-        node = node[part]
-    return node
+    for part in groups:
+        node = node.get(part) if isinstance(node, CfgNode) else None
+    if not isinstance(node, CfgNode) or name not in node:
+        near = _nearest_key(cfg, key)
+        raise ValueError(f"There is no config key {key}" + (f"; did you mean {near}?" if near else "."))
+    return node, name
 
 
 def _nearest_key(cfg: CfgNode, key: str) -> str:
-    """The key or group of ``cfg`` that was probably meant by ``key``; "" if none is near."""
-    leaves = list(_flatten(cfg))
+    """Return the key or group of ``cfg`` that ``key`` probably means; "" if none is near."""
+
+    def nearest(word: str, words: list[str]) -> str:
+        return next(iter(difflib.get_close_matches(word, words, n=1, cutoff=0.6)), "")
+
+    leaves = list(dict(_leaves(cfg, cfg)))
     groups = sorted({leaf.rsplit(".", n)[0] for leaf in leaves for n in range(1, leaf.count(".") + 1)})
     group, _, word = key.upper().rpartition(".")
     siblings = {name.rpartition(".")[2]: name for name in leaves + groups if name.rpartition(".")[0] == group}
-    if near := find_nearest(word, list(siblings)):
+    if near := nearest(word, list(siblings)):
         return siblings[near]
     if longer := [name for part, name in siblings.items() if word in part]:  # GAMMA for FOCAL_LOSS_GAMMA
         return longer[0]
     # The right word in a misspelt group, in another one, or alone; ours comes before its neighbours' of the same name.
     elsewhere = sorted((leaf for leaf in leaves if leaf.endswith(f".{word}")), key=lambda leaf: "RETINANET" not in leaf)
-    meant = f"{find_nearest(group, groups)}.{word}"
-    return meant if meant in elsewhere else next(iter(elsewhere), find_nearest(key.upper(), leaves + groups))
+    meant = f"{nearest(group, groups)}.{word}"
+    return meant if meant in elsewhere else next(iter(elsewhere), nearest(key.upper(), leaves + groups))
 
 
 def _convert(value: Any, default: Any, key: str) -> Any:
-    """``value`` in the type of ``default``; text is read as Python where it can be, as Detectron2 does."""
+    """Return ``value`` in the type of ``default``; text is read as Python where it can be, as Detectron2 does."""
     if isinstance(default, CfgNode):
-        raise _PlacelessError(f"{key} is a group of keys, such as {key}.{next(iter(default), '...')}, got {value!r}")
+        raise ValueError(f"{key} is a group of keys, such as {key}.{next(iter(default), '...')}, got {value!r}")
     if isinstance(value, dict):
-        raise _PlacelessError(f"{key} takes {_NAMES[type(default)]}, got the keys {', '.join(map(str, value))}")
-    literal = _evaluate(value)
-    if default is None:
-        return literal
-    kind = type(default)
+        raise ValueError(f"{key} takes {_KINDS[type(default)]}, got the keys {', '.join(map(str, value))}")
+    literal, kind = _evaluate(value), type(default)
+    is_text = isinstance(literal, str)
+    is_number_or_text = isinstance(literal, (int, float, str)) and not isinstance(literal, bool)
     try:
-        return _CONVERTERS[kind](literal, value, default) if kind in _CONVERTERS else literal
-    except (TypeError, ValueError, OverflowError):
-        hint = ' (write "" for none)' if literal is None and kind is str else ""
-        raise _PlacelessError(f"{key} takes {_NAMES[kind]}, got {value!r}{hint}") from None
+        if default is None or (kind is bool and isinstance(literal, bool)):
+            return literal
+        if kind is bool and is_text:
+            return {"true": True, "false": False}[literal.lower()]
+        if kind is str and is_number_or_text:  # a name that looks like a number (OUTPUT_DIR 2026) is the text itself
+            return literal if is_text else str(value)
+        if kind is float and is_number_or_text:
+            return float(literal)
+        if kind is int and is_number_or_text and int(literal) == float(literal):
+            return int(literal)
+        if isinstance(literal, (list, tuple)) and kind in (list, tuple):
+            return kind(_convert_items(literal, default))
+        if is_number_or_text and kind in (list, tuple) and not (is_text and literal[:1] in ("(", "[")):
+            return kind(_convert_items([] if literal == "" else [literal], default))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        pass
+    hint = ' (write "" for none)' if literal is None and kind is str else ""
+    raise ValueError(f"{key} takes {_KINDS[kind]}, got {value!r}{hint}")
 
 
-def _evaluate(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return value
-
-
-def _to_float(literal: Any, value: Any, default: Any) -> float:
-    if isinstance(literal, bool) or not isinstance(literal, (int, float, str)):
-        raise TypeError
-    return float(literal)
-
-
-def _to_int(literal: Any, value: Any, default: Any) -> int:
-    if isinstance(literal, bool) or int(literal) != float(literal):
-        raise TypeError
-    return int(literal)
-
-
-def _to_bool(literal: Any, value: Any, default: Any) -> bool:
-    if isinstance(literal, str) and literal.lower() in ("true", "false"):
-        return literal.lower() == "true"
-    if not isinstance(literal, bool):
-        raise TypeError
-    return literal
-
-
-def _to_str(literal: Any, value: Any, default: Any) -> str:
-    # A name that looks like a number (OUTPUT_DIR 2026) is the text itself.
-    if isinstance(literal, bool) or not isinstance(literal, (int, float, str)):
-        raise TypeError
-    return literal if isinstance(literal, str) else str(value)
-
-
-def _to_sequence(literal: Any, value: Any, default: list | tuple) -> list | tuple:
-    if literal is None or isinstance(literal, bool) or (isinstance(literal, str) and literal[:1] in ("(", "[")):
-        raise TypeError
-    if not isinstance(literal, (list, tuple)):
-        literal = () if literal == "" else (literal,)
-    return type(default)(_convert_items(literal, _first_item(default)))
-
-
-def _first_item(items: Any) -> Any:
-    while isinstance(items, (list, tuple)):
-        items = items[0] if items else None
-    return items
-
-
-def _convert_items(items: list | tuple, like: Any) -> list:
-    """``items``, nested or not, with text read as a number where the default holds numbers, and names kept as text."""
+def _convert_items(items: list | tuple, default: list | tuple) -> list:
+    """Return ``items``, nested or not, with text as a number where the default holds numbers; names stay text."""
+    like: Any = default
+    while isinstance(like, (list, tuple)):
+        like = like[0] if like else None
     converted = []
     for item in items:
         if isinstance(item, (list, tuple)):
-            converted.append(type(item)(_convert_items(item, like)))
+            converted.append(type(item)(_convert_items(item, default)))
         elif isinstance(like, (int, float)) and isinstance(item, str):
             converted.append(float(item))
         elif isinstance(like, (int, float, str)) and (item is None or isinstance(like, str) != isinstance(item, str)):
@@ -276,20 +224,8 @@ def _convert_items(items: list | tuple, like: Any) -> list:
     return converted
 
 
-_CONVERTERS = {
-    float: _to_float,
-    int: _to_int,
-    bool: _to_bool,
-    str: _to_str,
-    list: _to_sequence,
-    tuple: _to_sequence,
-}
-_NAMES = {
-    float: "a float",
-    int: "a whole number",
-    bool: "True or False",
-    str: "text",
-    list: "a list",
-    tuple: "a list",
-    type(None): "a value",
-}
+def _evaluate(value: Any) -> Any:
+    try:
+        return ast.literal_eval(value) if isinstance(value, str) else value
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return value

@@ -1,60 +1,52 @@
-"""The YAML files behind a config, looked at before Detectron2 loads them: what it would trip over gets file and line.
+"""A YAML config and the files that it inherits from: their content, and the line of a key.
 
-Nothing is executed here: the files are parsed to nodes, and a ``!!python`` tag is refused (``safe_yaml.py``).
+A mistake in them is refused with file and line; Detectron2 names neither. No tag is run: ``safe_yaml.py``.
 """
 
 import difflib
 import os
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
+from detectron2.utils.file_io import PathManager
 
 from ..errors import SetupError
-from .safe_yaml import compose_config
+from .safe_yaml import MAX_CHARACTERS, compose_config, construct_config
 from .shipped import CONFIGS, find_base
 
-__all__ = ["base_files", "check_yaml_files", "find_line", "find_nearest"]
+__all__ = ["base_files", "find_line", "load_yaml"]
 
-_REMOTE = "://"  # http(s) and Detectron2's own schemes: left to Detectron2's PathManager
+_REMOTE = "://"  # http(s) and Detectron2's own schemes, which its PathManager reads
 MAX_FILES = 100  # a guard: three files that inherit from each twice read one eight times; Detectron2's chains have 2
 _MERGE_TAG = "tag:yaml.org,2002:merge"  # "<<": it may be repeated, it is no key of the config
 
 
-def find_nearest(word: str, words: list[str]) -> str:
-    """The one of ``words`` that looks most like ``word``; "" if none comes near."""
-    return next(iter(difflib.get_close_matches(word, words, n=1, cutoff=0.6)), "")
-
-
-def check_yaml_files(config_file: str) -> None:
-    """Read ``config_file`` and every file that it inherits from.
+def load_yaml(config_file: str) -> dict[str, Any]:
+    """Read ``config_file`` over the files in its ``_BASE_``, a later one over an earlier.
 
     Raises:
         SetupError: a file is missing or no YAML, is empty or no mapping, repeats a key, inherits from itself or from
             too many, or asks for code.
     """
-    _check_file(config_file, parents=(), read=[])
+    return _load(config_file, parents=(), read=[])
 
 
 def base_files(config_file: str) -> list[str]:
-    """The files in ``_BASE_`` of ``config_file``, by Detectron2's rule or shipped ("configs/..."); [] without one.
+    """Return the files in ``_BASE_`` of ``config_file``, by Detectron2's rule or shipped ("configs/..."); [] without.
 
     Raises:
-        SetupError: as check_yaml_files, for this one file.
+        SetupError: as load_yaml, for this one file.
     """
-    pairs = [] if _REMOTE in config_file else _read_mapping(config_file).value
-    for key, value in pairs:
-        if key.value == "_BASE_":
-            return [_resolve(base, config_file) for base in _base_names(value, config_file)]
-    return []
+    return _base_files(*_read(config_file), config_file)
 
 
 def find_line(config_file: str, key: str) -> str:
-    """ "file, line n" of the dotted ``key``; where an inherited file sets it, that file."""
+    """Return "file, line n" of the dotted ``key``; where an inherited file sets it, that file."""
     if _REMOTE in config_file:
         return config_file
-    node: yaml.Node = _read_mapping(config_file)
-    line = 0
+    root, values = _read(config_file)
+    node, line = root, 0
     for part in key.split("."):
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
         found = next(((k, v) for k, v in pairs if k.value == part), None)
@@ -64,58 +56,83 @@ def find_line(config_file: str, key: str) -> str:
     else:
         return f"{config_file}, line {line}"
     # The later of several bases wins, so it is asked first.
-    inherited = (find_line(base, key) for base in reversed(base_files(config_file)))
+    inherited = (find_line(base, key) for base in reversed(_base_files(root, values, config_file)))
     return next((place for place in inherited if ", line " in place), config_file)
 
 
-def _check_file(config_file: str, parents: tuple[str, ...], read: list[str]) -> None:
-    if _REMOTE in config_file:
-        return
+def _load(config_file: str, parents: tuple[str, ...], read: list[str]) -> dict[str, Any]:
+    """Load one file of the chain; ``parents`` inherit from it, ``read`` are all files so far, this one not yet."""
     read.append(config_file)
     if len(read) > MAX_FILES:
         raise SetupError(f"{read[0]} inherits from more than {MAX_FILES} files through _BASE_: name each of them once.")
-    if os.path.realpath(config_file) in parents:
+    real = os.path.realpath(config_file)
+    if real in parents:
         raise SetupError(f"{config_file} inherits from itself through _BASE_: remove it from that chain.")
-    _check_repeated(_read_mapping(config_file), config_file)
-    for base in base_files(config_file):
+    node, values = _read(config_file)
+    _check_repeated(node, config_file)
+    merged: dict[str, Any] = {}
+    for base in _base_files(node, values, config_file):
         if _REMOTE not in base and not os.path.isfile(base):
             place = find_line(config_file, "_BASE_")
             raise SetupError(
                 f"_BASE_ names a file that does not exist: {base} ({place}). {_describe_folder(base)}"
                 "\nA relative path starts at the folder of the file that holds _BASE_."
             )
-        _check_file(base, (*parents, os.path.realpath(config_file)), read)
+        merged = _overlay(merged, _load(base, (*parents, real), read), config_file)
+    return _overlay(merged, {key: value for key, value in values.items() if key != "_BASE_"}, config_file)
 
 
-def _read_mapping(config_file: str) -> yaml.MappingNode:
+def _overlay(below: dict, above: dict, config_file: str, prefix: str = "") -> dict:
+    """Lay the tree ``above`` over ``below``: groups are merged, values replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        if isinstance(value, dict) and key in below:
+            if not isinstance(below[key], dict):
+                name = f"{prefix}{key}"
+                raise SetupError(
+                    f"{name} is a group of keys in one file and the value {below[key]!r} in another, which it inherits "
+                    f"through _BASE_ ({find_line(config_file, name)})."
+                )
+            value = _overlay(below[key], value, config_file, f"{prefix}{key}.")
+        merged[key] = value
+    return merged
+
+
+def _read(config_file: str) -> tuple[yaml.MappingNode, dict[str, Any]]:
+    """Read one file: its nodes, which know their lines, and its content."""
     if not config_file:
         raise SetupError("No config file given: name one with --config-file, such as configs/retina_R50_FPN.yaml.")
     if os.path.isdir(config_file):
         raise SetupError(f"Config file {config_file} is a folder. {_describe_folder(os.path.join(config_file, '_'))}")
     try:
-        text = Path(config_file).read_text(encoding="utf-8")
+        if _REMOTE in config_file:
+            with PathManager.open(config_file, "r") as file:
+                text = file.read(MAX_CHARACTERS + 1)
+        else:
+            text = Path(config_file).read_text(encoding="utf-8")
         node = compose_config(text, config_file)
     except FileNotFoundError:
         raise SetupError(f"Config file {config_file} does not exist. {_describe_folder(config_file)}") from None
     except UnicodeDecodeError:
         raise SetupError(f"Config file {config_file} is not text: give a YAML file.") from None
     except OSError as error:
-        raise SetupError(f"Config file {config_file} cannot be read: {error.strerror}.") from error
+        raise SetupError(f"Config file {config_file} cannot be read: {error.strerror or error}.") from error
     except yaml.YAMLError as error:
-        raise SetupError(_describe_yaml_error(config_file, error)) from error
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise SetupError(f"Config file {config_file}{place} is not valid YAML: {problem}.") from error
     if node is None:
         raise SetupError(f"Config file {config_file} is empty: give at least one key, such as _BASE_.")
-    if not isinstance(node, yaml.MappingNode):
-        kind = "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
+    try:
+        values = construct_config(node)
+    except Exception as error:  # PyYAML's constructors raise what the values make them raise
+        raise SetupError(f"Config file {config_file} cannot be loaded: {type(error).__name__}: {error}") from error
+    if not isinstance(values, dict):
+        kind = "a list" if isinstance(values, list) else type(values).__name__
+        kind = kind if isinstance(node, yaml.CollectionNode) else "a single value"
         raise SetupError(f"Config file {config_file} must hold KEY: VALUE pairs, got {kind}.")
-    return node
-
-
-def _describe_yaml_error(config_file: str, error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return f"Config file {config_file}{place} is not valid YAML: {problem}."
+    return node, values
 
 
 def _check_repeated(node: yaml.MappingNode, config_file: str) -> None:
@@ -134,21 +151,20 @@ def _check_repeated(node: yaml.MappingNode, config_file: str) -> None:
             _check_repeated(value, config_file)
 
 
-def _base_names(value: yaml.Node, config_file: str) -> Iterator[str]:
-    for node in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-        if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str" or not node.value:
-            line = node.start_mark.line + 1
+def _base_files(node: yaml.MappingNode, values: dict[str, Any], config_file: str) -> list[str]:
+    names = values.get("_BASE_", [])
+    paths = []
+    for name in names if isinstance(names, list) else [names]:
+        if not isinstance(name, str) or not name:
+            line = next((key.start_mark.line + 1 for key, _ in node.value if key.value == "_BASE_"), 1)
             raise SetupError(f"_BASE_ takes a file name or a list of them ({config_file}, line {line}).")
-        yield node.value
-
-
-def _resolve(base: str, config_file: str) -> str:
-    base = os.path.expanduser(base)
-    return base if _REMOTE in base else find_base(os.path.join(os.path.dirname(config_file), base))
+        name = os.path.expanduser(name)
+        paths.append(name if _REMOTE in name else find_base(os.path.join(os.path.dirname(config_file), name)))
+    return paths
 
 
 def _describe_folder(config_file: str) -> str:
-    """What YAML there is where ``config_file`` was looked for."""
+    """Name the YAML files beside ``config_file``, which is not there."""
     folder = os.path.dirname(config_file) or "."
     if folder == "configs" and not os.path.isdir(folder):
         folder = str(CONFIGS)
