@@ -1,12 +1,14 @@
 """COCO's metrics of boxes (paper Sec. 5), by hotcoco where it is installed: the numbers of pycocotools, sooner."""
 
+import json
 import logging
+import os
 import warnings
 from importlib.metadata import version
 from types import ModuleType
-from unittest.mock import patch
 
-from detectron2.evaluation import COCOEvaluator, coco_evaluation
+from detectron2.evaluation import COCOEvaluator
+from detectron2.utils.file_io import PathManager
 from packaging.version import Version
 
 __all__ = ["BoxEvaluator", "hotcoco_module", "hotcoco_truth"]
@@ -39,7 +41,6 @@ class BoxEvaluator(COCOEvaluator):
         )
         self._hotcoco = hotcoco
         self._ground_truth = hotcoco_truth(hotcoco, self._coco_api.dataset) if hotcoco and self._do_evaluation else None
-        self._use_fast_impl |= self._ground_truth is not None  # for Detectron2's log line
 
     @property
     def package(self) -> str:
@@ -51,23 +52,36 @@ class BoxEvaluator(COCOEvaluator):
         if self._ground_truth is None:
             super()._eval_predictions(predictions, img_ids=img_ids)
             return
-        # Detectron2 offers no other place: the name of its evaluator's class differs between v0.6 and main.
-        with patch.object(coco_evaluation, "_evaluate_predictions_on_coco", self._score):
-            super()._eval_predictions(predictions, img_ids=img_ids)
-
-    def _score(self, coco_gt, coco_results: list[dict], iou_type: str, **options):
-        """In place of Detectron2's ``_evaluate_predictions_on_coco``: an evaluation that has been summarized."""
+        # As Detectron2's method does for boxes, which has no argument for another scorer.
+        results = [instance for prediction in predictions for instance in prediction["instances"]]
+        if class_ids := self._metadata.get("thing_dataset_id_to_contiguous_id"):
+            category_ids = {class_id: category_id for category_id, class_id in class_ids.items()}
+            results = [{**result, "category_id": category_ids[result["category_id"]]} for result in results]
+        if self._output_dir:
+            with PathManager.open(os.path.join(self._output_dir, "coco_instances_results.json"), "w") as file:
+                file.write(json.dumps(results))
         try:
-            detections = self._ground_truth.loadRes(coco_results)
+            evaluation = self._score(results, img_ids) if results else None
         except ValueError as error:
             logger.warning("hotcoco refuses the predictions (%s): pycocotools scores them", error)
             self._ground_truth = None
-            return _PYCOCOTOOLS(coco_gt, coco_results, iou_type, **options)
-        evaluation = self._hotcoco.COCOeval(self._ground_truth, detections, iou_type)
+            super()._eval_predictions(predictions, img_ids=img_ids)
+            return
+        names = self._metadata.get("thing_classes")
+        self._results["bbox"] = self._derive_coco_results(evaluation, "bbox", class_names=names)
+
+    def _score(self, results: list[dict], img_ids: list[int] | None):
+        """hotcoco's evaluation of results in COCO's form, summarized.
+
+        Raises:
+            ValueError: hotcoco refuses a result (a score that is NaN).
+        """
+        detections = self._ground_truth.loadRes(results)
+        evaluation = self._hotcoco.COCOeval(self._ground_truth, detections, "bbox")
         # Sorted, as pycocotools does by itself: a limit below 10 comes as [1, 10, limit].
-        evaluation.params.maxDets = sorted(options["max_dets_per_image"])
-        if options.get("img_ids") is not None:
-            evaluation.params.imgIds = options["img_ids"]
+        evaluation.params.maxDets = sorted(self._max_dets_per_image)
+        if img_ids is not None:
+            evaluation.params.imgIds = img_ids
         evaluation.evaluate()
         evaluation.accumulate()
         with warnings.catch_warnings():
@@ -75,9 +89,6 @@ class BoxEvaluator(COCOEvaluator):
             warnings.filterwarnings("ignore", message="hotcoco: max_dets differ", category=UserWarning)
             evaluation.summarize()
         return evaluation
-
-
-_PYCOCOTOOLS = coco_evaluation._evaluate_predictions_on_coco
 
 
 def hotcoco_module() -> ModuleType | None:
