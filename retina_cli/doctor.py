@@ -51,8 +51,9 @@ def run(args: argparse.Namespace) -> int:
     except (ImportError, OSError, RuntimeError) as error:  # a library of another CUDA; an operator that is not there
         broken = error
         # The package cannot be imported without torch and Detectron2; the modules that explain why need neither.
-        package = sys.modules["retina_plugin"] = ModuleType("retina_plugin")
+        package = ModuleType("retina_plugin")
         package.__path__ = importlib.util.find_spec("retina_plugin").submodule_search_locations
+        sys.modules["retina_plugin"] = package
     from retina_plugin.apps.doctor.environment import find_package_faults, import_failure, read_packages
     from retina_plugin.apps.doctor.report import Report
     from retina_plugin.files import write_whole

@@ -1,49 +1,51 @@
-"""RetinaNet and focal loss as a Detectron2 plugin: importing it registers every part.
+"""RetinaNet and focal loss as a Detectron2 plugin: importing it registers every part in Detectron2."""
 
-The import itself takes no time: parts are loaded when they are asked for, and all of them with Detectron2.
-"""
+__version__ = "0.1.0"  # first: modules imported below read it
 
-import importlib
+from . import compat
 
+compat.apply()  # before the imports below, which import Detectron2
+
+from .apps.predict.predictor import RetinaPredictor
+from .config import add_retina_config, get_retina_cfg
+from .data.sample.catalog import register_sample_datasets
 from .errors import SetupError
-from .registration import register_with_detectron2
+from .modeling import (
+    CLASSIFICATION_LOSS_REGISTRY,
+    ClassificationLoss,
+    CrossEntropyLoss,
+    FocalLoss,
+    FocalLossStar,
+    FocalRetinaNet,
+    LossNormalizer,
+    OctaveAnchorGenerator,
+    OHEMLoss,
+    SafeMatcher,
+    TrainingState,
+    build_inference_model,
+    fold_batch_norms,
+)
+from .training.trainer import RetinaTrainer
 
-__version__ = "0.1.0"
+__all__ = [
+    "CLASSIFICATION_LOSS_REGISTRY",
+    "ClassificationLoss",
+    "CrossEntropyLoss",
+    "FocalLoss",
+    "FocalLossStar",
+    "FocalRetinaNet",
+    "LossNormalizer",
+    "OHEMLoss",
+    "OctaveAnchorGenerator",
+    "RetinaPredictor",
+    "RetinaTrainer",
+    "SafeMatcher",
+    "SetupError",
+    "TrainingState",
+    "add_retina_config",
+    "build_inference_model",
+    "fold_batch_norms",
+    "get_retina_cfg",
+]
 
-# Public name -> the module that has it.
-_HOMES = {
-    "CLASSIFICATION_LOSS_REGISTRY": ".modeling",
-    "ClassificationLoss": ".modeling",
-    "CrossEntropyLoss": ".modeling",
-    "FocalLoss": ".modeling",
-    "FocalLossStar": ".modeling",
-    "FocalRetinaNet": ".modeling",
-    "LossNormalizer": ".modeling",
-    "OHEMLoss": ".modeling",
-    "OctaveAnchorGenerator": ".modeling",
-    "RetinaPredictor": ".apps.predict.predictor",
-    "SafeMatcher": ".modeling",
-    "TrainingState": ".modeling",
-    "add_retina_config": ".config",
-    "build_inference_model": ".modeling",
-    "fold_batch_norms": ".modeling",
-    "get_retina_cfg": ".config",
-}
-_MODULES = ("config", "data", "modeling", "ops")
-
-__all__ = ["SetupError", *_HOMES]
-
-
-def __getattr__(name: str):
-    if name in _MODULES:
-        return importlib.import_module(f".{name}", __name__)
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name], __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_MODULES})
-
-
-register_with_detectron2()
+register_sample_datasets()

@@ -9,7 +9,7 @@ import torch
 # Detectron2 v0.6 has to come after retina_plugin.compat.
 from retina_plugin import get_retina_cfg  # isort: skip
 from detectron2.data.datasets import register_coco_instances
-from detectron2.engine import SimpleTrainer
+from detectron2.engine import SimpleTrainer, defaults
 from detectron2.utils.events import EventStorage
 from guarded_training import Training
 
@@ -35,7 +35,7 @@ def under_torchrun(rank: int, job, folder: str, port: int) -> None:
 def gradients(cfg, batch: list[dict]) -> dict[str, torch.Tensor]:
     """Of one step from the weights of the seed, in one process or averaged over those of its group."""
     torch.manual_seed(0)
-    model = processes.create_ddp_model(RetinaTrainer.build_model(cfg), broadcast_buffers=False)
+    model = defaults.create_ddp_model(RetinaTrainer.build_model(cfg), broadcast_buffers=False)
     with EventStorage():
         sum(model(batch).values()).backward()
     return {name.removeprefix("module."): p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -67,7 +67,7 @@ def train(cfg, batches: list[list[dict]]) -> Training:
     rank = torch.distributed.get_rank()
     torch.manual_seed(0)
     training = Training(cfg, [batch[2 * rank : 2 * rank + 2] for batch in batches])
-    training.model = processes.create_ddp_model(training.model, broadcast_buffers=False)
+    training.model = defaults.create_ddp_model(training.model, broadcast_buffers=False)
     training._trainer = (
         AccumulatingTrainer(training.model, training.data_loader, training.optimizer, num_parts=2, amp=False)
         if cfg.SOLVER.ACCUMULATION_STEPS == 2

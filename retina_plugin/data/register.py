@@ -55,7 +55,10 @@ def register_config_datasets(cfg: CfgNode, folder: Path | None = None) -> None:
             _register_json(cfg, prefix, name, key)
     own = [part.name for part in sets]  # whose paths have been looked at
     for name in {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST} & set(DatasetCatalog):
-        vars(MetadataCatalog.get(name))[ALLOW_OUTSIDE] = cfg.DATASETS.ALLOW_OUTSIDE_PATHS or name in own
+        metadata = MetadataCatalog.get(name)
+        if metadata.get(ALLOW_OUTSIDE) is not None:  # a second value would be refused
+            delattr(metadata, ALLOW_OUTSIDE)
+        metadata.set(**{ALLOW_OUTSIDE: cfg.DATASETS.ALLOW_OUTSIDE_PATHS or name in own})
 
 
 def _register_json(cfg: CfgNode, prefix: str, name: str, key: str) -> None:

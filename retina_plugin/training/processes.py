@@ -9,15 +9,14 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from detectron2.engine import TrainerBase, defaults, launch
+from detectron2.engine import TrainerBase, launch
 from detectron2.utils import comm
-from torch import nn
 from torch.distributed.rendezvous import rendezvous
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from ..errors import EXIT_STATUSES, RunFault, SetupError, first_line, user_message
 
-__all__ = ["create_ddp_model", "gather_states", "largest_of_all", "start"]
+__all__ = ["gather_states", "largest_of_all", "start"]
 
 logger = logging.getLogger(__name__)
 
@@ -146,13 +145,6 @@ def _is_lost(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or any(words in str(error) for words in LOST)
 
 
-def create_ddp_model(model: nn.Module, **options) -> nn.Module:
-    """Detectron2's function, which names a GPU for a model on the CPU too; torch refuses that."""
-    if next(model.parameters()).device.type == "cpu":
-        options.setdefault("device_ids", None)
-    return _OF_DETECTRON2(model, **options)
-
-
 def largest_of_all(number: int) -> int:
     """The largest number that a process gives; to be called by all of them."""
     if comm.get_world_size() == 1:
@@ -169,8 +161,3 @@ def gather_states(trainer: TrainerBase) -> None:
         for hook in trainer._hooks:
             if hasattr(hook, "gather_state"):
                 hook.gather_state()
-
-
-_OF_DETECTRON2 = defaults.create_ddp_model
-# Where DefaultTrainer looks it up.
-defaults.create_ddp_model = create_ddp_model

@@ -18,7 +18,7 @@ from ..config.batch_scaling import scale_to_batch
 from ..data.class_names import config_class_names
 from ..data.mapper import RetinaDatasetMapper
 from ..data.order import ORDERED_SAMPLERS, build_ordered_loader
-from ..errors import RunFault, SetupError
+from ..errors import RunFault
 from ..evaluation.evaluator import build_evaluator, scoring_package
 from ..modeling.execution import trains_channels_last
 from ..modeling.trainer_keys import TRAINER_KEYS, claim_keys
@@ -38,10 +38,6 @@ from .processes import gather_states
 __all__ = ["RetinaTrainer"]
 
 logger = logging.getLogger(__name__)
-# Detectron2 logs the traceback of whatever ends its loop: of no use with a sentence on what to mend.
-logging.getLogger("detectron2.engine.train_loop").addFilter(
-    lambda record: not (record.exc_info and isinstance(record.exc_info[1], SetupError))
-)
 
 
 class RetinaTrainer(DefaultTrainer):

@@ -10,7 +10,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.engine import defaults
 from detectron2.engine.launch import _find_free_port
+from detectron2.utils import comm
 from guarded_training import Training
 from torch.multiprocessing import ProcessExitedException
 from torch.testing import assert_close
@@ -291,8 +293,11 @@ def test_ended_process_is_named(monkeypatch, name, code, said):
         processes.start(pytest.fail, build_parser("train").parse_args([]))
 
 
-@pytest.mark.parametrize(("device", "expected"), [("cpu", {"device_ids": None}), ("meta", {})])
+@pytest.mark.parametrize(("device", "expected"), [("cpu", {"device_ids": None}), ("meta", {"device_ids": [0]})])
 def test_model_on_the_cpu_is_wrapped_without_the_number_of_a_gpu(monkeypatch, device, expected):
-    assert processes.defaults.create_ddp_model is processes.create_ddp_model
-    monkeypatch.setattr(processes, "_OF_DETECTRON2", lambda model, **options: options)
-    assert processes.defaults.create_ddp_model(torch.nn.Linear(1, 1, device=device)) == expected
+    given = []
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(comm, "get_local_rank", lambda: 0)
+    monkeypatch.setattr(defaults, "DistributedDataParallel", lambda model, **options: given.append(options))
+    defaults.create_ddp_model(torch.nn.Linear(1, 1, device=device))
+    assert given == [expected]

@@ -10,6 +10,7 @@ from ...config.load import load_config
 from ...data.register import ALLOW_OUTSIDE, register_config_datasets
 from ...errors import SetupError
 from ...evaluation.boxes import Detections, Truth, read_detections, read_truth
+from .model_run import run_model
 
 __all__ = ["DetectionSet", "check_same_truth", "load_detections"]
 
@@ -54,8 +55,6 @@ def load_detections(source: Path, *, ground_truth: Path | None, images: Path | N
 
 
 def _run(weights: Path, ground_truth: Path | None, images: Path | None, output: Path) -> DetectionSet:
-    from .model_run import run_model
-
     if not weights.exists():
         raise SetupError(f"{weights.parent} holds neither inference/*/{RESULTS} nor {weights.name}: is it a run?")
     if ground_truth and not images:

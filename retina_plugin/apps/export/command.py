@@ -109,7 +109,7 @@ def read_images(folder: Path, cfg: CfgNode, *, dtype: torch.dtype, max_images: i
 def _write_onnx(
     args: argparse.Namespace, cfg: CfgNode, detector: ExportableDetector, metadata: dict, dtype: torch.dtype
 ) -> list[Path]:
-    from .onnx_format import to_onnx  # here: onnx, which the other formats need not
+    from .onnx_format import to_onnx  # here: onnx may be missing
 
     precision = "fp16" if args.half else "int8" if args.int8 else "fp32"
     model = to_onnx(detector, metadata_as_text({**metadata, "precision": precision}), dtype=dtype)

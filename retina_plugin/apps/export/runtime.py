@@ -27,7 +27,6 @@ def load_exported(path: Path, *, threads: int = 0) -> Callable[[np.ndarray], Det
         options.log_severity_level = 3  # errors
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         return lambda images: tuple(session.run(None, {"images": images}))
-    import torchvision  # noqa: F401  registers torchvision::nms
 
     program = torch.export.load(path).module() if path.suffix == ".pt2" else torch.jit.load(path)
 

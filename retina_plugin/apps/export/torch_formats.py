@@ -56,7 +56,7 @@ def to_torch_export(detector: ExportableDetector, *, dtype: torch.dtype) -> byte
 
 def to_safetensors(model: nn.Module, metadata: Mapping[str, str]) -> bytes:
     """The state dict of the model, with Detectron2's keys, and the metadata in the header."""
-    from safetensors.torch import save  # here: the other formats need it not
+    from safetensors.torch import save  # here: it may be missing
 
     state = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     return save(state, metadata=dict(metadata))

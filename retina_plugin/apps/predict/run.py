@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ... import __version__
 from ...errors import SetupError
 from ...files import write_whole
 from .image_input import as_bgr
@@ -89,7 +90,7 @@ def _check_opencv() -> None:
 
 
 def _open(source: Source) -> Any:
-    from .video import open_video  # here: OpenCV, which images without drawing need not
+    from .video import open_video  # here: images without drawing need no OpenCV
 
     return open_video(source)
 
@@ -175,8 +176,6 @@ def _write_picture(path: Path, picture: np.ndarray) -> None:
 
 
 def _describe_run(args: argparse.Namespace, predictor: RetinaPredictor, progress: Progress) -> dict[str, Any]:
-    from ... import __version__
-
     return {
         "description": f"retina_plugin {__version__}, retina predict",
         "weights": str(args.weights),

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from ...config.load import config_difference, load_base_config, load_config
 from ...config.shipped import CONFIGS
 from ...config.yaml_source import base_files
 from ...errors import SetupError
@@ -183,8 +184,6 @@ def _file_values(folder: Path, base: Path, with_changes: bool) -> dict[str, dict
         raise SetupError(f"{folder} holds no YAML file: a study needs one per row.")
     if not with_changes:
         return {path.stem: {} for path in paths}
-    from ...config.load import config_difference, load_base_config, load_config  # here: Detectron2
-
     base_cfg = load_config(str(base), [])
     changed = {}
     for path in paths:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SetupError
+from ..coco_json import class_names_in_order, read_coco_json
 from ..image_header import read_sizes
 from ..safe_json import is_number
 from .box_set import AnnotatedImage, Box, BoxSet, Remark, check_claimed_size
@@ -24,8 +25,6 @@ def read(path: Path, images: Path | None = None, subset: str = "") -> BoxSet:
     Raises:
         SetupError: naming file and annotation.
     """
-    from ..coco_json import class_names_in_order, read_coco_json  # here: it takes Detectron2 along
-
     file = path if path.is_file() else _find_file(path, subset)
     content = read_coco_json(str(path), str(file))
     root = images or _image_folder(file, subset, content["images"])

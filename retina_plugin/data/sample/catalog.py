@@ -1,4 +1,4 @@
-"""Registers the sample sets with Detectron2 when imported: names, classes and default places. Touches no file then."""
+"""The sample sets in Detectron2's catalogs: names, classes and default places."""
 
 import os
 from pathlib import Path
@@ -59,6 +59,3 @@ def _load(name: str, json_file: Path, image_root: Path, remedy: str) -> list[dic
     if not json_file.is_file():
         raise SetupError(f"{name}: {json_file} does not exist. Make the sample set with: {remedy}")
     return load_coco_json(str(json_file), str(image_root), name)
-
-
-register_sample_datasets()

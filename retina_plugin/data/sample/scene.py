@@ -69,7 +69,7 @@ def load_sources(seed: int) -> tuple[Sources, Sources]:
         SetupError: scikit-learn is not installed.
     """
     try:
-        from sklearn.datasets import load_digits, load_sample_images  # here: import of the plugin stays cheap
+        from sklearn.datasets import load_digits, load_sample_images  # here: scikit-learn may be missing
     except ImportError as e:
         raise SetupError(f"The sample set is made from scikit-learn's data: pip install scikit-learn ({e})") from None
     digits, photographs = load_digits(), load_sample_images()
