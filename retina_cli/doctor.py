@@ -28,6 +28,7 @@ config cannot be read. Every check with its remedy: docs/doctor.md.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-file", required=True, metavar="FILE", help="YAML, as for train_net.py")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the findings as one HTML page")
     jobs = os.cpu_count() or 1
     parser.add_argument("--jobs", type=int, default=jobs, help="processes that read images (%(default)s)")
     parser.add_argument("--num-gpus", type=int, default=1, help="that the batch is shared by (%(default)s)")
@@ -76,10 +77,11 @@ def run(args: argparse.Namespace) -> int:
         plan = Plan(args.jobs, args.num_gpus, cache, images=not args.no_images, fit=not args.no_fit)
         examine(report, args.opts, plan)
     print(report.as_text())
-    if args.json:
-        try:
-            args.json.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(args.json, report.as_json())
-        except OSError as error:
-            raise UsageError(f"--json {args.json} cannot be written ({error.strerror}): name another file.") from error
+    for option, path, make in (("--json", args.json, report.as_json), ("--html", args.html, report.as_html)):
+        if path:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(path, make())
+            except OSError as error:
+                raise UsageError(f"{option} {path} cannot be written ({error.strerror}): name another file.") from error
     return 0 if report.makes_sense else EXIT_ERRORS
