@@ -14,8 +14,8 @@ from torch import Tensor
 __all__ = ["AnchorTiles", "BestOverlaps", "best_overlaps"]
 
 TILE = 128  # anchors; measured with 1 to 1,000 boxes at 220,968 anchors: 64 is as fast, 256 is a third slower
-# Pairs of an anchor and a box at a time: 2^18 x 4 bytes = 1 MiB a temporary, which stays in a processor's cache (2^16 and
-# 2^20 are slower). A GPU wants fewer, larger pieces; 2^22 x 4 bytes x 6 temporaries = 100 MB (arithmetic, not measured).
+# Pairs of an anchor and a box at a time: 2^18 x 4 bytes = 1 MiB a temporary, which stays in a processor's cache (2^16
+# and 2^20 are slower). A GPU wants fewer, larger pieces; 2^22 x 4 bytes x 6 temporaries = 100 MB (not measured).
 PAIRS_CPU, PAIRS_GPU = 2**18, 2**22
 BOX_CHUNK = 1024  # 2 x 8 bytes x 1024 / TILE = 128 bytes an anchor at most for the list of tiles and their boxes
 
