@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "EXIT_DIVERGED", "EXIT_INTERRUPTED", "EXIT_SETUP", "EXIT_STATUSES", "RunFault", "SetupError", "first_line",
-    "name_some", "print_error", "printable", "require_retina_config", "user_message",
+    "name_some", "print_error", "printable", "require", "require_retina_config", "user_message",
 ]  # fmt: skip
 
 EXIT_SETUP = 2  # a mistake that the user can fix
@@ -33,6 +33,12 @@ class SetupError(ValueError):
 
     def __init__(self, message: object = ""):
         super().__init__(printable(str(message)))
+
+
+def require(holds: bool, key: str, rule: str, value: object) -> None:
+    """Raise a SetupError, "KEY must be RULE, got VALUE", unless the rule of a config key holds."""
+    if not holds:
+        raise SetupError(f"{key} must be {rule}, got {value!r}")
 
 
 def require_retina_config(cfg) -> None:

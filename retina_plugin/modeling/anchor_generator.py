@@ -6,7 +6,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.anchor_generator import ANCHOR_GENERATOR_REGISTRY, DefaultAnchorGenerator
 
-from ..errors import require_retina_config
+from ..errors import require, require_retina_config
 from ..ops import octave_sizes
 
 __all__ = ["OctaveAnchorGenerator"]
@@ -34,6 +34,9 @@ class OctaveAnchorGenerator(DefaultAnchorGenerator):
             strides: of the levels, in pixels.
             offset: centre of the first anchor in units of the stride, in [0, 1).
         """
+        base_key, scales_key = "MODEL.ANCHOR_GENERATOR.BASE_SIZE", "MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE"
+        require(0 < base_size < float("inf"), base_key, "finite and > 0", base_size)
+        require(scales_per_octave >= 1, scales_key, ">= 1", scales_per_octave)
         sizes = octave_sizes(strides, base_size=base_size, scales_per_octave=scales_per_octave)
         super().__init__(sizes=sizes, aspect_ratios=aspect_ratios, strides=strides, offset=offset)
 

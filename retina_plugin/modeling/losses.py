@@ -1,11 +1,13 @@
 """Classification losses by name (``MODEL.RETINANET.CLS_LOSS_NAME``): each is a term of x_t, summed over all anchors."""
 
+import math
+
 from detectron2.config import CfgNode, configurable
 from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 
 from .. import ops
-from ..errors import require_retina_config
+from ..errors import require, require_retina_config
 from .mining import HardExampleMiner
 
 __all__ = [
@@ -43,8 +45,7 @@ class ClassificationLoss(nn.Module):
             alpha: weight of the foreground in [0, 1], background getting ``1 - alpha``; None for no balancing.
         """
         super().__init__()
-        if alpha is not None and not 0 <= alpha <= 1:
-            raise ValueError(f"alpha (MODEL.RETINANET.FOCAL_LOSS_ALPHA) must be in [0, 1] or None, got {alpha}")
+        require(alpha is None or 0 <= alpha <= 1, "MODEL.RETINANET.FOCAL_LOSS_ALPHA", "in [0, 1] or None", alpha)
         self.alpha = alpha
 
     @classmethod
@@ -96,8 +97,7 @@ class FocalLoss(ClassificationLoss):
             alpha: see :class:`ClassificationLoss`.
         """
         super().__init__(alpha=alpha)
-        if not 0 <= gamma < float("inf"):
-            raise ValueError(f"gamma (MODEL.RETINANET.FOCAL_LOSS_GAMMA) must be finite and >= 0, got {gamma}")
+        require(0 <= gamma < math.inf, "MODEL.RETINANET.FOCAL_LOSS_GAMMA", "finite and >= 0", gamma)
         self.gamma = gamma
 
     @classmethod
@@ -122,10 +122,8 @@ class FocalLossStar(ClassificationLoss):
             alpha: see :class:`ClassificationLoss`.
         """
         super().__init__(alpha=alpha)
-        if not 0 < gamma < float("inf"):
-            raise ValueError(f"gamma (MODEL.RETINANET.FOCAL_STAR.GAMMA) must be finite and > 0, got {gamma}")
-        if not abs(beta) < float("inf"):
-            raise ValueError(f"beta (MODEL.RETINANET.FOCAL_STAR.BETA) must be finite, got {beta}")
+        require(0 < gamma < math.inf, "MODEL.RETINANET.FOCAL_STAR.GAMMA", "finite and > 0", gamma)
+        require(math.isfinite(beta), "MODEL.RETINANET.FOCAL_STAR.BETA", "finite", beta)
         self.gamma = gamma
         self.beta = beta
 
@@ -162,14 +160,13 @@ def build_classification_loss(cfg: CfgNode) -> ClassificationLoss:
     """Build the loss that ``MODEL.RETINANET.CLS_LOSS_NAME`` names.
 
     Raises:
-        ValueError: unknown name, or a value outside its range.
+        SetupError: unknown name, or a value outside its range.
         TypeError: the registered class is no ClassificationLoss.
     """
     require_retina_config(cfg)
     name = cfg.MODEL.RETINANET.CLS_LOSS_NAME
-    if name not in CLASSIFICATION_LOSS_REGISTRY:
-        known = sorted(key for key, _ in CLASSIFICATION_LOSS_REGISTRY)
-        raise ValueError(f"MODEL.RETINANET.CLS_LOSS_NAME must be one of {known}, got {name!r}")
+    known = sorted(key for key, _ in CLASSIFICATION_LOSS_REGISTRY)
+    require(name in known, "MODEL.RETINANET.CLS_LOSS_NAME", f"one of {known}", name)
     loss = CLASSIFICATION_LOSS_REGISTRY.get(name)(cfg)
     if not isinstance(loss, ClassificationLoss):
         raise TypeError(f"classification loss {name} must be a retina_plugin.ClassificationLoss, got {type(loss)}")

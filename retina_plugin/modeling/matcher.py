@@ -6,6 +6,7 @@ import torch
 from detectron2.modeling.matcher import Matcher
 from torch import Tensor
 
+from ..errors import require
 from ..ops.matching import AnchorTiles, BestOverlaps, best_overlaps
 
 __all__ = ["SafeMatcher"]
@@ -31,27 +32,24 @@ class SafeMatcher(Matcher):
         Args:
             thresholds: increasing IoU bounds, each in (0, 1]; the paper's are 0.4 and 0.5, half-open.
             labels: one more than thresholds: 0 background, -1 ignored, 1 positive.
-            allow_low_quality_matches: whether a ground-truth box keeps its best anchors below the upper bound.
-            low_quality_min_iou: least IoU for that, in [0, 1]; 0 asks for any overlap.
+            allow_low_quality_matches: a ground-truth box keeps its best anchors below the upper bound.
+            low_quality_min_iou: least IoU for that, in [0, 1]; 0 for any overlap.
         """
-        if not 0 <= low_quality_min_iou <= 1:
-            raise ValueError(
-                f"low_quality_min_iou (MODEL.RETINANET.LOW_QUALITY_MIN_IOU) must be in [0, 1], "
-                f"got {low_quality_min_iou}"
-            )
+        floor = low_quality_min_iou
+        require(0 <= floor <= 1, "MODEL.RETINANET.LOW_QUALITY_MIN_IOU", "in [0, 1]", floor)
         super().__init__(list(thresholds), list(labels), allow_low_quality_matches)
         self.low_quality_min_iou = low_quality_min_iou
 
     def match_boxes(self, tiles: AnchorTiles, gt_boxes: Tensor) -> tuple[BestOverlaps, Tensor]:
-        """What calling the matcher with the (M, R) matrix of IoU returns, in memory linear in R.
+        """Match as a call with the (M, R) matrix of IoU does, in memory linear in R.
 
         Args:
             tiles: the R anchors of an image.
             gt_boxes: (M, 4) XYXY, same frame; M may be 0.
 
         Returns:
-            The overlaps, whose ``box`` is Detectron2's ``matches``; and the (R,) int8 ``match_labels``, without boxes
-            the first of the labels.
+            The overlaps, whose ``box`` is Detectron2's ``matches``; and the (R,) int8 ``match_labels``, all the first
+            of the labels without boxes.
         """
         min_iou = self.low_quality_min_iou if self.allow_low_quality_matches else None
         overlaps = best_overlaps(tiles, gt_boxes, min_iou=min_iou)
@@ -62,7 +60,7 @@ class SafeMatcher(Matcher):
         return overlaps, match_labels
 
     def set_low_quality_matches_(self, match_labels: Tensor, match_quality_matrix: Tensor) -> None:
-        """Label the best anchors of each eligible ground-truth box 1, in place.
+        """Label the best anchors of each eligible ground-truth box 1, in place: Detectron2's hook for a matrix of IoU.
 
         Args:
             match_labels: (R,) int8.

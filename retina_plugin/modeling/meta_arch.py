@@ -16,7 +16,7 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from .. import ops
-from ..errors import require_retina_config
+from ..errors import SetupError, require, require_retina_config
 from ..ops.matching import AnchorTiles
 from .box_loss import BOX_REG_LOSS_TYPES, box_regression_losses
 from .execution import PRECISIONS, use_winograd
@@ -56,15 +56,11 @@ class FocalRetinaNet(RetinaNet):
                 ``focal_loss_gamma``, which belong to ``cls_loss``.
         """
         super().__init__(**retinanet)
-        if self.box_reg_loss_type not in BOX_REG_LOSS_TYPES:
-            raise ValueError(
-                f"MODEL.RETINANET.BBOX_REG_LOSS_TYPE must be one of {BOX_REG_LOSS_TYPES}, "
-                f"got {self.box_reg_loss_type!r}"
-            )
-        # They belong to cls_loss; what RetinaNet leaves here are its own defaults.
+        known, loss_type = BOX_REG_LOSS_TYPES, self.box_reg_loss_type
+        require(loss_type in known, "MODEL.RETINANET.BBOX_REG_LOSS_TYPE", f"one of {known}", loss_type)
+        require(precision in PRECISIONS, "MODEL.PRECISION", f"one of {PRECISIONS}", precision)
+        # RetinaNet's own defaults, which cls_loss does not read.
         del self.focal_loss_alpha, self.focal_loss_gamma
-        if precision not in PRECISIONS:
-            raise ValueError(f"MODEL.PRECISION must be one of {PRECISIONS}, got {precision!r}")
         self.cls_loss = cls_loss
         self.loss_normalizer = loss_normalizer
         self.precision = precision
@@ -76,7 +72,7 @@ class FocalRetinaNet(RetinaNet):
     def from_config(cls, cfg: CfgNode) -> dict:
         require_retina_config(cfg)
         if cfg.MODEL.RETINANET.NUM_CLASSES < 1:
-            raise ValueError(
+            raise SetupError(
                 f"MODEL.RETINANET.NUM_CLASSES must be >= 1 to build a model, got {cfg.MODEL.RETINANET.NUM_CLASSES}: "
                 "train_net.py takes the data's number for 0, your own code has to set it"
             )
@@ -100,7 +96,7 @@ class FocalRetinaNet(RetinaNet):
         }
 
     def forward(self, batched_inputs: list[dict]):
-        """Detectron2's forward, which in training checks the class ids and draws a picture every ``VIS_PERIOD``.
+        """Run Detectron2's forward; in training, check the class ids and draw a picture every ``VIS_PERIOD``.
 
         Raises:
             ValueError: an image has no ground truth, or a class outside [0, K); Detectron2 takes K for background.
@@ -113,14 +109,14 @@ class FocalRetinaNet(RetinaNet):
             self._check_ground_truth(batched_inputs)
             losses = super().forward(batched_inputs)
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
-            # Boxes that are not finite cannot be drawn, and the trainer has more to say about them.
+            # Boxes that are not finite cannot be drawn; the trainer reports them.
             if all(torch.isfinite(loss) for loss in losses.values()):
                 self._draw_training_image(batched_inputs[:1])
         return losses
 
     @torch.no_grad()
     def label_anchors(self, anchors: list[Boxes], gt_instances: list[Instances]) -> tuple[list[Tensor], list[Tensor]]:
-        """Detectron2's labels and matched boxes, without its matrix of the IoU of every box with every anchor.
+        """Label the anchors as Detectron2 does, without its matrix of the IoU of every box with every anchor.
 
         Args:
             anchors: per level (Hi*Wi*A, 4).
@@ -130,7 +126,7 @@ class FocalRetinaNet(RetinaNet):
             N tensors (R,): [0, K) positive, K background, -1 ignored; and N tensors (R, 4), meaningful where positive.
         """
         if not isinstance(self.anchor_matcher, SafeMatcher):
-            return super().label_anchors(anchors, gt_instances)  # another matcher may want the whole matrix
+            return super().label_anchors(anchors, gt_instances)  # another matcher needs the whole matrix
         all_anchors = Boxes.cat(anchors).tensor
         tiles = AnchorTiles(all_anchors)
         gt_labels, matched_gt_boxes = [], []
@@ -175,13 +171,13 @@ class FocalRetinaNet(RetinaNet):
         normalizer = self.loss_normalizer((pos_mask if self.cls_loss.miner is None else labels >= 0).sum())
         loss_cls = self.cls_loss(logits, labels, divisor=normalizer)
         box_losses = self._box_losses(pos_mask, deltas, *boxes)
-        # Their number is known by now: counting the mask would make the host wait for a GPU once more.
+        # len() costs nothing: counting the mask would make the host wait for a GPU once more.
         get_event_storage().put_scalar("num_pos_anchors", len(box_losses) / len(labels))
         return {"loss_cls": loss_cls, "loss_box_reg": box_losses.sum() / normalizer}
 
     @torch.no_grad()
     def _mine(self, labels: Tensor, logits: Tensor, deltas: Tensor, anchors: Tensor, gt_boxes: Tensor) -> Tensor:
-        """Labels (N, R) with -1 for all examples but those that ``cls_loss.miner`` keeps (Sec. 5.1)."""
+        """Set the labels (N, R) of the examples that ``cls_loss.miner`` leaves out to -1 (Sec. 5.1)."""
         miner = self.cls_loss.miner
         losses = ops.anchor_losses(logits, labels, self.cls_loss.value, alpha=self.cls_loss.alpha)
         if miner.score == "total":
@@ -193,7 +189,7 @@ class FocalRetinaNet(RetinaNet):
         return miner(labels, losses, boxes, num_classes=self.num_classes)
 
     def _box_losses(self, pos_mask: Tensor, deltas: Tensor, anchors: Tensor, gt_boxes: Tensor) -> Tensor:
-        """Losses (P,) of the anchors in ``pos_mask`` (N, R); anchors are (R, 4), deltas and gt_boxes (N, R, 4)."""
+        """Compute the losses (P,) in ``pos_mask`` (N, R) for anchors (R, 4), deltas and gt_boxes (N, R, 4)."""
         return box_regression_losses(
             deltas[pos_mask],
             anchors.expand_as(gt_boxes)[pos_mask],
@@ -206,7 +202,7 @@ class FocalRetinaNet(RetinaNet):
     def forward_inference(
         self, images: ImageList, features: list[Tensor], predictions: list[list[Tensor]]
     ) -> list[Instances]:
-        """Detectron2's detections, without those of anchors whose centre lies in an image's padding.
+        """Detect as Detectron2 does, without the anchors whose centre lies in an image's padding.
 
         Args:
             images: N images, padded to one size.
@@ -249,7 +245,7 @@ class FocalRetinaNet(RetinaNet):
         return Instances(image_size, pred_boxes=Boxes(boxes), scores=scores, pred_classes=class_idxs[best])
 
     def _check_ground_truth(self, batched_inputs: list[dict]) -> None:
-        # On the loader's CPU tensors, before they move: no device is waited for.
+        # On the loader's CPU tensors, before they move to a device that the host would wait for.
         for image in batched_inputs:
             if "instances" not in image:
                 raise ValueError(

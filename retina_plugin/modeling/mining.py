@@ -5,6 +5,7 @@ from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
 from .. import ops
+from ..errors import require
 
 __all__ = ["HardExampleMiner"]
 
@@ -28,19 +29,16 @@ class HardExampleMiner:
             nms_boxes: "anchors", or "decoded" for the predicted boxes.
             scope: "image" or "batch".
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size (MODEL.RETINANET.OHEM.BATCH_SIZE) must be >= 1, got {batch_size}")
-        if not 0 < nms_thresh <= 1:
-            raise ValueError(f"nms_thresh (MODEL.RETINANET.OHEM.NMS_THRESH) must be in (0, 1], got {nms_thresh}")
-        if neg_pos_ratio is not None and not neg_pos_ratio > 0:
-            raise ValueError(f"neg_pos_ratio (MODEL.RETINANET.OHEM.NEG_POS_RATIO) must be > 0, got {neg_pos_ratio}")
-        for key, option, known in (
-            ("SCORE", score, ("cls", "total")),
-            ("NMS_BOXES", nms_boxes, ("anchors", "decoded")),
-            ("SCOPE", scope, ("image", "batch")),
+        has_ratio = neg_pos_ratio is None or neg_pos_ratio > 0
+        for key, value, holds, rule in (
+            ("BATCH_SIZE", batch_size, batch_size >= 1, ">= 1"),
+            ("NMS_THRESH", nms_thresh, 0 < nms_thresh <= 1, "in (0, 1]"),
+            ("NEG_POS_RATIO", neg_pos_ratio, has_ratio, "> 0"),
+            ("SCORE", score, score in ("cls", "total"), "one of ('cls', 'total')"),
+            ("NMS_BOXES", nms_boxes, nms_boxes in ("anchors", "decoded"), "one of ('anchors', 'decoded')"),
+            ("SCOPE", scope, scope in ("image", "batch"), "one of ('image', 'batch')"),
         ):
-            if option not in known:
-                raise ValueError(f"MODEL.RETINANET.OHEM.{key} must be one of {known}, got {option!r}")
+            require(holds, f"MODEL.RETINANET.OHEM.{key}", rule, value)
         self.settings = {"batch_size": batch_size, "nms_thresh": nms_thresh, "neg_pos_ratio": neg_pos_ratio}
         self.score, self.nms_boxes, self.scope = score, nms_boxes, scope
 

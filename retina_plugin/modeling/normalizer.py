@@ -8,7 +8,7 @@ import torch.distributed as dist
 from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 
-from ..errors import require_retina_config
+from ..errors import require, require_retina_config
 
 __all__ = ["LossNormalizer", "TrainingState"]
 
@@ -32,12 +32,9 @@ class LossNormalizer(nn.Module):
             sync: average the count over all processes (where torch.distributed is initialised).
         """
         super().__init__()
-        if name not in NAMES:
-            raise ValueError(f"MODEL.RETINANET.NORMALIZER.NAME must be one of {NAMES}, got {name!r}")
-        if not 0 <= momentum < 1:
-            raise ValueError(f"MODEL.RETINANET.NORMALIZER.MOMENTUM must be in [0, 1), got {momentum}")
-        if not 0 < initial < float("inf"):
-            raise ValueError(f"MODEL.RETINANET.NORMALIZER.INITIAL must be finite and > 0, got {initial}")
+        require(name in NAMES, "MODEL.RETINANET.NORMALIZER.NAME", f"one of {NAMES}", name)
+        require(0 <= momentum < 1, "MODEL.RETINANET.NORMALIZER.MOMENTUM", "in [0, 1)", momentum)
+        require(0 < initial < float("inf"), "MODEL.RETINANET.NORMALIZER.INITIAL", "finite and > 0", initial)
         self.name = name
         self.momentum = momentum
         self.sync = sync

@@ -27,10 +27,6 @@ def octave_sizes(strides: Sequence[int], *, base_size: float, scales_per_octave:
     Returns:
         One list of n sizes per level. With base_size 4 and n = 3 they run from 32 to 812.75 (Sec. 4: 32-813).
     """
-    if not 0 < base_size < float("inf"):
-        raise ValueError(f"base_size must be finite and > 0, got {base_size}")
-    if scales_per_octave < 1:
-        raise ValueError(f"scales_per_octave must be >= 1, got {scales_per_octave}")
     octave = [2 ** (j / scales_per_octave) for j in range(scales_per_octave)]
     return [[stride * base_size * scale for scale in octave] for stride in strides]
 

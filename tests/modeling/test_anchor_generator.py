@@ -50,10 +50,11 @@ def test_octave_sizes_scale_with_base_size():
     ],
     ids=str,
 )
-def test_octave_sizes_refuse_what_is_no_size(arguments):
+def test_octave_anchors_refuse_an_impossible_size(arguments):
     (name,) = arguments
-    with pytest.raises(ValueError, match=f"{name} must be"):
-        octave_sizes([8], **{"base_size": 4.0, "scales_per_octave": 3, **arguments})
+    sizes = {"base_size": 4.0, "scales_per_octave": 3, **arguments}
+    with pytest.raises(ValueError, match=f"MODEL.ANCHOR_GENERATOR.{name.upper()} must be"):
+        OctaveAnchorGenerator(**sizes, aspect_ratios=[1.0], strides=[8], offset=0.0)
 
 
 @pytest.mark.parametrize("strides", [[8, 16, 32, 64, 128], [4, 8], [16]], ids=str)

@@ -36,7 +36,7 @@ def test_matcher_box_without_overlap_makes_no_anchor_positive():
     matches, labels = safe_matcher()(iou)
     assert labels.tolist() == [0, 0, -1, 1]
     assert matches[3] == 1
-    # Why the matcher is not Detectron2's: 0 is that box's best IoU, and every anchor has it. If Detectron2 mends it,
+    # Why the matcher is not Detectron2's: 0 is that box's best IoU, and every anchor has it. If Detectron2 fixes it,
     # this line fails and modeling/matcher.py can go.
     assert Matcher(THRESHOLDS, LABELS, allow_low_quality_matches=True)(iou)[1].tolist() == [1, 1, 1, 1]
 
@@ -90,5 +90,5 @@ def test_matcher_leaves_its_arguments_alone():
 
 @pytest.mark.parametrize("floor", [-0.1, 1.1, float("nan")])
 def test_matcher_refuses_a_floor_that_is_no_iou(floor):
-    with pytest.raises(ValueError, match=r"LOW_QUALITY_MIN_IOU\) must be in \[0, 1\], got"):
+    with pytest.raises(ValueError, match=r"LOW_QUALITY_MIN_IOU must be in \[0, 1\], got"):
         safe_matcher(low_quality_min_iou=floor)
