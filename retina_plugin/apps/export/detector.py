@@ -16,7 +16,7 @@ from ...modeling import fold_batch_norms
 
 __all__ = ["PADDING_CLASS", "ExportableDetector", "keep_best_of_class"]
 
-# In the class of a detection that is none: there are fewer than D.
+# The class of padding rows, where there are fewer than D detections.
 PADDING_CLASS = -1
 
 

@@ -1,4 +1,4 @@
-"""What must be known to run an exported file: classes, input, sizes, thresholds, versions, the whole config."""
+"""The metadata of an exported file: classes, input, sizes, thresholds, versions and the whole config."""
 
 import json
 import os
@@ -22,6 +22,10 @@ def build_metadata(cfg: CfgNode, detector: ExportableDetector, class_names: list
         class_names: K names in the order of the class ids.
         weights: the checkpoint's name.
     """
+    # Without the folders of the machine that trained it.
+    portable = cfg.clone()
+    portable.defrost()
+    portable.MODEL.WEIGHTS, portable.OUTPUT_DIR = os.path.basename(cfg.MODEL.WEIGHTS), ""
     return {
         "model": cfg.MODEL.META_ARCHITECTURE,
         "classes": class_names,
@@ -55,16 +59,8 @@ def build_metadata(cfg: CfgNode, detector: ExportableDetector, class_names: list
             "torch": torch.__version__,
             "detectron2": detectron2.__version__,
         },
-        "config": _portable(cfg).dump(),
+        "config": portable.dump(),
     }
-
-
-def _portable(cfg: CfgNode) -> CfgNode:
-    """Without the folders of the machine that trained it."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = os.path.basename(cfg.MODEL.WEIGHTS), ""
-    return cfg
 
 
 def metadata_as_text(metadata: dict) -> dict[str, str]:

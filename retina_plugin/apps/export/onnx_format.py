@@ -45,8 +45,18 @@ def to_onnx(detector: ExportableDetector, metadata: Mapping[str, str], *, dtype:
             custom_translation_table=OPERATOR_TRANSLATIONS,
         )
     model = program.model_proto
-    _strip(model)
-    _name_axes(model)
+    graph = model.graph
+    # The exporter notes paths of the machine and lines of code.
+    for item in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer, graph):
+        del item.metadata_props[:]
+        item.doc_string = ""
+    # The dynamic axes get names in place of the exporter's s34 and the like, wherever these stand.
+    (images,) = graph.input
+    names = {images.type.tensor_type.shape.dim[axis].dim_param: name for axis, name in AXIS_NAMES.items()}
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in names:  # set on any other, it would take the place of a fixed size
+                dim.dim_param = names[dim.dim_param]
     onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -63,21 +73,3 @@ def _quiet():
             yield
     finally:
         logger.setLevel(level)
-
-
-def _strip(model: onnx.ModelProto) -> None:
-    """Take out what the exporter notes about the source: paths of the machine and lines of code."""
-    graph = model.graph
-    for item in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer, graph):
-        del item.metadata_props[:]
-        item.doc_string = ""
-
-
-def _name_axes(model: onnx.ModelProto) -> None:
-    """The names of the input's dynamic axes, in place of the exporter's s34 and the like, wherever they stand."""
-    (images,) = model.graph.input
-    names = {images.type.tensor_type.shape.dim[axis].dim_param: name for axis, name in AXIS_NAMES.items()}
-    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param in names:  # set on any other, it would take the place of a fixed size
-                dim.dim_param = names[dim.dim_param]

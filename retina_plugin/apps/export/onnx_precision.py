@@ -1,6 +1,5 @@
 """Half precision and 8-bit integers for the network of an ONNX detector; what comes after it stays in fp32."""
 
-import contextlib
 import logging
 import tempfile
 from collections.abc import Iterable
@@ -71,16 +70,6 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     return half
 
 
-@contextlib.contextmanager
-def _without_advice():
-    """The quantiser advises to fuse batch norms first, on the root logger; they are folded."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
-
-
 class _Images(CalibrationDataReader):
     def __init__(self, images: Iterable[np.ndarray]):
         self._images = iter(images)
@@ -96,21 +85,25 @@ def to_int8(model: onnx.ModelProto, images: Iterable[np.ndarray]) -> onnx.ModelP
     Args:
         images: (1, 3, H, W) as the model takes them; the ranges of the activations are measured on them.
     """
-    with tempfile.TemporaryDirectory() as folder, _without_advice():
-        path = Path(folder, "int8.onnx")
-        quantize_static(
-            model,
-            path,
-            _Images(images),
-            quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            # 7 bits of weight: without the VNNI instructions, sums of 8 by 8 bits saturate.
-            reduce_range=True,
-            op_types_to_quantize=["Conv"],
-            nodes_to_exclude=last_convolutions(model.graph),
-        )
-        quantised = onnx.load(path)
+    logging.disable(logging.WARNING)  # the quantiser advises to fuse batch norms first; they are folded already
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "int8.onnx")
+            quantize_static(
+                model,
+                path,
+                _Images(images),
+                quant_format=QuantFormat.QDQ,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                # 7 bits of weight: without the VNNI instructions, sums of 8 by 8 bits saturate.
+                reduce_range=True,
+                op_types_to_quantize=["Conv"],
+                nodes_to_exclude=last_convolutions(model.graph),
+            )
+            quantised = onnx.load(path)
+    finally:
+        logging.disable(logging.NOTSET)
     onnx.checker.check_model(quantised, full_check=True)
     return quantised

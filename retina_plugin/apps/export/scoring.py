@@ -68,7 +68,12 @@ def score_detectors(
     expected = [_in_numpy(reference)(image.numpy()) for image in images]
     rows[0]["images_equal"] = len(images)
     for path in files:
-        detect, dtype = load_exported(path), _input_type(path)
+        detect, dtype = load_exported(path), torch.uint8
+        if path.suffix == ".onnx":
+            import onnx
+
+            kind = onnx.load(path).graph.input[0].type.tensor_type.elem_type
+            dtype = torch.float32 if kind == onnx.TensorProto.FLOAT else torch.uint8
         row = {"name": path.name, "megabytes": path.stat().st_size / 1e6, **_score(cfg, detect, dtype, folder)}
         found = (detect(image.to(dtype).numpy()) for image in images)
         differ = [
@@ -89,15 +94,6 @@ def _in_numpy(detector: ExportableDetector):
         return tuple(output.numpy() for output in detector(torch.from_numpy(images)))
 
     return detect
-
-
-def _input_type(path: Path) -> torch.dtype:
-    if path.suffix != ".onnx":
-        return torch.uint8
-    import onnx
-
-    kind = onnx.load(path).graph.input[0].type.tensor_type.elem_type
-    return torch.float32 if kind == onnx.TensorProto.FLOAT else torch.uint8
 
 
 def _score(cfg: CfgNode, detect, dtype: torch.dtype, folder: Path) -> dict:

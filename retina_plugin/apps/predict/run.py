@@ -1,4 +1,4 @@
-"""What ``retina predict`` does: source by source through the detector, into files, with a report at the end."""
+"""``retina predict``: runs the detector over images, videos and cameras, and writes and reports the results."""
 
 import argparse
 import sys
@@ -28,7 +28,7 @@ SHOWN = 20  # files named in the report; all are in predictions.json
 
 @dataclass
 class Progress:
-    """What has been done so far, and what could not be."""
+    """Counts the images done and keeps the reason for each source that failed."""
 
     bar: tqdm
     num_images: int = 0
@@ -54,7 +54,12 @@ def predict_sources(args: argparse.Namespace) -> dict[str, str]:
     sources = find_sources(args.inputs, recursive=args.recursive, leave_out=args.output / "drawn")
     videos = [source for source in sources if source.kind != "image"]
     if videos or not args.no_draw:
-        _check_opencv()
+        try:
+            import cv2  # noqa: F401
+        except ImportError as error:  # also when a system library of OpenCV is missing
+            raise SetupError(
+                f"Drawing and videos need OpenCV: pip install opencv-python-headless ({error}), or give --no-draw."
+            ) from error
     for source in videos:
         if source.kind == "camera":
             _open(source).release()
@@ -75,18 +80,15 @@ def predict_sources(args: argparse.Namespace) -> dict[str, str]:
             bar.close()
             seconds = time.perf_counter() - start
             if progress.num_images or progress.failures:
-                paths = results.write(_describe_run(args, predictor, progress))
-                _report(paths, results, progress, seconds)
+                not_read = [{"file": name, "reason": reason} for name, reason in progress.failures.items()]
+                info = {
+                    "description": f"retina_plugin {__version__}, retina predict",
+                    "weights": str(args.weights),
+                    "score_threshold": args.score,
+                    "not_read": not_read,
+                }
+                _report(results.write(info), results, progress, seconds)
     return progress.failures
-
-
-def _check_opencv() -> None:
-    try:
-        import cv2  # noqa: F401
-    except ImportError as error:  # also when a system library of OpenCV is missing
-        raise SetupError(
-            f"Drawing and videos need OpenCV: pip install opencv-python-headless ({error}), or give --no-draw."
-        ) from error
 
 
 def _open(source: Source) -> Any:
@@ -118,7 +120,14 @@ def _predict_images(
         found = predictor.batch([image for _, image in read])
         for (source, image), detections in zip(read, found, strict=True):
             if not args.no_draw:
-                _write_picture(args.output / "drawn" / source.drawn_name, _draw(image, detections))
+                import cv2
+
+                path = args.output / "drawn" / source.drawn_name
+                suffix = path.suffix.lower()
+                parameters = [] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+                _, encoded = cv2.imencode(suffix, _draw(image, detections), parameters)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(path, encoded.tobytes())
             results.add(source.name, detections)
         progress.num_images += len(read)
         progress.bar.update(len(chunk))
@@ -164,24 +173,6 @@ def _draw(image: np.ndarray, detections: Detections) -> np.ndarray:
     from .drawing import draw_detections
 
     return draw_detections(image, detections)
-
-
-def _write_picture(path: Path, picture: np.ndarray) -> None:
-    import cv2
-
-    parameters = [] if path.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    _, encoded = cv2.imencode(path.suffix.lower(), picture, parameters)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, encoded.tobytes())
-
-
-def _describe_run(args: argparse.Namespace, predictor: RetinaPredictor, progress: Progress) -> dict[str, Any]:
-    return {
-        "description": f"retina_plugin {__version__}, retina predict",
-        "weights": str(args.weights),
-        "score_threshold": args.score,
-        "not_read": [{"file": name, "reason": reason} for name, reason in progress.failures.items()],
-    }
 
 
 def _report(paths: list[Path], results: ResultFiles, progress: Progress, seconds: float) -> None:

@@ -40,16 +40,32 @@ def find_sources(words: Sequence[str], *, recursive: bool = False, leave_out: Pa
     """
     found: dict[str, str] = {}  # path -> kind
     for word in words:
-        expanded = ((os.path.normpath(path), kind) for path, kind in _expand(word, recursive))
-        here = {path: kind for path, kind in expanded if not _is_below(path, leave_out)}
+        here = {os.path.normpath(path): kind for path, kind in _expand(word, recursive)}
+        if leave_out is not None:
+            results = os.path.abspath(leave_out)
+            here = {p: kind for p, kind in here.items() if not Path(os.path.abspath(p)).is_relative_to(results)}
         if not here:
             raise SetupError(_describe_nothing(word, recursive))
         found.update({path: kind for path, kind in here.items() if path not in found})
-    root = _common_folder([path for path, kind in found.items() if kind != "camera"])
+    folders = [os.path.dirname(os.path.abspath(path)) for path, kind in found.items() if kind != "camera"]
+    try:
+        root = os.path.commonpath(folders)
+    except ValueError:  # none, or on two drives
+        root = os.getcwd()
     sources, taken = [], set()
     for path, kind in found.items():
         name = f"camera{path}" if kind == "camera" else PurePath(os.path.relpath(path, root)).as_posix()
-        sources.append(Source(kind, path, name, _free_name(name, kind, taken)))
+        # The drawing gets a suffix that can be written, and a number if another source has its name in any case.
+        stem, suffix = name, PurePath(name).suffix
+        if suffix.lower() in DRAWN_SUFFIXES[kind]:
+            stem = name[: -len(suffix)]
+        else:
+            suffix = DRAWN_SUFFIXES[kind][0]
+        drawn, number = stem + suffix, 2
+        while drawn.lower() in taken:
+            drawn, number = f"{stem}_{number}{suffix}", number + 1
+        taken.add(drawn.lower())
+        sources.append(Source(kind, path, name, drawn))
     return sources
 
 
@@ -75,10 +91,6 @@ def _kind(suffix: str) -> str:
     return "video" if suffix.lower() in VIDEO_SUFFIXES else "image"
 
 
-def _is_below(path: str, folder: Path | None) -> bool:
-    return folder is not None and Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
-
-
 def _describe_nothing(word: str, recursive: bool) -> str:
     if os.path.isdir(os.path.expanduser(word)):
         deeper = "" if recursive else "; --recursive looks into the folders inside it"
@@ -88,22 +100,3 @@ def _describe_nothing(word: str, recursive: bool) -> str:
     if os.path.exists(os.path.expanduser(word)):
         return f"{word} is a result of this command: move it, or give --output another folder."
     return f"{word} does not exist: give an image, a video, a folder, a pattern in quotes or the index of a camera."
-
-
-def _common_folder(paths: list[str]) -> str:
-    try:
-        return os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
-    except ValueError:  # none, or on two drives
-        return os.getcwd()
-
-
-def _free_name(name: str, kind: str, taken: set[str]) -> str:
-    """``name`` with a suffix that can be written, and a number if another source has it; case does not tell apart."""
-    suffix = PurePath(name).suffix
-    if suffix.lower() not in DRAWN_SUFFIXES[kind]:
-        name, suffix = name + DRAWN_SUFFIXES[kind][0], DRAWN_SUFFIXES[kind][0]
-    free, number = name, 2
-    while free.lower() in taken:
-        free, number = f"{name[: -len(suffix)]}_{number}{suffix}", number + 1
-    taken.add(free.lower())
-    return free
