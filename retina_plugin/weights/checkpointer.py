@@ -14,16 +14,21 @@ from detectron2.utils.file_io import PathManager
 from torch import Tensor, nn
 
 from ..errors import SetupError, first_line, name_some
-from .averages import AVERAGE_KEY, averaged_state
-from .classes import CLASS_LAYER, ClassMap, map_class_layer
+from .classes import CLASS_LAYER, fit_class_layer
 from .files import ResumePoint, find_resume_point, name_last, prune, resume_candidates, write_checkpoint
 from .manifest import build_manifest, disagreements
 from .read import DamagedFile, read_weights
 from .torchvision import convert_torchvision, is_torchvision
 
-__all__ = ["LoadReport", "RetinaCheckpointer", "build_checkpointer", "check_weights", "loading_rules"]
+__all__ = [
+    "AVERAGE_KEY", "LoadReport", "RetinaCheckpointer", "averaged_state", "build_checkpointer", "check_weights",
+    "loading_rules",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
+
+# Averaged weights (EMA) in a checkpoint: a state dict of torch's AveragedModel.
+AVERAGE_KEY = "model_ema"
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,7 @@ class RetinaCheckpointer(DetectionCheckpointer):
             found = checkpoint.get("manifest") or {}
             compare(found, self.manifest, path, rules)
             named = found.get("classes"), (self.manifest or {}).get("classes")
-            new_classes = map_classes(
+            new_classes = fit_class_layer(
                 checkpoint["model"], self.model.state_dict(), *named, path, rules, resuming=resuming
             )
             incompatible = self._load_model(checkpoint)  # Detectron2's, which matches names
@@ -167,6 +172,11 @@ class RetinaCheckpointer(DetectionCheckpointer):
         return checkpoint
 
 
+def averaged_state(average: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return averaged weights under the model's own keys; ``average`` is the checkpoint's entry AVERAGE_KEY."""
+    return {key.removeprefix("module."): value for key, value in average.items() if key != "n_averaged"}
+
+
 def convert(checkpoint: dict[str, Any], path: str, *, num_classes: int | None, averaged: bool) -> None:
     """Bring torchvision's weights to Detectron2's keys; with ``averaged``, take averaged weights if there are any."""
     if is_torchvision(checkpoint["model"]):
@@ -189,56 +199,6 @@ def compare(found: dict[str, Any], expected: dict[str, Any] | None, path: str, r
             f"{path} was trained for something else: {'; '.join(clauses)}.\n"
             f"{remedy}, or MODEL.LOAD ignore_manifest to load it all the same."
         )
-
-
-def map_classes(
-    state: dict[str, Tensor], initial: dict[str, Tensor], found: Sequence[str] | None, wanted: Sequence[str] | None,
-    path: str, rules: Collection[str], *, resuming: bool,
-) -> list[str]:  # fmt: skip
-    """Fit the class layer of ``state`` to the classes of the data, by ``rules``.
-
-    Args:
-        state: weights of the checkpoint; changed in place.
-        initial: state dict of the model as built.
-        found, wanted: class names of the checkpoint and of the data; None if unknown.
-
-    Returns:
-        the wanted classes that start with the prior.
-
-    Raises:
-        SetupError: the classes differ, or cannot be mapped without names.
-    """
-    if not (found and wanted):
-        if "by_class_name" in rules and CLASS_LAYER[0] in state:
-            culprit = path if wanted else "the data set"
-            raise SetupError(
-                f"MODEL.LOAD is by_class_name, but {culprit} does not have the names of its classes. Set it to strict, "
-                "or take a checkpoint of this plugin and a data set with names."
-            )
-        return []
-    classes = ClassMap(found, wanted)
-    if classes.is_identity:
-        return []
-    if "by_class_name" in rules:
-        map_class_layer(state, initial, classes)
-        logger.info("%s", classes)
-        return classes.new
-    if "skip_mismatched" in rules:
-        for key in CLASS_LAYER:
-            state.pop(key, None)
-    elif len(found) == len(wanted) and "ignore_manifest" not in rules:  # another number shows in the shapes
-        i = next(i for i, (a, b) in enumerate(zip(found, wanted, strict=True)) if a != b)
-        remedy = (
-            "Go on with the data set that the run began with, or start another run."
-            if resuming
-            else "Set MODEL.LOAD by_class_name to take the class layer by name, skip_mismatched to start it afresh, or "
-            "ignore_manifest if they are the same classes under other names."
-        )
-        raise SetupError(
-            f"{path} has other classes than the data: class {i} is {found[i]!r} in the checkpoint "
-            f"and {wanted[i]!r} in the data.\n{remedy}"
-        )
-    return []
 
 
 def _report(path: str, model: nn.Module, absent: Collection[str], new_classes: Iterable[str]) -> LoadReport:

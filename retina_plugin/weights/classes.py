@@ -1,58 +1,95 @@
-"""The class layer of a checkpoint for another list of classes: taken class by class, by name."""
+"""Fit the class layer of a checkpoint to the classes of the data, by their names."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["CLASS_LAYER", "ClassMap", "map_class_layer"]
+from ..errors import SetupError
 
-# The parameters with a row for each anchor and class, A * K, class the faster: keys of Detectron2's RetinaNetHead.
+__all__ = ["CLASS_LAYER", "fit_class_layer", "map_class_layer"]
+
+logger = logging.getLogger(__name__)
+
+# Keys of Detectron2's RetinaNetHead whose A * K rows belong to anchors and classes, the class varying fastest.
 CLASS_LAYER = ("head.cls_score.weight", "head.cls_score.bias")
 
 
-class ClassMap:
-    """Which class of a checkpoint each class of the config is."""
+def fit_class_layer(
+    state: dict[str, Tensor], initial: dict[str, Tensor], found: Sequence[str] | None, wanted: Sequence[str] | None,
+    path: str, rules: Collection[str], *, resuming: bool,
+) -> list[str]:  # fmt: skip
+    """Fit the class layer of ``state`` to the classes of the data.
 
-    def __init__(self, found: Sequence[str], wanted: Sequence[str]):
-        """
-        Args:
-            found: names of the checkpoint's classes, by class id.
-            wanted: names of the config's.
-        """
-        self.found, self.wanted = list(found), list(wanted)
-        self.new = [name for name in self.wanted if name not in self.found]
-        self.left_out = [name for name in self.found if name not in self.wanted]
+    Args:
+        state: weights of the checkpoint; changed in place.
+        initial: state dict of the model as built.
+        found, wanted: class names of the checkpoint and of the data, by class id; None if unknown.
+        path: of the checkpoint, for messages.
+        rules: words of MODEL.LOAD.
+        resuming: the run goes on, and must keep its classes.
 
-    @property
-    def is_identity(self) -> bool:
-        return self.found == self.wanted
+    Returns:
+        the wanted classes that the checkpoint lacks, which start with the prior.
 
-    def __str__(self) -> str:
-        taken = [name for name in self.wanted if name in self.found]
-        parts = [f"{len(taken)} classes taken by name" + (f" ({', '.join(taken)})" if taken else "")]
-        if self.new:
-            parts.append(f"new, starting with the prior: {', '.join(self.new)}")
-        if self.left_out:
-            parts.append(f"left out: {len(self.left_out)}")
-        return "class layer: " + "; ".join(parts)
+    Raises:
+        SetupError: the classes differ, or cannot be mapped without names.
+    """
+    if not (found and wanted):
+        if "by_class_name" in rules and CLASS_LAYER[0] in state:
+            raise SetupError(
+                f"MODEL.LOAD is by_class_name, but {path if wanted else 'the data set'} does not have the names of its "
+                "classes. Set it to strict, or take a checkpoint of this plugin and a data set with names."
+            )
+        return []
+    found, wanted = list(found), list(wanted)
+    if found == wanted:
+        return []
+    if "by_class_name" in rules:
+        map_class_layer(state, initial, found, wanted)
+        taken = [name for name in wanted if name in found]
+        new = [name for name in wanted if name not in found]
+        text = f"class layer: {len(taken)} classes taken by name" + (f" ({', '.join(taken)})" if taken else "")
+        text += f"; new, starting with the prior: {', '.join(new)}" if new else ""
+        unused = sum(name not in wanted for name in found)
+        logger.info("%s", text + (f"; left out: {unused}" if unused else ""))
+        return new
+    if "skip_mismatched" in rules:
+        for key in CLASS_LAYER:
+            state.pop(key, None)
+    elif len(found) == len(wanted) and "ignore_manifest" not in rules:  # another number shows in the shapes
+        i = next(i for i, (a, b) in enumerate(zip(found, wanted, strict=True)) if a != b)
+        remedy = (
+            "Go on with the data set that the run began with, or start another run."
+            if resuming
+            else "Set MODEL.LOAD by_class_name to take the class layer by name, skip_mismatched to start it afresh, or "
+            "ignore_manifest if they are the same classes under other names."
+        )
+        raise SetupError(
+            f"{path} has other classes than the data: class {i} is {found[i]!r} in the checkpoint "
+            f"and {wanted[i]!r} in the data.\n{remedy}"
+        )
+    return []
 
 
 @torch.no_grad()
-def map_class_layer(state: dict[str, Tensor], initial: dict[str, Tensor], classes: ClassMap) -> None:
+def map_class_layer(
+    state: dict[str, Tensor], initial: dict[str, Tensor], found: Sequence[str], wanted: Sequence[str]
+) -> None:
     """Replace the class layer in ``state`` by one for the wanted classes.
 
     Args:
         state: of the checkpoint, (A * K_found, ...) under the keys CLASS_LAYER; changed in place.
-        initial: of the model as built, (A * K_wanted, ...): what a class has that the checkpoint lacks.
+        initial: of the model as built, (A * K_wanted, ...): rows for the classes that the checkpoint lacks.
     """
-    kept = [(classes.found.index(name), i) for i, name in enumerate(classes.wanted) if name in classes.found]
+    kept = [(found.index(name), i) for i, name in enumerate(wanted) if name in found]
     for key in CLASS_LAYER:
         if key not in state or key not in initial:
             continue
-        old = torch.as_tensor(state[key]).unflatten(0, (-1, len(classes.found)))  # (A * K, ...) -> (A, K, ...)
-        new = initial[key].detach().clone().cpu().unflatten(0, (-1, len(classes.wanted)))
-        if len(old) == len(new):  # another number of anchors is for the check of shapes
+        old = torch.as_tensor(state[key]).unflatten(0, (-1, len(found)))  # (A * K, ...) -> (A, K, ...)
+        new = initial[key].detach().clone().cpu().unflatten(0, (-1, len(wanted)))
+        if len(old) == len(new):  # another number of anchors shows in the shapes
             for source, target in kept:
                 new[:, target] = old[:, source].to(new.dtype)
             state[key] = new.flatten(0, 1)

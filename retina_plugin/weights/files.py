@@ -28,45 +28,43 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_checkpoint(path: Path, content: dict) -> None:
-    """``torch.save``, whole and on the disk, or not at all.
+    """Save by ``torch.save``: whole and on disk, or not at all.
 
     Raises:
-        SetupError: it cannot be written; what was there stays.
+        SetupError: it cannot be written; the file that was there stays.
     """
-    sizes: list[int] = []
+    written = 0
 
     def write(file) -> None:
+        nonlocal written
         try:
             torch.save(content, file)
         finally:
-            sizes.append(file.tell())
+            written = file.tell()
 
     try:
         write_durably(path, write)
-    except (OSError, RuntimeError) as error:  # torch wraps what the file says in a RuntimeError
-        raise SetupError(_not_written(path, error, sizes)) from error
-
-
-def _not_written(path: Path, error: Exception, sizes: list[int]) -> str:
-    cause = error
-    while not isinstance(cause, OSError) and (cause.__cause__ or cause.__context__):
-        cause = cause.__cause__ or cause.__context__
-    last = last_named(path.parent)
-    kept = f"The last whole checkpoint is {last}" if last else "No checkpoint was written before"
-    if isinstance(cause, OSError) and cause.errno not in DISK_FULL:
+    except (OSError, RuntimeError) as error:  # torch wraps errors of the file in a RuntimeError
+        cause = error
+        while not isinstance(cause, OSError) and (cause.__cause__ or cause.__context__):
+            cause = cause.__cause__ or cause.__context__
+        last = last_named(path.parent)
+        kept = f"The last whole checkpoint is {last}" if last else "No checkpoint was written before"
         remedy = "Fix that"
-    else:
-        free = shutil.disk_usage(path.parent).free / 2**20
-        remedy = (
-            f"The device has {free:.0f} MiB free; {sizes[-1] / 2**20 if sizes else 0:.0f} MiB were written. Free "
-            "space, or set SOLVER.KEEP_CHECKPOINTS to keep only the last few"
-        )
-    reason = (isinstance(cause, OSError) and cause.strerror) or first_line(cause)
-    return f"{path} could not be written: {reason}. {kept}. {remedy}, and go on with --resume."
+        if not isinstance(cause, OSError) or cause.errno in DISK_FULL:
+            free = shutil.disk_usage(path.parent).free
+            remedy = (
+                f"The device has {free / 2**20:.0f} MiB free; {written / 2**20:.0f} MiB were written. Free space, or "
+                "set SOLVER.KEEP_CHECKPOINTS to keep only the last few"
+            )
+        reason = (isinstance(cause, OSError) and cause.strerror) or first_line(cause)
+        raise SetupError(
+            f"{path} could not be written: {reason}. {kept}. {remedy}, and go on with --resume."
+        ) from error
 
 
 def last_named(folder: Path) -> Path | None:
-    """The file that ``last_checkpoint`` names, None where there is no such name."""
+    """Return the file that ``last_checkpoint`` names; None if it names none."""
     try:
         name = (folder / LAST).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
@@ -75,14 +73,14 @@ def last_named(folder: Path) -> Path | None:
 
 
 def name_last(folder: Path, name: str) -> None:
-    """Have ``last_checkpoint`` name a checkpoint of the folder that is there already."""
+    """Make ``last_checkpoint`` name a checkpoint that is in the folder already."""
     write_durably(folder / LAST, lambda file: file.write(name.encode("utf-8")))
 
 
 def resume_candidates(folder: Path) -> list[Path]:
-    """What a run may go on from, in order: the checkpoint named last, then those before it, the newest first.
+    """List the checkpoints to resume from, best first: the one named last, then older ones, the newest first.
 
-    Without a name, which a run has from its first checkpoint on, those with a number.
+    Without ``last_checkpoint``, which a run has from its first checkpoint on, only numbered ones count.
     """
     by_age = _by_age(folder)
     if named := last_named(folder):
@@ -149,7 +147,10 @@ def _read_newest_whole(folder: Path, *, trust: bool) -> ResumePoint | None:
 
 
 def prune(folder: Path, keep: int, newest: Path) -> None:
-    """Remove the numbered checkpoints but the ``keep`` last up to ``newest``; 0 keeps all."""
+    """Remove numbered checkpoints older than the ``keep`` last ones up to ``newest``; 0 keeps all.
+
+    fvcore's ``max_to_keep`` counts in memory: a resumed run would never remove the checkpoints of its first part.
+    """
     if keep <= 0:
         return
     numbered = [path for path in _by_age(folder) if _NUMBERED.fullmatch(path.name)]
@@ -158,7 +159,7 @@ def prune(folder: Path, keep: int, newest: Path) -> None:
 
 
 def _by_age(folder: Path) -> list[Path]:
-    """The files of a folder that a run can go on from, by their names, the newest first."""
+    """List the checkpoints with a training's state by their names, the newest first."""
     numbered = {path: int(match[1]) for path in folder.glob("model_*.pth") if (match := _NUMBERED.fullmatch(path.name))}
     final = [folder / FINAL] if (folder / FINAL).is_file() else []
     return final + sorted(numbered, key=numbered.get, reverse=True)

@@ -1,7 +1,7 @@
-"""What the weights of a checkpoint mean besides their shapes: kept in it as ``manifest``, compared on loading.
+"""The manifest of a checkpoint: what its weights were trained for, saved with them and compared on loading.
 
-Nine anchors of 32 px and nine of 24 px have the same layers, and so have BGR and RGB: Detectron2 loads one for the
-other without a word, and the detector is wrong.
+Nine anchors of 32 px and nine of 24 px have layers of the same shapes, and so have BGR and RGB: Detectron2 loads one
+for the other without a word, and the detector is wrong.
 """
 
 import math
@@ -16,7 +16,7 @@ from ..run_record import versions
 
 __all__ = ["anchors_of", "build_manifest", "disagreements"]
 
-# Keys whose values the weights were trained for.
+# Weights trained for other values of these keys do not fit.
 PART_OF_THE_WEIGHTS = (
     "MODEL.BACKBONE.NAME",
     "INPUT.FORMAT",
@@ -25,7 +25,7 @@ PART_OF_THE_WEIGHTS = (
     "MODEL.RESNETS.STRIDE_IN_1X1",
     "MODEL.RETINANET.BBOX_REG_WEIGHTS",
 )
-# Keys that another run may change; kept so that whoever has only the file knows them.
+# Another run may change these keys; they are kept for users who have only the file.
 KEPT = (
     "INPUT.MIN_SIZE_TRAIN",
     "INPUT.MAX_SIZE_TRAIN",
@@ -37,9 +37,9 @@ KEPT = (
     "TEST.DETECTIONS_PER_IMAGE",
 )
 PACKAGES = ("retina_plugin", "detectron2", "torch")
-# Numbers that agree to this share are the same written in two ways: 50.8 is 32 * 2^(2/3) to 8e-5.
+# Relative tolerance for one number written in two ways: 50.8 is 32 * 2^(2/3) to 8e-5.
 TOLERANCE = 1e-3
-# Depths below have no 1x1 convolution with a stride.
+# ResNets of a smaller depth have no 1x1 convolution with a stride.
 FIRST_BOTTLENECK_DEPTH = 50
 
 
@@ -63,7 +63,7 @@ def build_manifest(cfg: CfgNode, model: nn.Module, classes: Sequence[str] | None
 
 
 def anchors_of(model: nn.Module) -> dict[str, Any] | None:
-    """The anchors of a dense detector, None for a model without an anchor generator of Detectron2's kind.
+    """Return the anchors of a dense detector; None for a model without an anchor generator of Detectron2's kind.
 
     Returns:
         ``sizes`` (sqrt of the area, pixels) and ``aspect_ratios`` (h / w): a list a level, one value an anchor, in the
@@ -82,11 +82,11 @@ def anchors_of(model: nn.Module) -> dict[str, Any] | None:
 
 
 def disagreements(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
-    """Where a checkpoint contradicts the config in what shapes do not show; classes are another matter.
+    """List where a checkpoint contradicts the config, apart from shapes and classes.
 
     Args:
-        found: of the checkpoint. What it does not say, it does not contradict.
-        expected: of the config.
+        found: the checkpoint's manifest; a key that it lacks contradicts nothing.
+        expected: the config's.
 
     Returns:
         one clause for each contradiction, with both values.
@@ -106,7 +106,7 @@ def _anchor_disagreements(theirs: dict, ours: dict) -> list[str]:
     if len(theirs["sizes"]) != len(ours["sizes"]):
         return [f"{key} has {len(theirs['sizes'])} levels in the checkpoint and {len(ours['sizes'])} in the config"]
     if list(map(len, theirs["sizes"])) != list(map(len, ours["sizes"])):
-        return []  # a number of anchors shows in the shapes
+        return []  # the number of anchors shows in the shapes
     clauses = []
     for part, words in (("sizes", "anchor sizes"), ("aspect_ratios", "aspect ratios")):
         for level, (a, b) in enumerate(zip(theirs[part], ours[part], strict=True)):

@@ -1,6 +1,6 @@
-"""torchvision's ``retinanet_resnet50_fpn`` (v1) weights as those of Detectron2's RetinaNet, with equal outputs.
+"""Convert torchvision's ``retinanet_resnet50_fpn`` (v1) to the keys of Detectron2's RetinaNet, with equal outputs.
 
-configs/retina_R50_FPN_torchvision.yaml is the detector they are for. Its ImageNet ResNets are taken as a backbone.
+The weights are for configs/retina_R50_FPN_torchvision.yaml. torchvision's ImageNet ResNets become a backbone.
 """
 
 import logging
@@ -21,7 +21,7 @@ __all__ = ["TORCHVISION_KEYS", "convert_torchvision", "is_torchvision"]
 
 logger = logging.getLogger(__name__)
 
-# Rules of names, in this order: torchvision's -> Detectron2's. "conv.0.weight" was written before version 2 of the
+# Renaming, in this order: torchvision's -> Detectron2's. "conv.0.weight" was written before version 2 of the
 # module, "conv.0.0.weight" since; "conv.2.weight" of the former is the second convolution.
 _NAMES = (
     (r"^backbone\.body\.conv1\.", "backbone.bottom_up.stem.conv1."),
@@ -42,13 +42,13 @@ _NAMES = (
 )
 _MARKS_OF_RESNET = ("conv1.weight", "layer1.0.conv1.weight", "layer4.0.conv1.weight", "fc.weight")
 _MARKS = ("backbone.body.conv1.weight", "head.classification_head.cls_logits.weight")
-# Of torchvision's default anchor generator: 3 sizes x 3 ratios.
+# torchvision's default anchor generator: 3 sizes x 3 ratios.
 _SIZES = [[x, int(x * 2 ** (1 / 3)), int(x * 2 ** (2 / 3))] for x in (32, 64, 128, 256, 512)]
 _RATIOS = [0.5, 1.0, 2.0]
 _NUM_SIZES, _NUM_RATIOS = len(_SIZES[0]), len(_RATIOS)
-# Detectron2's FrozenBatchNorm2d adds it to the variance. torchvision sets 0 for its COCO weights (overwrite_eps).
+# Detectron2's FrozenBatchNorm2d adds this to the variance; torchvision sets 0 for its COCO weights (overwrite_eps).
 _FROZEN_EPS = 1e-5
-# What of a config belongs to the weights: torchvision takes RGB in [0, 1] with ImageNet's mean and deviation.
+# Values of a config that the weights need: torchvision takes RGB in [0, 1] with ImageNet's mean and deviation.
 TORCHVISION_KEYS = {
     "MODEL.BACKBONE.NAME": "build_retinanet_p5_resnet_fpn_backbone",
     "INPUT.FORMAT": "RGB",
@@ -60,18 +60,18 @@ TORCHVISION_KEYS = {
 
 
 def is_torchvision(state: dict[str, Tensor]) -> bool:
-    """Whether the keys are those of a RetinaNet of torchvision's, or of one of its ResNets."""
+    """Return True for the keys of torchvision's RetinaNet or of one of its ResNets."""
     return any(all(mark in state for mark in marks) for marks in (_MARKS, _MARKS_OF_RESNET))
 
 
 def convert_torchvision(state: dict[str, Tensor], num_classes: int | None = None) -> tuple[dict, dict[str, Any]]:
-    """The state dict of Detectron2's RetinaNet with the same outputs, and its manifest; of a ResNet, its backbone.
+    """Return a state dict for Detectron2's RetinaNet, or its backbone from a ResNet, and a manifest.
 
     Args:
         state: of torchvision's ``retinanet_resnet50_fpn``; not changed. 91 classes are COCO's with its gaps, of
             which the 80 that exist are kept.
-        num_classes: K of the config. Where the checkpoint has one more, its class 0 is taken for the background that
-            torchvision's recipes leave a row for, and left out. None keeps all.
+        num_classes: K of the config. If the checkpoint has one more, its class 0 is taken for the background row of
+            torchvision's recipes and left out. None keeps all.
 
     Raises:
         SetupError: the weights are those of version 2, or of a head with other anchors.
@@ -118,14 +118,13 @@ def _convert_resnet(state: dict[str, Tensor]) -> tuple[dict, dict[str, Any]]:
 
 
 def _rename_all(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    counters = "num_batches_tracked"  # no output depends on it
-    return {_renamed(key): torch.as_tensor(value) for key, value in state.items() if not key.endswith(counters)}
-
-
-def _renamed(key: str) -> str:
-    for pattern, replacement in _NAMES:
-        key = re.sub(pattern, replacement, key)
-    return key
+    renamed = {}
+    for key, value in state.items():
+        if not key.endswith("num_batches_tracked"):  # no output depends on it
+            for pattern, replacement in _NAMES:
+                key = re.sub(pattern, replacement, key)
+            renamed[key] = torch.as_tensor(value)
+    return renamed
 
 
 def _reordered(value: Tensor) -> Tensor:
@@ -135,7 +134,7 @@ def _reordered(value: Tensor) -> Tensor:
 
 
 def _classes(num_found: int, num_wanted: int | None) -> tuple[list[int], list[str] | None]:
-    """Rows of the class layer to keep, and the names of their classes where they are known."""
+    """Choose the rows of the class layer to keep; also return the names of their classes, None if unknown."""
     if num_found == len(_COCO_CATEGORIES) and num_found != num_wanted:
         names = list(MetadataCatalog.get("coco_2017_val").thing_classes)
         return [_COCO_CATEGORIES.index(name) for name in names], names

@@ -8,8 +8,7 @@ import torch
 from detectron2.modeling import build_model
 
 from retina_plugin.training.hooks.averaging import WeightAverage
-from retina_plugin.weights.averages import averaged_state
-from retina_plugin.weights.checkpointer import RetinaCheckpointer
+from retina_plugin.weights.checkpointer import RetinaCheckpointer, averaged_state
 
 
 def make_model(value: float = 0.0) -> torch.nn.Module:

@@ -15,6 +15,7 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine.hooks import EvalHook
 from detectron2.utils.logger import setup_logger
+from weight_files import note_reads
 
 from retina_cli.main import main
 from retina_plugin.data.sample.files import make_sample_dataset
@@ -130,6 +131,13 @@ def test_damaged_checkpoint_costs_its_iterations_only(run, straight, tmp_path, c
     assert f"{damaged} cannot be resumed from: it is cut short or overwritten in part; going on from {tmp_path}" in said
     assert "Starting training from iteration 2" in said
     assert_same_end(tmp_path, straight)
+
+
+@pytest.mark.usefixtures("stopped")
+def test_resumed_run_without_a_seed_reads_its_checkpoint_once(run, tmp_path, monkeypatch):
+    read = note_reads(monkeypatch)
+    assert run(tmp_path, "SEED", "-1", "SOLVER.MAX_ITER", "3", "MODEL.WEIGHTS", "gone.pth") == 0
+    assert read == ["model_0000002.pth"], "and MODEL.WEIGHTS is not looked for"
 
 
 @pytest.mark.usefixtures("stopped")

@@ -13,7 +13,7 @@ from detectron2.utils.logger import setup_logger
 from retina_cli.main import main
 from retina_plugin.data.sample.files import make_sample_dataset
 from retina_plugin.training import run as cli
-from retina_plugin.weights.averages import averaged_state
+from retina_plugin.weights.checkpointer import averaged_state
 
 
 @pytest.fixture(autouse=True)

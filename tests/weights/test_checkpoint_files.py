@@ -1,17 +1,15 @@
 """Checkpoints as files: written whole, checked, passed over if damaged, read once, pruned; a full disk."""
 
-import builtins
 import errno
-import io
 import os
 import zipfile
-from pathlib import Path
 
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils import comm
 from records import damage
+from weight_files import note_reads
 
 from retina_plugin.errors import SetupError
 from retina_plugin.files import remove_parts, write_durably
@@ -152,35 +150,10 @@ def test_folder_without_checkpoints_has_no_resume_point(tmp_path):
     assert find_resume_point(tmp_path) is None and find_resume_point(tmp_path / "nowhere") is None
 
 
-@pytest.fixture
-def read_files(monkeypatch):
-    """Names of the checkpoints that were opened, by Python or by torch."""
-    names, opened, reader = [], io.open, torch._C.PyTorchFileReader
-
-    def note(path):
-        if str(path).endswith(".pth"):
-            names.append(Path(path).name)
-
-    def count_open(path, mode="r", *args, **kwargs):
-        if "r" in mode and isinstance(path, (str, Path)):
-            note(path)
-        return opened(path, mode, *args, **kwargs)
-
-    class CountingReader(reader):
-        def __init__(self, file):
-            if isinstance(file, str):
-                note(file)
-            super().__init__(file)
-
-    monkeypatch.setattr(io, "open", count_open)
-    monkeypatch.setattr(builtins, "open", count_open)
-    monkeypatch.setattr(torch._C, "PyTorchFileReader", CountingReader)
-    return names
-
-
-def test_resuming_reads_the_checkpoint_once(run, read_files):
+def test_resuming_reads_the_checkpoint_once(run, monkeypatch):
+    read_files = note_reads(monkeypatch)
     torch.load(run / "model_0000001.pth", weights_only=True)
-    assert read_files == ["model_0000001.pth"], "the fixture sees torch's reads"
+    assert read_files == ["model_0000001.pth"], "it sees the reads of torch too"
     flip(run / "model_0000005.pth", 700)
     read_files.clear()
     model = torch.nn.Linear(500, 1, bias=False)

@@ -9,7 +9,7 @@ from detectron2.modeling import build_model
 from retina_plugin import SetupError
 from retina_plugin.data.class_names import config_class_names
 from retina_plugin.weights.checkpointer import build_checkpointer
-from retina_plugin.weights.classes import ClassMap, map_class_layer
+from retina_plugin.weights.classes import map_class_layer
 from retina_plugin.weights.manifest import build_manifest, disagreements
 
 pytest_plugins = ("tiny_sets",)
@@ -226,11 +226,13 @@ def test_names_that_are_not_there_cannot_be_mapped(with_classes, tmp_path):
     torch.save({"model": build_model(cfg).state_dict()}, tmp_path / "theirs.pth")
     with pytest.raises(SetupError, match="MODEL.LOAD is by_class_name, but .*theirs.pth does not have the names"):
         load(cfg, str(tmp_path / "theirs.pth"))
+    cfg.MODEL.LOAD = "strict"  # the remedy of the message
+    assert load(cfg, str(tmp_path / "theirs.pth")).report.missing == ()
 
 
 def test_map_class_layer_by_hand():
     # 2 anchors, classes a, b -> b, c; the row of anchor i and class j is 10 i + j.
     state = {"head.cls_score.bias": torch.tensor([0.0, 1.0, 10.0, 11.0])}
     initial = {"head.cls_score.bias": torch.full((4,), -5.0)}
-    map_class_layer(state, initial, ClassMap(["a", "b"], ["b", "c"]))
+    map_class_layer(state, initial, ["a", "b"], ["b", "c"])
     assert state["head.cls_score.bias"].tolist() == [1.0, -5.0, 11.0, -5.0]

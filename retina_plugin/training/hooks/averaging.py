@@ -5,7 +5,7 @@ from fvcore.common.checkpoint import Checkpointer
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ...weights.averages import AVERAGE_KEY
+from ...weights.checkpointer import AVERAGE_KEY
 
 __all__ = ["WeightAverage"]
 
