@@ -180,11 +180,23 @@ _DATA = {
     ),
     "box-not-finite": Check(ERROR, "Boxes hold NaN or infinity.", "Write numbers."),
     "box-inverted": Check(
-        ERROR, "Boxes have a negative width or height.", "Write [x, y, width, height], not two corners."
+        ERROR,
+        "Boxes have a negative width or height.",
+        "Check the order of the coordinates: left, top, right, bottom, and in COCO's JSON x, y, width, height.",
     ),
     "box-normalised": Check(ERROR, "All boxes lie within 0..1.", "Multiply by the size of the image."),
-    "box-empty": Check(ERROR, "Boxes have no width or no height.", "Correct or delete them."),
-    "box-outside": Check(ERROR, "Boxes lie outside their image.", "Correct or delete them."),
+    "box-empty": Check(
+        ERROR,
+        "Boxes have no width or no height. Up to a tenth of all boxes may be so or outside: then a warning, and they "
+        "are left out.",
+        "Correct or delete them; if they are many, check the order of the coordinates.",
+    ),
+    "box-outside": Check(
+        ERROR,
+        "Boxes lie outside their image; a warning up to the same tenth.",
+        "Correct or delete them; if they are many, check the order of the coordinates and the size of the image that "
+        "they belong to.",
+    ),
     "box-sticks-out": Check(
         WARNING, "Boxes stick out of their image and will be clipped.", "Correct them if that is no rounding."
     ),
@@ -205,9 +217,9 @@ _DATA = {
         "Replace the files or correct the records.",
     ),
     "image-deep": Check(
-        WARNING,
-        "Images have more than 8 bits a channel; Detectron2 cuts values above 255.",
-        "Convert them to 8 bits.",
+        ERROR,
+        "Images have more than 8 bits a channel; Detectron2 would cut values above 255.",
+        "Convert them to 8 bits: only you know the range of their values.",
     ),
     "image-twice": Check(
         WARNING, "The same picture stands in a set more than once.", "Delete the copies, or join their boxes."

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from own_folders import WRITERS
 
 from retina_plugin.config.load import load_config
-from retina_plugin.data.box_checks import check_boxes
+from retina_plugin.data.checks import check_boxes
 from retina_plugin.data.dataset_content import load_content
 from retina_plugin.data.formats import read_boxes
 from retina_plugin.errors import SetupError
@@ -141,7 +141,7 @@ def read_catalog() -> Target:
             with contextlib.suppress(SetupError):
                 content = load_content(name, for_training=True, for_test=True)
                 assert content.boxes.shape == (len(content.box_images), 4)
-                check_boxes(content)
+                list(check_boxes(content))
 
         return law
 
@@ -155,7 +155,7 @@ MODEL:
   RETINANET: {NUM_CLASSES: 3, IOU_THRESHOLDS: [0.4, 0.5], FOCAL_LOSS_GAMMA: 2}
   ANCHOR_GENERATOR:
     SIZES: !!python/object/apply:eval ["[[x, x * 2**(1.0/3), x * 2**(2.0/3) ] for x in [32, 64, 128, 256, 512 ]]"]
-DATASETS: {TRAIN: ("a",), OWN: [{name: a, path: b}]}
+DATASETS: {TRAIN: ("a",), TRAIN_PATH: [a, b]}
 SOLVER: &s {STEPS: (1, 2), BASE_LR: 1e-3}
 INPUT: {MIN_SIZE_TRAIN: 640}
 """

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode, get_cfg
 
+from ..errors import SetupError
+
 __all__ = ["LOAD_WORDS", "REMOVED_KEYS", "RemovedKey", "add_retina_config", "get_retina_cfg"]
 
 # Words of MODEL.LOAD, and the switch that each replaces. docs/training.md has what they do.
@@ -38,13 +40,23 @@ def _set_load_word(word: str) -> Callable[[CfgNode, bool], str]:
     return apply
 
 
+def _refuse_own_sets(cfg: CfgNode, sets: list) -> str:
+    if sets:
+        raise SetupError(
+            "DATASETS.OWN was removed: list the paths in DATASETS.TRAIN_PATH and VAL_PATH, which take several, or "
+            "register each set in Python with retina_plugin.register_boxes(name, path)"
+        )
+    return "it named no set"
+
+
 # To remove a key, delete its default below and add it here:
 #   "SOLVER.OLD": RemovedKey(0, lambda cfg, value: "it has no effect")        accept it with that note
 #   "SOLVER.OLD": RemovedKey(0, f), where f sets cfg.SOLVER.NEW and returns "write SOLVER.NEW"
 #   "SOLVER.OLD": RemovedKey(0, f), where f raises a SetupError for some values: the file and line are added
 # `apply` gets the value in the type of the default, and the default too, where a file states it.
 REMOVED_KEYS: dict[str, RemovedKey] = {
-    switch: RemovedKey(False, _set_load_word(word)) for word, switch in LOAD_WORDS.items()
+    **{switch: RemovedKey(False, _set_load_word(word)) for word, switch in LOAD_WORDS.items()},
+    "DATASETS.OWN": RemovedKey([], _refuse_own_sets),
 }
 
 
@@ -129,9 +141,9 @@ def _add_data(cfg: CfgNode) -> None:
     cfg.DATASETS.VAL_JSON = ""
     cfg.DATASETS.VAL_IMAGES = ""
     # A folder or file in any format: "coco", "voc", "yolo", "labelme", "csv", or "auto" to find out. *_IMAGES may be
-    # empty. A set that says itself what is for training and what for validation is used so.
-    cfg.DATASETS.TRAIN_PATH = ""
-    cfg.DATASETS.VAL_PATH = ""
+    # empty. A set that says itself what is for training and what for validation is used so. Several paths are one set.
+    cfg.DATASETS.TRAIN_PATH = ()
+    cfg.DATASETS.VAL_PATH = ()
     cfg.DATASETS.FORMAT = "auto"
     # Class names in their order, or one file of them; () takes those of the set, by name where it has no order.
     cfg.DATASETS.CLASSES = ()
@@ -142,9 +154,6 @@ def _add_data(cfg: CfgNode) -> None:
     cfg.DATASETS.SPLIT_GROUP = ""
     # Take images that an annotation file names outside the folder of the images: docs/security.md.
     cfg.DATASETS.ALLOW_OUTSIDE_PATHS = False
-    # Several sets: a list of {name, path} with, if wanted, format, images, classes, use ("train" or "val") and
-    # split {val, seed, group}.
-    cfg.DATASETS.OWN = []
 
 
 def _add_precision(cfg: CfgNode) -> None:

@@ -1,24 +1,31 @@
-"""The data sets of a config, checked before training or evaluation starts."""
+"""The data sets of a config, checked before a training or an evaluation starts, and by ``retina doctor``."""
 
 import difflib
 import logging
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
+import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..errors import SetupError
-from ..findings import ERROR, NOTE, WARNING, Finding, finding
-from .box_checks import check_boxes
+from ..findings import ERROR, NOTE, WARNING, Finding, finding, raise_first_error
+from .box_sense import box_places
+from .boxes import find_box_faults
+from .coco import REMEDY
 from .dataset_content import DatasetContent, load_content
-from .image_checks import check_folder, check_images
+from .images import ImageHeader, find_fault, join_faults, read_header
 from .training_sense import find_doubtful
 
-__all__ = ["DataSummary", "SetSummary", "check_datasets", "load_datasets"]
+__all__ = [
+    "DataSummary", "SetSummary", "check_boxes", "check_datasets", "check_headers", "check_images", "check_sets",
+]  # fmt: skip
 
-
-_NO_TRAIN_REMEDY = "name a registered data set, or give DATASETS.TRAIN_JSON and TRAIN_IMAGES."
+# Headers looked at in one set: seconds on a local disk. Beyond it an evenly spaced sample stands for the set.
+MAX_IMAGES = 20_000
+_MANY = 5_000  # from here on a line in the log says why it takes a while
 
 
 @dataclass(frozen=True)
@@ -28,13 +35,13 @@ class SetSummary:
     images: int
     images_with_annotations: int
     boxes: int
-    # By class index; () if the set does not tell.
+    # By class index; () if the set has no names.
     class_names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What the checks found: counts by name of the data set, and sentences about what is probably not meant."""
+    """Counts by name of the data set, and sentences about what is probably not meant."""
 
     sets: dict[str, SetSummary] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -48,168 +55,192 @@ def check_datasets(cfg: CfgNode, *, train: bool) -> DataSummary:
     Raises:
         SetupError: with the data set, the file or record, and the remedy, for the first thing that cannot work.
     """
-    _check_names(cfg, train=train)
-    train_names = tuple(cfg.DATASETS.TRAIN) if train else ()
     contents: dict[str, DatasetContent] = {}
-    warnings: list[str] = []
-    for name in dict.fromkeys((*train_names, *cfg.DATASETS.TEST)):
-        for_training = name in train_names
-        content = load_content(name, for_training=for_training, for_test=name in cfg.DATASETS.TEST)
-        contents[name] = content
-        _check_classes(cfg, content)
-        _check_same_classes(next(iter(contents.values())), content)
-        warnings += content.warnings + check_images(content) + check_boxes(content)
-        for found in _find_unannotated(content, for_training=for_training):
-            if found.severity == ERROR:
-                raise SetupError(str(found))
-            warnings.append(str(found))
-    warnings += _find_shared_images(contents, train_names, cfg.DATASETS.TEST)
+    found = raise_first_error(check_sets(cfg, contents, train=train, open_images=True))
     if train:
-        warnings += [str(found) for found in find_doubtful(cfg, contents) if found.severity == WARNING]
-    summary = DataSummary({name: _summarise(content) for name, content in contents.items()}, warnings)
-    _log(summary)
-    return summary
-
-
-def _check_names(cfg: CfgNode, *, train: bool) -> None:
-    if train and not cfg.DATASETS.TRAIN:
-        raise SetupError(f"DATASETS.TRAIN is empty: {_NO_TRAIN_REMEDY}")
-    if not train and not cfg.DATASETS.TEST:
-        raise SetupError(
-            "DATASETS.TEST is empty, so there is nothing to evaluate: name a registered data set, or give "
-            "DATASETS.VAL_JSON and VAL_IMAGES."
+        found += raise_first_error(_check_shared_images(contents, cfg.DATASETS.TRAIN, cfg.DATASETS.TEST))
+        found += raise_first_error(find_doubtful(cfg, contents))
+    sets = {
+        name: SetSummary(
+            len(content.image_ids), content.num_annotated, len(content.boxes), tuple(content.class_names or ())
         )
-    for key in ("TRAIN", "TEST") if train else ("TEST",):
-        for name in cfg.DATASETS[key]:
-            _check_registered(name, key)
-
-
-def _check_registered(name: str, key: str) -> None:
-    if name not in DatasetCatalog:
-        near = difflib.get_close_matches(str(name), DatasetCatalog.list(), n=3, cutoff=0.6)
-        prefix = {"TRAIN": "TRAIN", "TEST": "VAL"}[key]
-        raise SetupError(
-            f"DATASETS.{key} names {name!r}, which is not registered"
-            + (f"; did you mean {', '.join(near)}?" if near else ".")
-            + f"\nA COCO-format set needs no registration: give DATASETS.{prefix}_JSON and {prefix}_IMAGES."
-        )
-
-
-def load_datasets(cfg: CfgNode) -> tuple[dict[str, DatasetContent], list[Finding]]:
-    """The sets of DATASETS.TRAIN and TEST that can be read, and every fault of names, records, classes and annotations.
-
-    Records with a fault are left out. Boxes and image files are not looked at, and nothing is refused.
-    """
-    contents: dict[str, DatasetContent] = {}
-    found: list[Finding] = []
-    if not cfg.DATASETS.TRAIN:
-        found.append(finding("data-unusable", "DATASETS.TRAIN", "DATASETS.TRAIN is empty", _NO_TRAIN_REMEDY))
-    if not cfg.DATASETS.TEST:
-        found.append(finding("nothing-evaluated", "DATASETS.TEST", "DATASETS.TEST is empty: no AP will be computed"))
-    for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
-        for_training, faults = name in cfg.DATASETS.TRAIN, []
-        try:
-            _check_registered(name, "TRAIN" if for_training else "TEST")
-            content = load_content(name, for_training=for_training, for_test=name in cfg.DATASETS.TEST, faults=faults)
-        except SetupError as error:
-            found.append(finding("data-unusable", str(name), str(error)))
-            continue
-        contents[name] = content
-        if faults:
-            what = f"{name}: {len(faults)} records cannot be used; the first: {faults[0]}"
-            places = [{"file": content.source, "value": str(fault)} for fault in faults]
-            found.append(finding("record-unusable", name, what, places=places))
-        found += [finding("record-doubtful", name, text) for text in content.warnings]
-        found += _find_refused("classes-differ", name, _check_classes, cfg, content)
-        found += _find_refused("classes-differ", name, _check_same_classes, next(iter(contents.values())), content)
-        found += _find_refused("data-unusable", name, check_folder, content)
-        found += _find_unannotated(content, for_training=for_training)
-    return contents, found
-
-
-def _find_refused(check: str, where: str, function: Callable[..., None], *args: object) -> list[Finding]:
-    try:
-        function(*args)
-    except SetupError as error:
-        return [finding(check, where, str(error))]
-    return []
-
-
-def _check_classes(cfg: CfgNode, content: DatasetContent) -> None:
-    key, number = "MODEL.RETINANET.NUM_CLASSES", cfg.MODEL.RETINANET.NUM_CLASSES
-    if "RetinaNet" not in cfg.MODEL.META_ARCHITECTURE or number == 0:
-        return
-    if content.class_names is not None and len(content.class_names) != number:
-        names = content.class_names
-        listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        raise SetupError(
-            f"{key} is {number}, but {content.name} has {len(names)} classes ({listed}): set {key} {len(names)}, "
-            "or 0 to take it from the data."
-        )
-    if content.class_counts and max(content.class_counts) >= number:
-        needed = max(content.class_counts) + 1
-        raise SetupError(f"{key} is {number}, but {content.name} has category_id {needed - 1}: set {key} {needed}.")
-
-
-def _check_same_classes(first: DatasetContent, other: DatasetContent) -> None:
-    ours, theirs = first.class_names, other.class_names
-    if ours is None or theirs is None or ours == theirs:
-        return
-    if sorted(ours) == sorted(theirs):
-        difference = "the same names in another order: give equal names equal places (the order of their ids)"
-    else:
-        only = {first.name: set(ours) - set(theirs), other.name: set(theirs) - set(ours)}
-        difference = "; ".join(f"only in {name}: {', '.join(sorted(names))}" for name, names in only.items() if names)
-    raise SetupError(f"{first.name} and {other.name} must have the same classes in the same order, got {difference}.")
-
-
-def _find_unannotated(content: DatasetContent, *, for_training: bool) -> list[Finding]:
-    if not content.image_ids:  # a loader whose content is not known
-        return []
-    name = content.name
-    if not len(content.boxes):
-        text = f"{name}: no image has an annotation ({len(content.image_ids)} images, crowds not counted)"
-        if for_training:
-            remedy = f"Look at {content.source}."
-            return [finding("no-boxes", name, f"{text}: there is nothing to learn from", remedy)]
-        return [finding("no-boxes", name, f"{text}: AP cannot be computed", "", severity=WARNING)]
-    unused = [cls for i, cls in enumerate(content.class_names or []) if not content.class_counts[i]]
-    if not unused:
-        return []
-    listed = ", ".join(unused[:10])
-    places = [{"file": content.source, "value": cls} for cls in unused]
-    if for_training:
-        text = f"{name}: no box of {len(unused)} classes, so they cannot be learned: {listed}"
-        return [finding("class-without-boxes", name, text, places=places)]
-    text = f"{name}: no box of {len(unused)} classes, so they have no AP: {listed}"
-    return [finding("class-without-boxes", name, text, severity=NOTE, places=places)]
-
-
-def _find_shared_images(contents: dict[str, DatasetContent], train: Iterable[str], test: Iterable[str]) -> list[str]:
-    files = {name: set(contents[name].file_names) - {""} for name in contents}
-    return [
-        f"{len(shared)} images of {test_name} are in {train_name} too: AP on them does not show generalisation."
-        for train_name in train
-        for test_name in test
-        if (shared := files[train_name] & files[test_name])
-    ]
-
-
-def _summarise(content: DatasetContent) -> SetSummary:
-    return SetSummary(
-        images=len(content.image_ids),
-        images_with_annotations=content.num_annotated,
-        boxes=len(content.boxes),
-        class_names=tuple(content.class_names or ()),
-    )
-
-
-def _log(summary: DataSummary) -> None:
+        for name, content in contents.items()
+    }
+    summary = DataSummary(sets, [str(each) for each in found if each.severity == WARNING])
     logger = logging.getLogger(__name__)
-    for name, counts in summary.sets.items():
+    for name, counts in sets.items():
         logger.info(
             "%s: %d images, %d of them with annotations, %d boxes, %d classes",
             name, counts.images, counts.images_with_annotations, counts.boxes, len(counts.class_names),
         )  # fmt: skip
     for warning in summary.warnings:
         logger.warning("%s", warning)
+    return summary
+
+
+def check_sets(
+    cfg: CfgNode, contents: MutableMapping[str, DatasetContent], *, train: bool, open_images: bool
+) -> Iterator[Finding]:
+    """Check the sets of DATASETS.TRAIN (if ``train``) and DATASETS.TEST one after the other.
+
+    Args:
+        contents: takes each set that can be read, by its name.
+        open_images: look at the headers of the image files too.
+    """
+    train_names, test_names = tuple(cfg.DATASETS.TRAIN) if train else (), tuple(cfg.DATASETS.TEST)
+    if train and not train_names:
+        remedy = "Name a registered data set, or give DATASETS.TRAIN_JSON and TRAIN_IMAGES."
+        yield finding("data-unusable", "DATASETS.TRAIN", "DATASETS.TRAIN is empty", remedy)
+    if not test_names and train:
+        yield finding("nothing-evaluated", "DATASETS.TEST", "DATASETS.TEST is empty: no AP will be computed")
+    elif not test_names:
+        text = "DATASETS.TEST is empty, so there is nothing to evaluate"
+        remedy = "Name a registered data set, or give DATASETS.VAL_JSON and VAL_IMAGES."
+        yield finding("nothing-evaluated", "DATASETS.TEST", text, remedy, severity=ERROR)
+    names = dict.fromkeys((*train_names, *test_names))
+    for name in names:
+        if name not in DatasetCatalog:
+            yield _unregistered(name, "TRAIN" if name in train_names else "TEST")
+    for name in names:
+        if name not in DatasetCatalog:
+            continue
+        try:
+            content = load_content(name, for_training=name in train_names, for_test=name in test_names)
+        except SetupError as error:
+            yield finding("data-unusable", str(name), str(error))
+            continue
+        contents[name] = content
+        yield from content.findings
+        yield from _check_classes(cfg, content, next(iter(contents.values())))
+        yield from _check_folder(content)
+        if open_images:
+            yield from check_images(content)
+        yield from check_boxes(content)
+        yield from _check_annotated(content, for_training=name in train_names)
+
+
+def check_images(content: DatasetContent, *, max_images: int = MAX_IMAGES) -> Iterator[Finding]:
+    """Open the files of ``content``, all or ``max_images`` of them spread evenly.
+
+    Files are not decoded, except where the end of a JPEG or PNG looks cut off; damage inside a file comes to light when
+    it is read. Addresses of remote storage are not looked at.
+    """
+    local = content.local_files
+    picked = local
+    if len(local) > max_images:
+        picked = [local[i] for i in np.linspace(0, len(local) - 1, max_images, dtype=int)]
+    if len(picked) > _MANY:
+        sample = f" (a sample of {len(local)})" if len(picked) < len(local) else ""
+        logging.getLogger(__name__).info("%s: looking at %d images%s", content.name, len(picked), sample)
+    yield from check_headers(content, {i: read_header(content.file_names[i]) for i in picked})
+
+
+def check_headers(content: DatasetContent, headers: Mapping[int, ImageHeader]) -> Iterator[Finding]:
+    """Check image files that have been looked at; ``headers`` by index of the image."""
+    faults = {i: fault for i, header in headers.items() if (fault := find_fault(header, tuple(content.sizes[i])))}
+    deep = [i for i in faults if headers[i].is_deep and not headers[i].fault]
+    for check, rows in (("image-unreadable", [i for i in faults if i not in set(deep)]), ("image-deep", deep)):
+        if rows:
+            listed = join_faults([f"{content.file_names[i]} {faults[i]}" for i in rows])
+            places = [
+                {"file": content.file_names[i], "image_id": content.image_ids[i], "value": faults[i]} for i in rows
+            ]
+            text = f"{content.name}: {len(rows)} of {len(headers)} images cannot be used: {listed}"
+            yield finding(check, content.name, text, places=places)
+
+
+def check_boxes(content: DatasetContent) -> Iterator[Finding]:
+    """Look at every box that is no crowd."""
+    boxes = content.boxes
+    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite or NaN is a fault
+        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+    for fault in find_box_faults(corners, content.sizes[content.box_images]):
+        rows = fault.mask.nonzero()[0]
+        image = content.box_images[rows[0]]
+        text = (
+            f"{content.name}: {len(rows)} of {len(boxes)} boxes (the first: "
+            f"[{', '.join(f'{number:g}' for number in boxes[rows[0]])}], annotation id "
+            f"{content.annotation_ids[rows[0]]}, image id {content.image_ids[image]}, {content.file_names[image]}) "
+            f"{fault.text}"
+        )
+        dropped = fault.check in ("box-empty", "box-outside") and fault.severity == WARNING
+        remedy = "Training leaves them out; in a test set each counts as missed." if dropped else None
+        places = box_places(content, rows)
+        yield finding(fault.check, content.name, text, remedy, severity=fault.severity, places=places)
+
+
+def _unregistered(name: str, key: str) -> Finding:
+    near = difflib.get_close_matches(str(name), DatasetCatalog.list(), n=3, cutoff=0.6)
+    prefix = {"TRAIN": "TRAIN", "TEST": "VAL"}[key]
+    text = f"DATASETS.{key} names {name!r}, which is not registered" + (
+        f"; did you mean {', '.join(near)}?" if near else "."
+    )
+    text += f"\nA COCO-format set needs no registration: give DATASETS.{prefix}_JSON and {prefix}_IMAGES"
+    return finding("data-unusable", str(name), text)
+
+
+def _check_classes(cfg: CfgNode, content: DatasetContent, first: DatasetContent) -> Iterator[Finding]:
+    """The classes against NUM_CLASSES, and against those of the ``first`` set."""
+    key, number = "MODEL.RETINANET.NUM_CLASSES", cfg.MODEL.RETINANET.NUM_CLASSES
+    names = content.class_names
+    if "RetinaNet" in cfg.MODEL.META_ARCHITECTURE and number != 0:
+        highest = max(content.class_counts, default=-1)
+        if names is not None and len(names) != number:
+            listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            text = f"{key} is {number}, but {content.name} has {len(names)} classes ({listed})"
+            remedy = f"Set {key} {len(names)}, or 0 to take it from the data."
+            yield finding("classes-differ", content.name, text, remedy)
+        elif highest >= number:
+            text = f"{key} is {number}, but {content.name} has category_id {highest}"
+            yield finding("classes-differ", content.name, text, f"Set {key} {highest + 1}.")
+    if first.class_names is None or names is None or first.class_names == names:
+        return
+    if sorted(first.class_names) == sorted(names):
+        difference = "the same names in another order: give equal names equal places (the order of their ids)"
+    else:
+        only = {first.name: set(first.class_names) - set(names), content.name: set(names) - set(first.class_names)}
+        difference = "; ".join(f"only in {name}: {', '.join(sorted(lacks))}" for name, lacks in only.items() if lacks)
+    text = f"{first.name} and {content.name} must have the same classes in the same order, got {difference}"
+    yield finding("classes-differ", content.name, text)
+
+
+def _check_folder(content: DatasetContent) -> Iterator[Finding]:
+    root = MetadataCatalog.get(content.name).get("image_root")
+    if root and "://" not in str(root) and not os.path.isdir(root):
+        full = "" if os.path.isabs(root) else f" ({os.path.abspath(root)})"
+        kind = "is a file" if os.path.exists(root) else "does not exist"
+        remedy = REMEDY.replace("_JSON", "_IMAGES").replace("file", "folder")
+        yield finding("data-unusable", content.name, f"{content.name}: the image folder {root}{full} {kind}", remedy)
+
+
+def _check_annotated(content: DatasetContent, *, for_training: bool) -> Iterator[Finding]:
+    """A set without boxes, and classes without boxes."""
+    name, num_images = content.name, len(content.image_ids)
+    if not num_images:  # a loader whose content is not known
+        return
+    if not len(content.boxes):
+        text = f"{name}: no image has an annotation ({num_images} images, crowds not counted)"
+        if for_training:
+            remedy = f"Look at {content.source}."
+            yield finding("no-boxes", name, f"{text}: there is nothing to learn from", remedy)
+        else:
+            yield finding("no-boxes", name, f"{text}: AP cannot be computed", "", severity=WARNING)
+        return
+    unused = [cls for i, cls in enumerate(content.class_names or []) if not content.class_counts[i]]
+    if unused:
+        effect, severity = ("cannot be learned", WARNING) if for_training else ("have no AP", NOTE)
+        text = f"{name}: no box of {len(unused)} classes, so they {effect}: {', '.join(unused[:10])}"
+        places = [{"file": content.source, "value": cls} for cls in unused]
+        yield finding("class-without-boxes", name, text, severity=severity, places=places)
+
+
+def _check_shared_images(
+    contents: Mapping[str, DatasetContent], train: Iterable[str], test: Iterable[str]
+) -> Iterator[Finding]:
+    """Images by the same path; ``retina doctor`` compares the pictures themselves."""
+    files = {name: set(content.file_names) - {""} for name, content in contents.items()}
+    for train_name in train:
+        for test_name in test:
+            if shared := files[train_name] & files[test_name]:
+                text = f"{len(shared)} images of {test_name} are in {train_name} too"
+                yield finding("leak-exact", test_name, text, "AP on them does not show generalisation.")

@@ -1,4 +1,4 @@
-"""Data sets given by path in the config, and the number of classes taken from the data."""
+"""Data sets given by path, registered with Detectron2, and the number of classes taken from the data."""
 
 import atexit
 import json
@@ -6,6 +6,8 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -15,26 +17,93 @@ from detectron2.data.datasets import register_coco_instances
 
 from ..errors import SetupError
 from ..files import write_whole
-from .coco_json import class_names_in_order, read_coco_json
-from .formats.box_set import summarise_remarks
-from .own_sets import OwnSet, read_own_sets
+from .coco import class_names_in_order, read_coco_json
+from .formats import FORMATS, read_boxes
+from .formats.box_set import BoxSet, Remark, join_sets, order_classes, summarise_remarks
+from .formats.files import read_names
+from .split import split_set
 
-__all__ = ["ALLOW_OUTSIDE", "fill_num_classes", "known_class_names", "register_config_datasets"]
+__all__ = [
+    "allows_outside", "fill_num_classes", "known_class_names", "register_boxes", "register_config_datasets",
+]  # fmt: skip
 
-# Metadata: whether a set's paths may leave its image root. Detectron2 lets metadata be set only once, vars() does not.
-ALLOW_OUTSIDE = "retina_allow_outside"
-# Prefix of the two keys, name in the catalog, key that takes the name.
+# Prefix of the config's keys, name in the catalog, key of DATASETS that takes the name.
 _SPLITS = (("TRAIN", "custom_train", "TRAIN"), ("VAL", "custom_val", "TEST"))
-# Names that a later call may give to another set.
-_OWN_NAMES = {name for _, name, _ in _SPLITS}
+# Where a set says itself what is for validation: Pascal VOC's list, YOLO's folders.
+_OWN_SPLITS = ("ImageSets/Main/val.txt", "images/val", "val")
+# Names of the sets whose paths may leave their image folder, by the last config that named them.
+_allowed_outside: set[str] = set()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The set of one key, or its part, as it is to be registered."""
+
+    name: str
+    use: str  # "train" or "val"
+    paths: tuple[Path, ...]
+    # None: the paths do not exist here, which matters only to who uses the set.
+    content: BoxSet | None
+
+
+def allows_outside(name: str) -> bool:
+    """True if the annotations of a registered set may name images outside their folder."""
+    return name in _allowed_outside
+
+
+def register_boxes(
+    name: str,
+    path: str | os.PathLike | Sequence[str | os.PathLike],
+    *,
+    file_format: str = "auto",
+    images: str | os.PathLike | None = None,
+    subset: str = "",
+    classes: Sequence[str] | None = None,
+    allow_outside: bool = False,
+) -> list[str]:
+    """Read boxes in any of the known formats and register them as the data set ``name``.
+
+        register_boxes("lab", "cells/voc", classes=["red", "white"])
+        register_boxes("clinic", "clinic/data.yaml", classes=["red", "white"])
+        cfg.DATASETS.TRAIN = ("lab", "clinic")
+
+    Args:
+        name: new in Detectron2's catalog.
+        path: a file or folder, or several that make one set.
+        file_format: coco, voc, yolo, labelme, csv, or auto to find out.
+        images: folder of the images, where the format's usual place is not theirs.
+        subset: "train" or "val": that part of it, if it says which that is; "" for everything.
+        classes: class names in their order, the same for all sets of a config; None takes those of the set.
+        allow_outside: take images that the annotations name outside the folder of the images.
+
+    Returns:
+        the class names in their order.
+
+    Raises:
+        SetupError: a file with its line, or a name that is taken.
+    """
+    if name in DatasetCatalog:
+        raise SetupError(f"A data set {name!r} is registered already: give this one another name.")
+    paths = _as_paths(path)
+    content = _read(paths, file_format, images=images, subset=subset, classes=classes, allow_outside=allow_outside)
+    class_names = content.class_names
+    if not class_names:
+        raise SetupError(f"{content.source} has no box in any image: there is no class to learn.")
+    _register_part(_Part(name, "", paths, content), class_names, _temporary_folder())
+    _log_part(_Part(name, "", paths, content), filter_empty=False)
+    _allowed_outside.add(name)
+    return class_names
 
 
 def register_config_datasets(cfg: CfgNode, folder: Path | None = None) -> None:
     """Register the data sets that ``cfg`` names by path, and put their names in ``cfg``.
 
     They take the place of ``DATASETS.TRAIN`` and ``DATASETS.TEST``. A later call with other paths replaces them.
-    ``TRAIN_PATH``, ``VAL_PATH`` and ``OWN`` are read here and become COCO JSON; the files of ``TRAIN_JSON`` and
-    ``VAL_JSON`` are looked at later, by ``check_datasets``. ``cfg`` must not be frozen.
+    ``TRAIN_PATH`` and ``VAL_PATH`` are read here and become COCO JSON; the files of ``TRAIN_JSON`` and ``VAL_JSON`` are
+    looked at later, by ``check_datasets``. ``cfg`` must not be frozen.
+
+    Classes of names files come first, in their order; others follow by name. A path that is missing is passed over as
+    long as the other key's is there, since an evaluation may run where the training set is not.
 
     Args:
         cfg: a config with the plugin's keys.
@@ -43,22 +112,127 @@ def register_config_datasets(cfg: CfgNode, folder: Path | None = None) -> None:
     Raises:
         SetupError: keys that do not fit together, or a mistake in a file that is converted.
     """
-    sets, class_names = read_own_sets(cfg)
-    for use, key in (("train", "TRAIN"), ("val", "TEST")):
-        names = tuple(part.name for part in sets if part.use == use)
-        cfg.DATASETS[key] = names or cfg.DATASETS[key]
-    for part in sets:
-        _register_own(part, class_names, folder or _temporary_folder())
-        _tell(part, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
+    _check_values(cfg.DATASETS)
+    parts = _read_parts(cfg.DATASETS)
+    contents = [part.content for part in parts if part.content is not None]
+    class_names = order_classes(contents)
+    if parts and not class_names:
+        raise SetupError(f"{contents[0].source} has no box in any image: there is no class to learn.")
+    for part in parts:
+        _register_part(part, class_names, folder or _temporary_folder())
+        _log_part(part, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
+    converted = [part.name for part in parts]  # whose paths have been looked at
     for prefix, name, key in _SPLITS:
-        if name not in [part.name for part in sets]:
+        if name in converted:
+            cfg.DATASETS[key] = (name,)
+        else:
             _register_json(cfg, prefix, name, key)
-    own = [part.name for part in sets]  # whose paths have been looked at
-    for name in {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST} & set(DatasetCatalog):
-        metadata = MetadataCatalog.get(name)
-        if metadata.get(ALLOW_OUTSIDE) is not None:  # a second value would be refused
-            delattr(metadata, ALLOW_OUTSIDE)
-        metadata.set(**{ALLOW_OUTSIDE: cfg.DATASETS.ALLOW_OUTSIDE_PATHS or name in own})
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        allowed = cfg.DATASETS.ALLOW_OUTSIDE_PATHS or name in converted
+        (_allowed_outside.add if allowed else _allowed_outside.discard)(name)
+
+
+def _check_values(node: CfgNode) -> None:
+    formats = ("auto", *FORMATS)
+    if node.FORMAT not in formats:
+        raise SetupError(f"DATASETS.FORMAT must be one of {', '.join(formats)}, got {node.FORMAT!r}.")
+    if not 0 <= node.VAL_FRACTION < 1:
+        raise SetupError(f"DATASETS.VAL_FRACTION must be in [0, 1), got {node.VAL_FRACTION:g}: 0.2 is a fifth.")
+    for prefix in ("TRAIN", "VAL"):
+        if node[f"{prefix}_PATH"] and node[f"{prefix}_JSON"]:
+            raise SetupError(f"DATASETS.{prefix}_PATH and DATASETS.{prefix}_JSON are both set: give one of them.")
+    if not node.VAL_FRACTION:
+        return
+    if taken := next((key for key in ("VAL_PATH", "VAL_JSON") if node[key]), None):
+        raise SetupError(
+            f"DATASETS.VAL_FRACTION is {node.VAL_FRACTION:g}, but DATASETS.{taken} names a set to validate on: "
+            "give one of them."
+        )
+    if not node.TRAIN_PATH and not node.TRAIN_JSON:
+        raise SetupError("DATASETS.VAL_FRACTION needs DATASETS.TRAIN_PATH, the set to split.")
+
+
+def _read_parts(node: CfgNode) -> list[_Part]:
+    """Read the sets of TRAIN_PATH and VAL_PATH, and of TRAIN_JSON where it is to be split."""
+    splits = node.VAL_FRACTION > 0
+    by_json = splits and not node.TRAIN_PATH
+    given = [
+        (f"{prefix}_PATH", prefix, use, _as_paths(node[f"{prefix}_PATH"]))
+        for prefix, use in (("TRAIN", "train"), ("VAL", "val"))
+        if node[f"{prefix}_PATH"]
+    ]
+    if by_json:
+        given = [("TRAIN_JSON", "TRAIN", "train", _as_paths(node.TRAIN_JSON))]
+    here = [any(path.exists() for path in paths) for *_, paths in given]
+    for (key, _, _, paths), is_here in zip(given, here, strict=True):
+        missing = next((path for path in paths if not path.exists()), None)
+        if missing is not None and (is_here or not any(here)):
+            raise SetupError(
+                f"DATASETS.{key} {'is' if len(paths) == 1 else 'names'} {missing}, which does not exist: give the "
+                "folder or file of the boxes."
+            )
+    parts = []
+    for (_, prefix, use, paths), is_here in zip(given, here, strict=True):
+        content = _read(
+            paths,
+            "coco" if by_json else node.FORMAT,
+            images=node[f"{prefix}_IMAGES"],
+            subset="" if splits else use,
+            classes=_class_names(node.CLASSES),
+            allow_outside=node.ALLOW_OUTSIDE_PATHS,
+        ) if is_here else None  # fmt: skip
+        parts.append(_Part(f"custom_{use}", use, paths, content))
+    if splits:
+        return _split(parts[0], node)
+    if len(parts) == 2 and all(here):
+        train, val = ({image.path for image in part.content.images} for part in parts)
+        if train == val:
+            raise SetupError(
+                f"DATASETS.VAL_PATH {parts[1].content.source} has the same images to train and to validate on, and "
+                "says of no part that it is for validation: set DATASETS.VAL_FRACTION 0.2 in its place, or name two "
+                "folders."
+            )
+    return parts
+
+
+def _split(part: _Part, node: CfgNode) -> list[_Part]:
+    whole = part.content
+    recorded = (path / name for path in part.paths for name in _OWN_SPLITS)
+    if found := next((place for place in recorded if place.exists()), None):
+        what = "its own split is not used, VAL_FRACTION draws another (the same path in VAL_PATH takes its own)"
+        whole.remarks.append(Remark(what, str(found)))
+    train, val = split_set(whole, node.VAL_FRACTION, node.SPLIT_SEED, node.SPLIT_GROUP)
+    for half in (train, val):  # the order of the classes is a matter of all sets together
+        half.given_classes = whole.given_classes
+    return [replace(part, content=train), replace(part, name="custom_val", use="val", content=val)]
+
+
+def _read(
+    paths: Sequence[Path],
+    file_format: str,
+    *,
+    images: str | os.PathLike | None,
+    classes: Sequence[str] | None,
+    **options,
+) -> BoxSet:
+    folder = Path(os.path.expanduser(images)) if images else None
+    names = list(classes) if classes else None
+    return join_sets([read_boxes(path, file_format, images=folder, classes=names, **options) for path in paths])
+
+
+def _class_names(names: Sequence[str]) -> list[str]:
+    """DATASETS.CLASSES as given, or the names in the one file that is named instead."""
+    names = [names] if isinstance(names, str) and names else list(names)
+    if len(names) == 1 and isinstance(names[0], str) and Path(names[0]).suffix:
+        return read_names(Path(os.path.expanduser(names[0])))
+    if not all(isinstance(name, str) and name for name in names) or len(set(names)) != len(names):
+        raise SetupError(f"DATASETS.CLASSES must be different names, or a file of them, got {tuple(names)!r}.")
+    return names
+
+
+def _as_paths(path: str | os.PathLike | Sequence[str | os.PathLike]) -> tuple[Path, ...]:
+    several = [path] if isinstance(path, (str, os.PathLike)) else path
+    return tuple(Path(os.path.expanduser(each)) for each in several)
 
 
 def _register_json(cfg: CfgNode, prefix: str, name: str, key: str) -> None:
@@ -76,10 +250,8 @@ def _register_json(cfg: CfgNode, prefix: str, name: str, key: str) -> None:
     cfg.DATASETS[key] = (name,)
 
 
-def _register_own(part: OwnSet, class_names: list[str], folder: Path) -> None:
-    if part.name in DatasetCatalog and part.name not in _OWN_NAMES:
-        raise SetupError(f"DATASETS.OWN names a set {part.name!r}, which is registered already: give it another name.")
-    _OWN_NAMES.add(part.name)
+def _register_part(part: _Part, class_names: list[str], folder: Path) -> None:
+    """Write the COCO form of a set and register it; a set that is not here is refused when it is used."""
     if part.content is None:
         _remove(part.name)
         DatasetCatalog.register(part.name, lambda: _refuse_missing(part))
@@ -92,21 +264,23 @@ def _register_own(part: OwnSet, class_names: list[str], folder: Path) -> None:
             write_whole(path, text)
             _remove(part.name)
     except OSError as error:
-        raise SetupError(f"{path}, the COCO form of {part.path}, cannot be written: {error.strerror}.") from error
+        raise SetupError(
+            f"{path}, the COCO form of {part.content.source}, cannot be written: {error.strerror}."
+        ) from error
     _register(part.name, str(path), str(part.content.root))
     MetadataCatalog.get(part.name).thing_classes = class_names
 
 
-def _refuse_missing(part: OwnSet) -> list[dict]:
-    raise SetupError(f"{part.name}: {part.path} does not exist: give the folder or file of the boxes.")
+def _refuse_missing(part: _Part) -> list[dict]:
+    raise SetupError(f"{part.name}: {part.paths[0]} does not exist: give the folder or file of the boxes.")
 
 
-def _tell(part: OwnSet, *, filter_empty: bool) -> None:
+def _log_part(part: _Part, *, filter_empty: bool) -> None:
     logger = logging.getLogger(__name__)
     if part.content is None:
-        logger.warning("%s: %s does not exist; classes are taken from the other sets", part.name, part.path)
+        logger.warning("%s: %s does not exist; classes are taken from the other sets", part.name, part.paths[0])
         return
-    logger.info("%s: %d images of %s", part.name, len(part.content.images), part.path)
+    logger.info("%s: %d images of %s", part.name, len(part.content.images), part.content.source)
     for sentence in summarise_remarks(part.content.remarks):
         logger.warning("%s: %s", part.name, sentence)
     empty = sum(not image.boxes for image in part.content.images)
@@ -155,7 +329,7 @@ def fill_num_classes(cfg: CfgNode) -> None:
         raise SetupError("MODEL.RETINANET.NUM_CLASSES is 0 (count the data's), but DATASETS.TRAIN and TEST are empty.")
     # An evaluation may run where the training set is not.
     name = next((n for n in names if _has_classes(n)), names[0])
-    class_names = _class_names(name)
+    class_names = _classes_of(name)
     for node in nodes:
         node.NUM_CLASSES = len(class_names)
     logging.getLogger(__name__).info(
@@ -169,7 +343,7 @@ def known_class_names(name: str) -> list[str]:
     Raises:
         SetupError: its JSON file is there and cannot be used.
     """
-    return _class_names(name) if _has_classes(name) else []
+    return _classes_of(name) if _has_classes(name) else []
 
 
 def _has_classes(name: str) -> bool:
@@ -179,7 +353,7 @@ def _has_classes(name: str) -> bool:
     )
 
 
-def _class_names(name: str) -> list[str]:
+def _classes_of(name: str) -> list[str]:
     if name not in DatasetCatalog:
         raise SetupError(f"DATASETS names {name!r}, which is not registered: MODEL.RETINANET.NUM_CLASSES cannot be 0.")
     metadata = MetadataCatalog.get(name)

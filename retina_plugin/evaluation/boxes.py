@@ -10,20 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import register_coco_instances
 
-from ..data.coco_json import read_coco_json
-from ..data.dataset_content import load_content
-from ..data.register import ALLOW_OUTSIDE
+from ..data.coco import read_coco
 from ..data.safe_json import load_json
 from ..errors import SetupError
+from ..findings import raise_first_error
 
 __all__ = ["Detections", "Truth", "read_detections", "read_truth"]
 
 logger = logging.getLogger(__name__)
 
-CATALOG_NAME = "ground truth"  # as which the file is registered while it is checked; begins the messages
+_NAME = "ground truth"  # begins the messages
 
 
 @dataclass(frozen=True)
@@ -84,25 +81,24 @@ def read_truth(path: str | Path, image_root: str | Path = "", *, allow_outside: 
     path = str(path)
     if not os.path.exists(path):
         raise SetupError(f"the ground truth {path} does not exist: give the COCO JSON file of the annotated boxes.")
-    _check(path, str(image_root), allow_outside=allow_outside)
-    content = read_coco_json(CATALOG_NAME, path)
-    images = sorted(content["images"], key=lambda image: image["id"])
-    class_ids = sorted(category["id"] for category in content["categories"])
+    coco = read_coco(_NAME, path, for_scoring=True)
+    for doubtful in raise_first_error(coco.findings):
+        logger.warning("%s", doubtful)
+    coco.image_paths(str(image_root), allow_outside=allow_outside)
+    images = sorted(coco.images, key=lambda image: image["id"])
     image_of = {image["id"]: i for i, image in enumerate(images)}
-    annotations = [a for a in content["annotations"] if a["image_id"] in image_of]
+    annotations = [a for a in coco.annotations if a["image_id"] in image_of]
     annotations.sort(key=lambda annotation: image_of[annotation["image_id"]])
-    names = {category["id"]: str(category["name"]) for category in content["categories"]}
-    class_of = {class_id: k for k, class_id in enumerate(class_ids)}
     truth = Truth(
         source=path,
         image_ids=[image["id"] for image in images],
         file_names=[image["file_name"] for image in images],
         sizes=np.array([(image["width"], image["height"]) for image in images], dtype=float),
-        class_ids=class_ids,
-        class_names=[names[class_id] for class_id in class_ids],
+        class_ids=list(coco.class_of),
+        class_names=coco.class_names,
         annotation_ids=np.array([a["id"] for a in annotations], dtype=np.int64),
         images=np.array([image_of[a["image_id"]] for a in annotations], dtype=np.int64),
-        classes=np.array([class_of[a["category_id"]] for a in annotations], dtype=np.int64),
+        classes=np.array([coco.class_of[a["category_id"]] for a in annotations], dtype=np.int64),
         boxes=np.array([a["bbox"] for a in annotations], dtype=float).reshape(-1, 4),
         areas=np.array([a["area"] for a in annotations], dtype=float),
         crowd=np.array([bool(a["iscrowd"]) for a in annotations], dtype=bool),
@@ -111,23 +107,10 @@ def read_truth(path: str | Path, image_root: str | Path = "", *, allow_outside: 
     if bad.any():
         i = int(bad.argmax())
         raise SetupError(
-            f"{CATALOG_NAME}: {path}: bbox must be finite with width and height of 0 or more, got "
+            f"{_NAME}: {path}: bbox must be finite with width and height of 0 or more, got "
             f"{truth.boxes[i].tolist()} (annotation id {truth.annotation_ids[i]}; {bad.sum()} such boxes)."
         )
     return truth
-
-
-def _check(path: str, image_root: str, *, allow_outside: bool) -> None:
-    """With the checks of data sets that are registered, for which this one is, for that time."""
-    register_coco_instances(CATALOG_NAME, {ALLOW_OUTSIDE: allow_outside}, path, image_root)
-    try:
-        # for_training: without annotations there is nothing to judge by. for_test: what COCO's metrics read.
-        content = load_content(CATALOG_NAME, for_training=True, for_test=True)
-    finally:
-        DatasetCatalog.remove(CATALOG_NAME)
-        MetadataCatalog.remove(CATALOG_NAME)
-    for warning in content.warnings:
-        logger.warning("%s", warning)
 
 
 def read_detections(path: str | Path, truth: Truth) -> Detections:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 from detectron2.config import CfgNode, configurable
+from detectron2.utils import comm
 from torch import Tensor, nn
 
 from ..errors import require, require_retina_config
@@ -13,13 +14,15 @@ from ..errors import require, require_retina_config
 __all__ = ["LossNormalizer", "TrainingState"]
 
 NAMES = ("ema", "batch")
+# Ends the name of a normalizer in a checkpoint: the averages of all processes, where each counts alone.
+OF_PROCESSES = "/of_processes"
 
 
 class LossNormalizer(nn.Module):
     """Turns the number of examples of a batch into the divisor of its losses.
 
     "batch" divides by the count itself, as the paper does; "ema" by its moving average, as Detectron2 does, since a
-    count is noisy at one image a process. Both are at least 1.
+    count is noisy at one image a worker. Both are at least 1.
     """
 
     @configurable
@@ -29,7 +32,7 @@ class LossNormalizer(nn.Module):
             name: "ema" or "batch".
             momentum: share of the old value that a step keeps, in [0, 1). "ema" only.
             initial: value before the first step, > 0. "ema" only.
-            sync: average the count over all processes (where torch.distributed is initialised).
+            sync: average the count over all workers (where torch.distributed is initialised).
         """
         super().__init__()
         require(name in NAMES, "MODEL.RETINANET.NORMALIZER.NAME", f"one of {NAMES}", name)
@@ -40,7 +43,7 @@ class LossNormalizer(nn.Module):
         self.sync = sync
         # Not persistent: the model's state dict has to keep the keys of Detectron2's RetinaNet. TrainingState saves it.
         self.register_buffer("average", torch.tensor(float(initial)), persistent=False)
-        self._counts: list[Tensor] | None = None  # in as_sums, the counts so far
+        self._counts: list[Tensor] | None = None  # of as_sums
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -64,7 +67,7 @@ class LossNormalizer(nn.Module):
 
     @torch.no_grad()
     def forward(self, count: Tensor) -> Tensor:
-        """Turn a 0-dim count into the 0-dim divisor, fp32. The average takes a step in training mode alone."""
+        """0-dim divisor, fp32, for a 0-dim count. In training mode "ema" takes a step; in eval mode it does not."""
         count = count.to(self.average.dtype)
         if self._counts is not None:
             self._counts.append(count)
@@ -83,26 +86,42 @@ class LossNormalizer(nn.Module):
 
 
 class TrainingState:
-    """The averages of a model's LossNormalizers, which its state dict does not hold, for Detectron2's checkpointer.
+    """State of a training that is no part of the model's state dict: a checkpointable of Detectron2's checkpointer.
 
-    ``DetectionCheckpointer(model, ..., training_state=TrainingState(model))`` saves and restores them. The main process
-    saves its own and every process goes on with it: with ``sync`` those of all processes are equal.
+    ``DetectionCheckpointer(model, ..., training_state=TrainingState(model))`` saves and restores it.
     """
 
     def __init__(self, model: nn.Module):
         """
         Args:
-            model: any model, also wrapped in DistributedDataParallel.
+            model: any model, also wrapped in DistributedDataParallel; its LossNormalizers are what is kept.
         """
         model = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
         self._normalizers = {name: m for name, m in model.named_modules() if isinstance(m, LossNormalizer)}
 
+        self._of_processes: dict[str, Tensor] = {}
+
+    def gather(self) -> None:
+        """Have the next ``state_dict`` tell the averages of all processes: to be called in each, before one saves."""
+        averages = {name: normalizer.average.item() for name, normalizer in self._normalizers.items()}
+        gathered = comm.all_gather(averages)
+        self._of_processes = {name: torch.tensor([one[name] for one in gathered]) for name in averages}
+
+    def forget(self) -> None:
+        """What was gathered holds no longer."""
+        self._of_processes = {}
+
     def state_dict(self) -> dict[str, Tensor]:
-        """Copy the averages, 0-dim each, by the names of their modules."""
-        return {name: normalizer.average.clone() for name, normalizer in self._normalizers.items()}
+        """By name the average of this process, and those of all where they were gathered, (num_processes,)."""
+        state = {name: normalizer.average.clone() for name, normalizer in self._normalizers.items()}
+        return state | {name + OF_PROCESSES: averages for name, averages in self._of_processes.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore the averages that ``state`` has; a normalizer without one keeps its own."""
+        """Each process takes its own average; of another number of processes, the mean of theirs."""
         for name, normalizer in self._normalizers.items():
-            if name in state:
+            averages = state.get(name + OF_PROCESSES)
+            if averages is not None:
+                same = len(averages) == comm.get_world_size()
+                normalizer.average.copy_(averages[comm.get_rank()] if same else averages.mean())
+            elif name in state:
                 normalizer.average.copy_(state[name])

@@ -16,7 +16,7 @@ from ..data.class_names import config_class_names
 from ..modeling import TrainingState
 from ..modeling.trainer_keys import claim_keys
 from ..weights.checkpointer import build_checkpointer
-from .determinism import IterationSeed
+from .determinism import IterationSeed, ProcessStates
 from .hooks.averaging import WeightAverage
 from .hooks.best_checkpoint import HISTORY_FILE, BestMetric, MetricHistory, MissedEvaluation
 from .hooks.early_stopping import EarlyStoppingHook
@@ -64,7 +64,8 @@ def build_hooks(cfg: CfgNode, trainer: DefaultTrainer, hooks: list[HookBase | No
     model = getattr(trainer.model, "module", trainer.model)  # under DistributedDataParallel
     claim_keys(model, "build_hooks")
     is_focal = cfg.MODEL.META_ARCHITECTURE == "FocalRetinaNet"
-    trainer.checkpointer.add_checkpointable("training_state", TrainingState(model))
+    state = TrainingState(model)
+    trainer.checkpointer.add_checkpointable("training_state", state)
     average = WeightAverage(model, cfg.SOLVER.EMA_DECAY, trainer.checkpointer) if cfg.SOLVER.EMA_DECAY > 0 else None
     evaluated = average.model if average else model
 
@@ -73,6 +74,8 @@ def build_hooks(cfg: CfgNode, trainer: DefaultTrainer, hooks: list[HookBase | No
     found: list[HookBase] = [IterationSeed(cfg.SEED)] if cfg.SEED >= 0 else []
     if cfg.ANALYSIS.LOSS_CDF_PERIOD > 0 and is_focal:
         found.append(LossShareHook(cfg.ANALYSIS.LOSS_CDF_PERIOD))
+    if comm.get_world_size() > 1:
+        found.append(ProcessStates(state, cfg.SOLVER.CHECKPOINT_PERIOD))
     found += [WallTimeHook(), StepGuard(nonfinite_loss=faults.NONFINITE_LOSS, out_of_memory=out_of_memory)]
 
     def evaluate() -> dict:

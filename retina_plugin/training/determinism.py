@@ -7,9 +7,10 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from ..data.randomness import seed_generators
+from ..modeling import TrainingState
 from ..weights.files import ResumePoint
 
-__all__ = ["IterationSeed", "choose_seed", "use_deterministic_algorithms"]
+__all__ = ["IterationSeed", "ProcessStates", "choose_seed", "use_deterministic_algorithms"]
 
 
 class IterationSeed(HookBase):
@@ -28,6 +29,34 @@ class IterationSeed(HookBase):
 
     def before_step(self) -> None:
         seed_generators(self._seed, self.trainer.iter, comm.get_rank())
+
+
+class ProcessStates(HookBase):
+    """With several processes, collects what each has for itself at the iterations that save a checkpoint.
+
+    In every process, before Detectron2's PeriodicCheckpointer, which the main process alone has.
+    """
+
+    def __init__(self, state: TrainingState, period: int):
+        """
+        Args:
+            state: what is collected.
+            period: SOLVER.CHECKPOINT_PERIOD.
+        """
+        self._state = state
+        self._period = period
+
+    def before_step(self) -> None:
+        self._state.forget()
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done % self._period == 0 or done >= self.trainer.max_iter:
+            self._state.gather()
+
+    def gather_state(self) -> None:
+        """Collect it now, for a checkpoint at another iteration."""
+        self._state.gather()
 
 
 def choose_seed(resumed: ResumePoint | None) -> int:

@@ -9,14 +9,14 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from detectron2.engine import launch
+from detectron2.engine import TrainerBase, launch
 from detectron2.utils import comm
 from torch.distributed.rendezvous import rendezvous
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from ..errors import EXIT_STATUSES, RunFault, SetupError, first_line, user_message
 
-__all__ = ["largest_of_all", "start"]
+__all__ = ["gather_states", "largest_of_all", "start"]
 
 logger = logging.getLogger(__name__)
 
@@ -153,3 +153,11 @@ def largest_of_all(number: int) -> int:
     largest = torch.tensor(number, device=device)
     dist.all_reduce(largest, op=dist.ReduceOp.MAX)
     return int(largest)
+
+
+def gather_states(trainer: TrainerBase) -> None:
+    """Have the hooks collect what each process has for itself; call it in all of them, before a checkpoint."""
+    if comm.get_world_size() > 1:
+        for hook in trainer._hooks:
+            if hasattr(hook, "gather_state"):
+                hook.gather_state()

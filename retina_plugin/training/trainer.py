@@ -33,6 +33,7 @@ from .hooks.interruption import Interrupted
 from .hooks.step_guard import StepGuard, describe_loss_of_worker
 from .hooks.validation import PREFIX
 from .hooks.wall_time import WallTimeHook
+from .processes import gather_states
 
 __all__ = ["RetinaTrainer"]
 
@@ -121,6 +122,7 @@ class RetinaTrainer(DefaultTrainer):
                 logger.warning("--resume with %s", note)
         if self.start_iter == self.max_iter and Path(self.checkpointer.get_checkpoint_file()).name != FINAL:
             # Stopped between the numbered checkpoint of the last iteration and this one.
+            gather_states(self)
             self.checkpointer.save(Path(FINAL).stem, iteration=self.iter)
 
     @classmethod

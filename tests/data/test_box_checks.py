@@ -3,10 +3,11 @@
 import pytest
 from tiny_coco import changed, make_coco
 
-from retina_plugin.data import box_checks
-from retina_plugin.data.checks import check_datasets
+from retina_plugin.data import boxes
+from retina_plugin.data.checks import check_boxes, check_datasets
 from retina_plugin.data.dataset_content import load_content
 from retina_plugin.errors import SetupError
+from retina_plugin.findings import WARNING
 
 NAN, INF = float("nan"), float("inf")
 
@@ -57,7 +58,7 @@ def test_check_datasets_suspects_corners_in_place_of_sizes(cfg, register):
         annotation["bbox"] = [15, 12, 35, 28]
     register(content)
     (warning,) = check_datasets(cfg, train=True).warnings
-    assert "3 of 3 boxes" in warning and "they look like [x1, y1, x2, y2]" in warning
+    assert "3 of 3 boxes" in warning and "they look like corners [x1, y1, x2, y2]" in warning
 
 
 def test_check_datasets_refuses_normalised_boxes(cfg, register):
@@ -72,6 +73,7 @@ def test_check_datasets_refuses_normalised_boxes(cfg, register):
 def test_check_boxes_only_warns_of_the_rare_box_without_area(register, monkeypatch):
     register(changed("annotations", 1, "bbox", [9, 9, 0, 5]))
     content = load_content("tiny_train", for_training=True, for_test=False)
-    monkeypatch.setattr(box_checks, "_RARE_SHARE", 1 / 3)
-    (warning,) = box_checks.check_boxes(content)
-    assert "have no width or height" in warning and "Training leaves them out" in warning
+    monkeypatch.setattr(boxes, "MAX_UNUSABLE_SHARE", 1 / 3)
+    (found,) = check_boxes(content)
+    assert found.severity == WARNING
+    assert "have no width or height" in str(found) and "Training leaves them out" in str(found)

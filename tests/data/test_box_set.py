@@ -40,7 +40,7 @@ def test_single_bad_box_is_dropped_with_its_origin(corners, what):
 
 def test_many_bad_boxes_are_refused():
     with pytest.raises(
-        SetupError, match=r"folder: 2 of 11 boxes cannot be used; the first lies outside its image \(f:7"
+        SetupError, match=r"folder: 1 of 11 boxes \(the first: .* f:8\) have no width or height. Correct or delete them"
     ):
         make_set(Box(100, 5, 110, 9, "dog", "f:7"), Box(5, 5, 5, 5, "dog", "f:8"), num_good=9).tidy()
 
@@ -55,9 +55,13 @@ def test_box_that_sticks_out_is_clipped(edge, remarked):
 @pytest.mark.parametrize(
     ("box", "message"),
     [
-        (Box(float("nan"), 1, 2, 3, "dog", "f:7"), "f:7: the box nan, 1, 2, 3 holds NaN or infinity: write numbers."),
-        (Box(9, 1, 2, 3, "dog", "f:7"), "f:7: the box 9, 1, 2, 3 (left, top, right, bottom) has its edges in the wrong "
-         "order: swap them, or check the order of the coordinates."),
+        (Box(float("nan"), 1, 2, 3, "dog", "f:7"),
+         "folder: 1 of 1001 boxes (the first: nan, 1, 2, 3 as left, top, right, bottom; f:7) hold NaN or infinity. "
+         "Write numbers."),
+        (Box(9, 1, 2, 3, "dog", "f:7"),
+         "folder: 1 of 1001 boxes (the first: 9, 1, 2, 3 as left, top, right, bottom; f:7) have a negative width or "
+         "height. Check the order of the coordinates: left, top, right, bottom, and in COCO's JSON x, y, width, "
+         "height."),
         (Box(1, 1, 2, 3, "", "f:7"), "f:7: the class of a box is empty: name it."),
     ],
 )  # fmt: skip
@@ -95,7 +99,7 @@ def test_claimed_size():
     path = Path("a.jpg")
     check_claimed_size(path, (64, 48), (64.0, 48), "f:3")
     with pytest.raises(
-        SetupError, match=r"^f:3: the image size is given as 64x40, but a.jpg is 64x48: mend one of them"
+        SetupError, match=r"^f:3: the image size is given as 64x40, but a.jpg is 64x48: correct one of them"
     ):
         check_claimed_size(path, (64, 48), (64, 40), "f:3")
     with pytest.raises(SetupError, match=r"given as 48x64, but a.jpg is 64x48 as Detectron2 reads it \(after its EXIF"):

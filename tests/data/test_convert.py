@@ -1,8 +1,6 @@
 """``retina convert``: what it writes and says."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -78,15 +76,3 @@ def test_convert_refuses(tmp_path, capsys, monkeypatch, words, message):
     assert main(["convert", "--output", "a.json", *words]) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
     assert not Path("a.json").exists()
-
-
-def test_conversion_takes_no_torch_along(tmp_path):
-    write_voc(tmp_path / "set")
-    code = f"""
-import sys
-from retina_cli.main import main
-assert main(["convert", {str(tmp_path / "set")!r}, "--output", {str(tmp_path / "a.json")!r}]) == 0
-assert not {{"torch", "detectron2"}} & set(sys.modules)
-"""
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (result.returncode, result.stderr) == (0, "")

@@ -54,14 +54,14 @@ def test_check_datasets_needs_a_set(cfg):
     with pytest.raises(SetupError, match="DATASETS.TEST is empty, so there is nothing to evaluate"):
         check_datasets(cfg, train=False)
     cfg.DATASETS.TRAIN = ()
-    with pytest.raises(SetupError, match="DATASETS.TRAIN is empty: .*DATASETS.TRAIN_JSON"):
+    with pytest.raises(SetupError, match="DATASETS.TRAIN is empty. .*DATASETS.TRAIN_JSON"):
         check_datasets(cfg, train=True)
 
 
 def test_check_datasets_refuses_another_number_of_classes(cfg, register):
     register(make_coco())
     cfg.MODEL.RETINANET.NUM_CLASSES = 80
-    match = r"NUM_CLASSES is 80, but tiny_train has 2 classes \(cat, dog\): set MODEL.RETINANET.NUM_CLASSES 2, or 0"
+    match = r"NUM_CLASSES is 80, but tiny_train has 2 classes \(cat, dog\). Set MODEL.RETINANET.NUM_CLASSES 2, or 0"
     with pytest.raises(SetupError, match=match):
         check_datasets(cfg, train=True)
     cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
@@ -145,7 +145,7 @@ def test_check_datasets_counts_classes_of_a_set_that_does_not_tell(cfg, register
     register_records(class_names=None)
     assert check_datasets(cfg, train=True).sets["tiny_train"].class_names == ()
     cfg.MODEL.RETINANET.NUM_CLASSES = 1
-    with pytest.raises(SetupError, match="NUM_CLASSES is 1, but tiny_train has category_id 1: set .*NUM_CLASSES 2"):
+    with pytest.raises(SetupError, match="NUM_CLASSES is 1, but tiny_train has category_id 1. Set .*NUM_CLASSES 2"):
         check_datasets(cfg, train=True)
 
 
@@ -154,8 +154,8 @@ def test_check_datasets_passes_on_what_a_loader_says(cfg):
         raise error
 
     cfg.DATASETS.TRAIN = ("tiny_a",)
-    DatasetCatalog.register("tiny_a", lambda: fail(SetupError("make it with this command")))
-    with pytest.raises(SetupError, match="^make it with this command$"):
+    DatasetCatalog.register("tiny_a", lambda: fail(SetupError("make it with this command.")))
+    with pytest.raises(SetupError, match=r"^make it with this command\.$"):
         check_datasets(cfg, train=True)
     DatasetCatalog["tiny_a"] = lambda: fail(KeyError("x"))
     with pytest.raises(SetupError, match="data set tiny_a cannot be loaded: KeyError: 'x'"):

@@ -8,7 +8,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from retina_plugin.config.keys import get_retina_cfg
-from retina_plugin.data.coco_json import class_names_in_order, read_coco_json
+from retina_plugin.data.coco import class_names_in_order, read_coco_json
 from retina_plugin.data.register import fill_num_classes, register_config_datasets
 from retina_plugin.errors import SetupError
 

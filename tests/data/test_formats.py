@@ -20,7 +20,7 @@ from PIL import Image
 
 from retina_plugin.data.formats import detect_format, read_boxes
 from retina_plugin.data.formats.files import read_names
-from retina_plugin.data.image_header import read_sizes
+from retina_plugin.data.images import read_sizes
 from retina_plugin.errors import SetupError
 
 EXIF_ORIENTATION = 274
@@ -61,7 +61,7 @@ def test_given_classes_set_the_order(tmp_path, kind):
 @pytest.mark.parametrize("kind", [kind for kind in WRITERS if kind != "yolo"])
 def test_given_classes_must_have_every_class(tmp_path, kind):
     with pytest.raises(
-        SetupError, match=r"the class 'dog' is not among the 2 given \(cat, cow\): add it there, or mend"
+        SetupError, match=r"the class 'dog' is not among the 2 given \(cat, cow\): add it there, or correct"
     ):
         read_boxes(WRITERS[kind](tmp_path), classes=["cat", "cow"])
 

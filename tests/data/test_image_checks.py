@@ -10,10 +10,11 @@ from detectron2.data.datasets import register_coco_instances
 from PIL import Image
 from tiny_coco import HEIGHT, WIDTH, make_coco
 
-from retina_plugin.data.checks import check_datasets
+from retina_plugin.data.checks import check_datasets, check_images
 from retina_plugin.data.dataset_content import load_content
-from retina_plugin.data.image_checks import check_images, find_fault
+from retina_plugin.data.images import find_fault, read_header
 from retina_plugin.errors import SetupError
+from retina_plugin.findings import raise_first_error
 
 pytest_plugins = ("tiny_sets",)
 
@@ -76,7 +77,7 @@ JPEG, PNG = encode(noise(), "JPEG"), encode(noise(), "PNG")
 def test_find_fault_names_the_fault(tmp_path, data, match):
     path = tmp_path / "a.jpg"
     path.write_bytes(data)
-    fault, _ = find_fault(str(path), (WIDTH, HEIGHT))
+    fault = find_fault(read_header(path), (WIDTH, HEIGHT))
     assert re.search(match, fault), fault
 
 
@@ -98,21 +99,21 @@ def test_find_fault_names_the_fault(tmp_path, data, match):
 def test_find_fault_accepts(tmp_path, data, size):
     path = tmp_path / "a.jpg"
     path.write_bytes(data)
-    fault, mode = find_fault(str(path), size)
-    assert fault == ""
-    assert mode in ("RGB", "L", "P")
+    header = read_header(path)
+    assert find_fault(header, size) == ""
+    assert header.mode in ("RGB", "L", "P")
 
 
 def test_find_fault_of_paths_that_are_no_files(tmp_path):
-    assert find_fault(str(tmp_path / "no.jpg"), (1, 1)) == ("is missing", "")
-    assert find_fault(str(tmp_path), (1, 1)) == ("is a folder", "")
+    assert find_fault(read_header(tmp_path / "no.jpg"), (1, 1)) == "is missing"
+    assert find_fault(read_header(tmp_path), (1, 1)) == "is a folder"
 
 
-def test_check_images_warns_of_16_bit(register):
+def test_check_images_refuses_16_bit(register):
     root = register(make_coco())
     Image.fromarray(np.full((HEIGHT, WIDTH), 1000, dtype=np.uint16)).save(root / "2.jpg", "PNG")
-    (warning,) = check_images(load_content("tiny_train", for_training=True, for_test=False))
-    assert "1 of 2 images have more than 8 bits a channel" in warning and "2.jpg" in warning
+    with pytest.raises(SetupError, match=r"1 of 2 images cannot be used: .*2.jpg has more than 8 bits a channel"):
+        raise_first_error(check_images(load_content("tiny_train", for_training=True, for_test=False)))
 
 
 def test_check_images_looks_at_an_even_sample_of_a_large_set(register):
@@ -121,7 +122,7 @@ def test_check_images_looks_at_an_even_sample_of_a_large_set(register):
     root = register(content)
     loaded = load_content("tiny_train", for_training=True, for_test=False)
     (root / "2.jpg").unlink()  # index 1: not among 0, 5, 10
-    assert check_images(loaded, max_images=3) == []
+    assert list(check_images(loaded, max_images=3)) == []
     (root / "6.jpg").unlink()
     with pytest.raises(SetupError, match="1 of 3 images cannot be used: .*6.jpg is missing"):
-        check_images(loaded, max_images=3)
+        raise_first_error(check_images(loaded, max_images=3))

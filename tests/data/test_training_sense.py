@@ -5,7 +5,7 @@ import re
 import pytest
 from tiny_coco import HEIGHT, make_coco
 
-from retina_plugin.data.checks import check_datasets, load_datasets
+from retina_plugin.data.checks import check_datasets, check_sets
 from retina_plugin.data.training_sense import find_doubtful
 from retina_plugin.findings import NOTE, WARNING
 
@@ -31,8 +31,8 @@ def sensible(cfg, register):
 def find(cfg, register, content):
     register(content)
     register(content, "tiny_val")
-    contents, faults = load_datasets(cfg)
-    assert faults == []
+    contents = {}
+    assert list(check_sets(cfg, contents, train=True, open_images=False)) == []
     return find_doubtful(cfg, contents)
 
 
@@ -118,7 +118,7 @@ def test_a_run_warns_at_its_start(sensible, register):
     )  # and no note
 
 
-def test_load_datasets_collects_every_fault(cfg, register):
+def test_check_sets_goes_on_behind_an_error(cfg, register):
     content = make_coco()
     content["annotations"][0]["bbox"] = [1, 2, 3]
     content["annotations"][1]["category_id"] = 6
@@ -126,13 +126,14 @@ def test_load_datasets_collects_every_fault(cfg, register):
     register(content)
     cfg.MODEL.RETINANET.NUM_CLASSES = 3
     cfg.DATASETS.TEST = ("absent",)
-    contents, found = load_datasets(cfg)
+    contents = {}
+    found = list(check_sets(cfg, contents, train=True, open_images=False))
     assert [(f.check, f.where) for f in found] == [
+        ("data-unusable", "absent"),
         ("record-unusable", "tiny_train"),
         ("classes-differ", "tiny_train"),
         ("class-without-boxes", "tiny_train"),
-        ("data-unusable", "absent"),
     ]
-    texts = [place["value"] for place in found[0].places]
+    texts = [place["value"] for place in found[1].places]
     assert len(texts) == 3 and "width above 0" in texts[0] and "bbox" in texts[1] and "category_id 6" in texts[2]
     assert len(contents["tiny_train"].boxes) == 1

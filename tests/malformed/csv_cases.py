@@ -31,14 +31,16 @@ CSV_CASES = [
         "csv_nan",
         "csv",
         replace(F, FIRST, "pictures/a.png,4,6,inf,30,dog"),
-        "set/boxes.csv:1: the box 4, 6, inf, 30 holds NaN or infinity: write numbers.",
+        "set: 1 of 6 boxes (the first: 4, 6, inf, 30 as left, top, right, bottom; set/boxes.csv:1) hold NaN or "
+        "infinity. Write numbers.",
     ),
     Case(
         "csv_x1_x2_y1_y2",
         "csv",
         replace(F, FIRST, "pictures/a.png,4,28,6,20,dog"),
-        "set/boxes.csv:1: the box 4, 28, 6, 20 (left, top, right, bottom) has its edges in the wrong order: swap "
-        "them, or check the order of the coordinates.",
+        "set: 1 of 6 boxes (the first: 4, 28, 6, 20 as left, top, right, bottom; set/boxes.csv:1) have a "
+        "negative width or height. Check the order of the coordinates: left, top, right, bottom, and in COCO's JSON "
+        "x, y, width, height.",
     ),
     Case(
         "csv_partly_empty",
@@ -58,13 +60,13 @@ CSV_CASES = [
         "csv_missing_image",
         "csv",
         replace(F, "pictures/b.png", "pictures/z.png"),
-        "1 image cannot be used: set/pictures/z.png is missing. Mend or remove it.",
+        "1 image cannot be used: set/pictures/z.png is missing. Fix or remove it.",
     ),
     Case(
         "csv_unknown_class",
         "csv",
         replace(F, "28,30,dog", "28,30,cow"),
-        "set/boxes.csv:1: the class 'cow' is not among the 2 given (dog, cat): add it there, or mend its name.",
+        "set/boxes.csv:1: the class 'cow' is not among the 2 given (dog, cat): add it there, or correct its name.",
     ),
     Case(
         "csv_classes_with_a_gap",

@@ -39,57 +39,57 @@ def put_folder(root):
 
 
 IMAGE_CASES = [
-    Case("image_empty", "yolo", write(B, b""), "1 image cannot be used: set/images/b.png is empty. Mend or remove it."),
+    Case("image_empty", "yolo", write(B, b""), "1 image cannot be used: set/images/b.png is empty. Fix or remove it."),
     Case(
         "image_is_html",
         "yolo",
         write(B, "<html>404</html>"),
-        "1 image cannot be used: set/images/b.png is no image that Pillow can read. Mend or remove it.",
+        "1 image cannot be used: set/images/b.png is no image but text ('<html>404</html>'...). Fix or remove it.",
     ),
     Case(
         "image_is_random",
         "yolo",
         write(B, bytes(range(200))),
-        "1 image cannot be used: set/images/b.png is no image that Pillow can read. Mend or remove it.",
+        "1 image cannot be used: set/images/b.png is no image that Pillow can read. Fix or remove it.",
     ),
     Case(
         "image_header_cut_off",
         "yolo",
         write(B, b"\x89PNG\r\n\x1a\n\0\0"),
-        "1 image cannot be used: set/images/b.png is no image that Pillow can read. Mend or remove it.",
+        "1 image cannot be used: set/images/b.png is no image that Pillow can read. Fix or remove it.",
     ),
     Case(
         "image_of_16_bits",
         "yolo",
         save(np.full((48, 64), 1000, np.uint16)),
         "1 image cannot be used: set/images/b.png has more than 8 bits a channel (mode I;16), which Detectron2 "
-        "would cut at 255: write it with 8. Mend or remove it.",
+        "would cut at 255: convert it to 8 bits. Fix or remove it.",
     ),
     Case(
         "image_of_floats",
         "yolo",
         save(np.full((48, 64), 0.5, np.float32), "images/b.tif"),
         "1 image cannot be used: set/images/b.tif has more than 8 bits a channel (mode F), which Detectron2 would "
-        "cut at 255: write it with 8. Mend or remove it.",
+        "cut at 255: convert it to 8 bits. Fix or remove it.",
     ),
     Case(
         "image_turned_tiff",
         "yolo",
         save(("RGB", (64, 48)), "images/b.tif", exif=turned()),
         "1 image cannot be used: set/images/b.tif is a TIFF with the EXIF orientation 6, which Pillow and "
-        "Detectron2 would each apply: save it upright. Mend or remove it.",
+        "Detectron2 would each apply: save it upright. Fix or remove it.",
     ),
     Case(
         "image_beyond_memory",
         "yolo",
         huge_header,
         "1 image cannot be used: set/images/b.png cannot be read (DecompressionBombError: Image size (3600000000 "
-        "pixels) exceeds limit of 178956970 pixels, could be decompression bomb DOS attack.). Mend or remove it.",
+        "pixels) exceeds limit of 178956970 pixels, could be decompression bomb DOS attack.). Fix or remove it.",
     ),
     Case(
         "image_is_a_folder",
         "csv",
         put_folder,
-        "1 image cannot be used: set/pictures/b.png is a folder. Mend or remove it.",
+        "1 image cannot be used: set/pictures/b.png is a folder. Fix or remove it.",
     ),
 ]

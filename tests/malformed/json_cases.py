@@ -93,13 +93,14 @@ LABELME_CASES = [
         "labelme_nan",
         "labelme",
         replace(A, FIRST, '"points": [[NaN, 30], [4, 6]]'),
-        "set/a.json: shape 1: the box nan, 6, nan, 30 holds NaN or infinity: write numbers.",
+        "set: 1 of 6 boxes (the first: nan, 6, nan, 30 as left, top, right, bottom; set/a.json: shape 1) hold NaN or "
+        "infinity. Write numbers.",
     ),
     Case(
         "labelme_other_size",
         "labelme",
         change("imageWidth", 128, file=A),
-        "set/a.json: the image size is given as 128x48, but set/a.png is 64x48: mend one of them.",
+        "set/a.json: the image size is given as 128x48, but set/a.png is 64x48: correct one of them.",
     ),
     Case(
         "labelme_number_as_image",
@@ -127,7 +128,7 @@ COCO_CASES = [
         "coco_without_annotations",
         "coco",
         change("annotations", ...),
-        "set/boxes.json needs a list of annotations (COCO format), got none.",
+        "set: set/boxes.json needs a list of annotations (COCO format), got none.",
     ),
     Case(
         "coco_without_categories",
@@ -145,48 +146,55 @@ COCO_CASES = [
         "coco_three_numbers",
         "coco",
         change("annotations", 2, "bbox", [1, 2, 3]),
-        "set/boxes.json: annotation 3 must have bbox [x, y, width, height], got [1, 2, 3].",
+        "set: annotation 3 in set/boxes.json must have bbox [x, y, width, height], got [1, 2, 3] (annotation id 3). "
+        "Correct or delete the records.",
     ),
     Case(
         "coco_text_as_number",
         "coco",
         change("annotations", 0, "bbox", 0, "1"),
-        "set/boxes.json: annotation 1 must have bbox [x, y, width, height], got ['1', 6, 24, 24].",
+        "set: annotation 1 in set/boxes.json must have bbox [x, y, width, height], got ['1', 6, 24, 24] (annotation id "
+        "1). Correct or delete the records.",
     ),
     Case(
         "coco_negative_width",
         "coco",
         change("annotations", 0, "bbox", 2, -4),
-        "set/boxes.json: annotation 1 has a negative width or height, [4, 6, -4, 24]: bbox is [x, y, width, height].",
+        "set: 1 of 6 boxes (the first: 4, 6, 0, 30 as left, top, right, bottom; set/boxes.json: annotation 1) have a "
+        "negative width or height. Check the order of the coordinates: left, top, right, bottom, and in COCO's JSON "
+        "x, y, width, height.",
     ),
     Case(
         "coco_unknown_category",
         "coco",
         change("annotations", 0, "category_id", 4),
-        "set/boxes.json: annotation 1 has category_id 4, which is not among the categories.",
+        "set: annotation 1 in set/boxes.json has category_id 4, which is not among the categories 3, 5 (annotation id "
+        "1). Correct or delete the records.",
     ),
     Case(
         "coco_image_without_name",
         "coco",
         change("images", 1, "file_name", ...),
-        "set/boxes.json: image 2 needs id and file_name, got {'id': 1, 'width': 64, 'height': 48}.",
+        "set: image 2 in set/boxes.json has no file_name: {'id': 1, 'width': 64, 'height': 48}. Correct or delete the "
+        "records.",
     ),
     Case(
         "coco_image_id_twice",
         "coco",
         change("images", 1, "id", 0),
-        "set/boxes.json: image 2 needs an id of its own, got 0.",
+        "set: set/boxes.json has more than one image with the id 0 (1 such ids): make each id unique.",
     ),
     Case(
         "coco_other_size",
         "coco",
         change("images", 1, "width", 63),
-        "set/boxes.json: image 2: the image size is given as 63x48, but set/images/b.png is 64x48: mend one of them.",
+        "set/boxes.json: image 2: the image size is given as 63x48, but set/images/b.png is 64x48: correct one of "
+        "them.",
     ),
     Case(
         "coco_missing_image",
         "coco",
         remove("images/b.png"),
-        "1 image cannot be used: set/images/b.png is missing. Mend or remove it.",
+        "1 image cannot be used: set/images/b.png is missing. Fix or remove it.",
     ),
 ]

@@ -114,28 +114,31 @@ VOC_CASES = [
         "voc_nan",
         "voc",
         replace(A, "<xmin>5</xmin>", "<xmin>nan</xmin>"),
-        "set/Annotations/a.xml:4: the box nan, 6, 28, 30 holds NaN or infinity: write numbers.",
+        "set: 1 of 6 boxes (the first: nan, 6, 28, 30 as left, top, right, bottom; set/Annotations/a.xml:4) hold NaN "
+        "or infinity. Write numbers.",
     ),
     Case(
         "voc_inverted",
         "voc",
         replace(A, "<xmin>5</xmin>", "<xmin>55</xmin>"),
-        "set/Annotations/a.xml:4: the box 54, 6, 28, 30 (left, top, right, bottom) has its edges in the wrong "
-        "order: swap them, or check the order of the coordinates.",
+        "set: 1 of 6 boxes (the first: 54, 6, 28, 30 as left, top, right, bottom; set/Annotations/a.xml:4) have a "
+        "negative width or height. Check the order of the coordinates: left, top, right, bottom, and in COCO's JSON "
+        "x, y, width, height.",
     ),
     Case(
         "voc_boxes_of_another_size",
         "voc",
         shift,
-        "set: 6 of 6 boxes cannot be used; the first lies outside its image (set/Annotations/a.xml:4). Check the "
-        "order of the coordinates and the size of the image that they belong to.",
+        "set: 6 of 6 boxes (the first: 94, 6, 928, 30 as left, top, right, bottom; set/Annotations/a.xml:4) lie "
+        "outside their image. Correct or delete them; if they are many, check the order of the coordinates and the "
+        "size of the image that they belong to.",
     ),
     Case(
         "voc_other_size",
         "voc",
         replace(A, "<width>64</width>", "<width>640</width>"),
-        "set/Annotations/a.xml:3: the image size is given as 640x48, but set/JPEGImages/a.png is 64x48: mend one of "
-        "them.",
+        "set/Annotations/a.xml:3: the image size is given as 640x48, but set/JPEGImages/a.png is 64x48: correct one "
+        "of them.",
     ),
     Case(
         "voc_swapped_size",

@@ -66,14 +66,14 @@ YOLO_CASES = [
         "yolo_unknown_class",
         "yolo",
         write(B, f"2 {BOX}"),
-        "set/labels/b.txt:1: class 2 is not among the 2 names, which count from 0 to 1: add its name, or mend the "
+        "set/labels/b.txt:1: class 2 is not among the 2 names, which count from 0 to 1: add its name, or correct the "
         "number.",
     ),
     Case(
         "yolo_negative_class",
         "yolo",
         write(B, f"-1 {BOX}"),
-        "set/labels/b.txt:1: class -1 is not among the 2 names, which count from 0 to 1: add its name, or mend the "
+        "set/labels/b.txt:1: class -1 is not among the 2 names, which count from 0 to 1: add its name, or correct the "
         "number.",
     ),
     Case(
@@ -99,8 +99,8 @@ YOLO_CASES = [
         "yolo_empty_box",
         "yolo",
         write(B, "0 0.5 0.5 0 0"),
-        "set: 1 of 6 boxes cannot be used; the first has no width or height (set/labels/b.txt:1). Check the order "
-        "of the coordinates and the size of the image that they belong to.",
+        "set: 1 of 6 boxes (the first: 32, 24, 32, 24 as left, top, right, bottom; set/labels/b.txt:1) have no width "
+        "or height. Correct or delete them; if they are many, check the order of the coordinates.",
     ),
     Case(
         "yolo_wrong_bytes", "yolo", write(B, b"\xff\xfe0 0.5"), "set/labels/b.txt is not UTF-8 text: save it as UTF-8."
@@ -158,7 +158,7 @@ YOLO_CASES = [
         "yolo_other_count",
         "yolo",
         write("data.yaml", "names: [dog, cat]\nnc: 3"),
-        "set/data.yaml: nc is 3, but there are 2 names: mend one of them.",
+        "set/data.yaml: nc is 3, but there are 2 names: correct one of them.",
     ),
     Case(
         "yolo_broken_yaml",
@@ -183,7 +183,7 @@ YOLO_CASES = [
         "yolo_missing_folder",
         "yolo",
         write("data.yaml", "names: [dog, cat]\ntrain: images/tain"),
-        "set/data.yaml names images/tain, which does not exist in set: mend it, or give their folder "
+        "set/data.yaml names images/tain, which does not exist in set: correct it, or give their folder "
         "(DATASETS.TRAIN_IMAGES / VAL_IMAGES, --images).",
     ),
     Case(

@@ -22,7 +22,7 @@ from retina_plugin.data.sample.files import make_sample_dataset
 from retina_plugin.errors import EXIT_INTERRUPTED, EXIT_SETUP
 from retina_plugin.training import determinism
 from retina_plugin.training import run as cli
-from retina_plugin.training.determinism import IterationSeed, choose_seed
+from retina_plugin.training.determinism import IterationSeed, ProcessStates, choose_seed
 from retina_plugin.training.folder_lock import FolderLock
 from retina_plugin.training.hooks.best_checkpoint import MetricHistory, MissedEvaluation
 from retina_plugin.weights.files import find_resume_point, write_checkpoint
@@ -243,6 +243,17 @@ def test_draws_of_an_iteration_are_those_of_its_seed_number_and_process(monkeypa
     places = [(7, 2, 0), (7, 3, 0), (8, 2, 0), (7, 2, 1), (2, 7, 0), (0, 7, 2)]
     draws = [draw(*place) for place in places]
     assert draws == [draw(*place) for place in places] and len(set(draws)) == len(places)
+
+
+def test_states_of_the_processes_are_collected_when_a_checkpoint_is_written():
+    calls = []
+    state = SimpleNamespace(forget=lambda: calls.append("forget"), gather=lambda: calls.append("gather"))
+    hook = ProcessStates(state, 2)
+    for iteration in range(5):
+        hook.trainer = SimpleNamespace(iter=iteration, max_iter=5)
+        hook.before_step()
+        hook.after_step()
+    assert calls == ["forget", "forget", "gather", "forget", "forget", "gather", "forget", "gather"]
 
 
 def test_seed_0_is_a_seed_and_a_new_one_is_that_of_all_processes(tmp_path, monkeypatch):

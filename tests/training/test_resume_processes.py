@@ -62,7 +62,6 @@ def folder(tiny_cfg, tmp_path):
     tiny_cfg.MODEL.RETINANET.NUM_CLASSES = 10
     tiny_cfg.SOLVER.IMS_PER_BATCH, tiny_cfg.SOLVER.CHECKPOINT_PERIOD = 2, 50
     tiny_cfg.SOLVER.EMA_DECAY = 0.5
-    tiny_cfg.MODEL.RETINANET.NORMALIZER.SYNC = True  # as in the shipped configs
     tiny_cfg.DATALOADER.NUM_WORKERS, tiny_cfg.SEED = 0, 1
     yield tmp_path
     for name in ("custom_train", "custom_val"):
@@ -80,6 +79,8 @@ def test_two_processes_resume_exactly_and_one_goes_on(tiny_cfg, folder, caplog):
     for part in ("model", "model_ema", "training_state"):
         assert found[part].keys() == expected[part].keys()
         assert all(torch.equal(found[part][key], value) for key, value in expected[part].items()), part
+    averages = found["training_state"]["loss_normalizer/of_processes"]
+    assert len(averages) == 2 and averages[0] != averages[1], "each process counts alone"
 
     register_config_datasets(tiny_cfg, folder / "sets")
     train(tiny_cfg, folder / "stopped", iterations=ITERATIONS + 1)

@@ -37,7 +37,7 @@ from retina_plugin.config.keys import get_retina_cfg  # noqa: E402
 from retina_plugin.config.load import load_config  # noqa: E402
 from retina_plugin.data.dataset_content import load_content  # noqa: E402
 from retina_plugin.data.formats import read_boxes  # noqa: E402
-from retina_plugin.data.image_header import read_sizes  # noqa: E402
+from retina_plugin.data.images import read_sizes  # noqa: E402
 from retina_plugin.data.register import register_config_datasets  # noqa: E402
 from retina_plugin.errors import SetupError  # noqa: E402
 from retina_plugin.weights.checkpointer import RetinaCheckpointer  # noqa: E402

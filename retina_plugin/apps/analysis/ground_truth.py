@@ -13,6 +13,7 @@ from ...config.load import load_config
 from ...data.dataset_content import DatasetContent, load_content
 from ...data.register import register_config_datasets
 from ...errors import SetupError
+from ...findings import raise_first_error
 from .anchor_layout import resized_size
 
 __all__ = ["GroundTruth", "join_ground_truth", "load_data_config", "load_ground_truth", "resize_boxes"]
@@ -53,7 +54,9 @@ def load_ground_truth(cfg: CfgNode) -> GroundTruth:
             raise SetupError(
                 f"DATASETS.TRAIN names {name!r}, which is not registered: give DATASETS.TRAIN_JSON and TRAIN_IMAGES."
             )
-    return join_ground_truth([load_content(name, for_training=True, for_test=False) for name in names])
+    contents = [load_content(name, for_training=True, for_test=False) for name in names]
+    raise_first_error(found for content in contents for found in content.findings)
+    return join_ground_truth(contents)
 
 
 def join_ground_truth(contents: list[DatasetContent]) -> GroundTruth:

@@ -9,9 +9,7 @@ from detectron2.config import CfgNode
 
 from ...config.checks import find_config_faults
 from ...config.load import load_config
-from ...data.box_checks import find_box_faults
-from ...data.box_sense import box_places
-from ...data.checks import load_datasets
+from ...data.checks import check_sets
 from ...data.dataset_content import DatasetContent
 from ...data.register import fill_num_classes, register_config_datasets
 from ...data.training_sense import epochs, find_doubtful
@@ -22,7 +20,7 @@ from ...training.run import refuse_unread_keys
 from ..analysis.anchor_layout import build_detector
 from .anchors import examine_anchors
 from .environment import find_device_faults, read_devices
-from .image_findings import find_image_faults, find_leaks, local_files
+from .image_findings import find_image_faults, find_leaks
 from .image_scan import LookCache, scan_images
 from .memory import CUDA_BYTES, CUDA_SLACK, PROCESS_BYTES, MemoryNeed, available_memory, estimate_memory, largest_input
 from .report import Report
@@ -60,10 +58,9 @@ def examine(report: Report, opts: Sequence[str], plan: Plan) -> None:
         fill_num_classes(cfg)
     except SetupError:  # the set that does not tell its classes is found below
         cfg.MODEL.RETINANET.NUM_CLASSES = 0
-    contents, found = load_datasets(cfg)
-    report.add(found)
     report.add(_config(cfg))
-    report.add(fault for content in contents.values() for fault in _boxes(content))
+    contents: dict[str, DatasetContent] = {}
+    report.add(check_sets(cfg, contents, train=True, open_images=False))
     train = [contents[name] for name in cfg.DATASETS.TRAIN if name in contents]
     test = [contents[name] for name in cfg.DATASETS.TEST if name in contents]
     config_holds = not any(found.check == "config-value" for found in report.findings)
@@ -102,20 +99,10 @@ def _config(cfg: CfgNode) -> list[Finding]:
     return found
 
 
-def _boxes(content: DatasetContent) -> list[Finding]:
-    found = []
-    for fault in find_box_faults(content):
-        rows = fault.mask.nonzero()[0]
-        what = f"{content.name}: {len(rows)} of {len(content.boxes)} boxes {fault.says}"
-        places = box_places(content, rows)
-        found.append(finding(fault.check, content.name, what, severity=fault.severity, places=places))
-    return found
-
-
 def _images(
     contents: dict[str, DatasetContent], train: Sequence[DatasetContent], test: Sequence[DatasetContent], plan: Plan
 ) -> list[Finding]:
-    names = [content.file_names[i] for content in contents.values() for i in local_files(content)]
+    names = [content.file_names[i] for content in contents.values() for i in content.local_files]
     looks = scan_images(names, jobs=plan.jobs, cache=plan.cache, quiet=plan.quiet)
     found = [fault for content in contents.values() for fault in find_image_faults(content, looks)]
     for ours in train:

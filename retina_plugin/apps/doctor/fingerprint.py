@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from ...data.image_files import ImageHeader, read_header
+from ...data.images import ImageHeader, read_header
 
 __all__ = ["THUMB_SIDE", "ImageLook", "look_at"]
 

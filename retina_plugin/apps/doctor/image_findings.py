@@ -2,48 +2,30 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from ...data.checks import check_headers
 from ...data.dataset_content import DatasetContent
-from ...data.image_files import WIDE_MODES, describe_size
 from ...findings import Finding, finding
 from .fingerprint import ImageLook
 from .near_duplicates import find_near, group_exact
 
-__all__ = ["find_image_faults", "find_leaks", "local_files"]
-
-
-def local_files(content: DatasetContent) -> list[int]:
-    """Indices of the images that are files of this machine."""
-    return [i for i, name in enumerate(content.file_names) if name and "://" not in name]
+__all__ = ["find_image_faults", "find_leaks"]
 
 
 def find_image_faults(content: DatasetContent, looks: Mapping[str, ImageLook]) -> Iterator[Finding]:
     """The faults of a set's files, and files that are in it twice; ``looks`` by file name."""
-    faulty, deep = [], []
-    rows = local_files(content)
-    for i in rows:
-        header = looks[content.file_names[i]].header
-        if fault := header.fault or describe_size(header, tuple(content.sizes[i])):
-            faulty.append(_place(content, i, fault))
-        elif header.mode in WIDE_MODES:
-            deep.append(_place(content, i, header.mode))
-    of = f"of {len(rows)} images"
-    if faulty:
-        what = f"{content.name}: {len(faulty)} {of} cannot be used"
-        yield finding("image-unreadable", content.name, what, places=faulty)
-    if deep:
-        what = f"{content.name}: {len(deep)} {of} have more than 8 bits a channel"
-        yield finding("image-deep", content.name, what, places=deep)
+    rows = content.local_files
+    yield from check_headers(content, {i: looks[content.file_names[i]].header for i in rows})
     groups = group_exact([looks[content.file_names[i]] for i in rows])
     copies = [(rows[group[0]], rows[k]) for group in groups for k in group[1:]]
     if copies:
         places = [_place(content, k, f"same as {content.file_names[first]}") for first, k in copies]
-        what = f"{content.name}: {len(copies)} {of} are the same file as another"
+        what = f"{content.name}: {len(copies)} of {len(rows)} images are the same file as another"
         yield finding("image-twice", content.name, what, places=places)
 
 
 def find_leaks(train: DatasetContent, test: DatasetContent, looks: Mapping[str, ImageLook]) -> Iterator[Finding]:
     """Pictures of ``test`` that are in ``train``, or look like one that is."""
-    train_rows, test_rows = local_files(train), local_files(test)
+    train_rows, test_rows = train.local_files, test.local_files
     train_looks = [looks[train.file_names[i]] for i in train_rows]
     test_looks = [looks[test.file_names[i]] for i in test_rows]
     same = _same_bytes(train_looks, test_looks)

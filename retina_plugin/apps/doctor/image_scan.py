@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ...data.image_files import ImageHeader
+from ...data.images import ImageHeader
 from ...errors import SetupError
 from .fingerprint import ImageLook, look_at
 
@@ -18,7 +18,7 @@ __all__ = ["LookCache", "default_cache", "scan_images"]
 
 _CHUNK = 32  # files a process takes at once: about 0.1 s of work, so that handing them over costs nothing
 # Raise it when ``look_at`` or the table changes: an older cache is begun again.
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 _COLUMNS = "path, bytes, mtime_ns, fault, mode, width, height, turned, digest, dhash, thumb"
 _COMMIT_EVERY = 1000  # looks: what an interruption may lose
 

@@ -7,7 +7,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...config.load import load_config
-from ...data.register import ALLOW_OUTSIDE, register_config_datasets
+from ...data.register import allows_outside, register_config_datasets
 from ...errors import SetupError
 from ...evaluation.boxes import Detections, Truth, read_detections, read_truth
 from .model_run import run_model
@@ -93,7 +93,7 @@ def _truth_of(results: Path) -> tuple[str, str, bool]:
         at = f"{json_file} does not exist" if json_file else "is not a set with a COCO JSON file"
         raise SetupError(f"{results}: {name} of {config}: {at}: give --ground-truth.")
     metadata = MetadataCatalog.get(name)
-    return str(json_file), str(metadata.get("image_root", "")), metadata.get(ALLOW_OUTSIDE, False)
+    return str(json_file), str(metadata.get("image_root", "")), allows_outside(name)
 
 
 def check_same_truth(first: Truth, second: Truth) -> None:

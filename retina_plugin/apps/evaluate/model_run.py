@@ -10,7 +10,7 @@ from pathlib import Path
 
 from detectron2.data import MetadataCatalog
 
-from ...data.register import ALLOW_OUTSIDE
+from ...data.register import allows_outside
 from ...errors import SetupError
 from ...evaluation.boxes import Detections, Truth, read_detections, read_truth
 from ...training.run import evaluate, prepare
@@ -63,7 +63,7 @@ def run_model(config_file: str, weights: str, output: Path, opts: Sequence[str])
         metadata = MetadataCatalog.get(name)
         # A set without a JSON file has got one by the evaluation, with whole paths as file names.
         root = str(metadata.get("image_root", ""))
-        truth = read_truth(metadata.json_file, root, allow_outside=metadata.get(ALLOW_OUTSIDE, False))
+        truth = read_truth(metadata.json_file, root, allow_outside=allows_outside(name))
         results = output / "inference_eval_only" / name / "coco_instances_results.json"
         runs.append(ModelRun(name, truth, read_detections(results, truth), root, cfg.TEST.DETECTIONS_PER_IMAGE))
     return runs

@@ -16,6 +16,7 @@ from torch import nn
 from ...config.checks import check_config
 from ...config.load import load_config
 from ...data.class_names import find_class_names
+from ...data.images import IMAGE_SUFFIXES
 from ...data.register import fill_num_classes, register_config_datasets
 from ...errors import SetupError
 from ...files import write_whole
@@ -27,7 +28,6 @@ from .torch_formats import to_safetensors, to_torch_export, to_torchscript
 
 __all__ = ["export", "load_model", "read_images"]
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 RUN_SCRIPT = Path(__file__).with_name("run_onnx.py")
 
 

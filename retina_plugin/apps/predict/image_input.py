@@ -7,15 +7,12 @@ import numpy as np
 from detectron2.data.detection_utils import convert_PIL_to_numpy, read_image
 from PIL import Image
 
-from ...data.image_checks import find_fault
+from ...data.images import find_fault, read_header
 from ...errors import SetupError
 
 __all__ = ["ImageLike", "as_bgr", "to_format"]
 
 ImageLike = np.ndarray | str | os.PathLike
-
-# Pillow's modes of one byte a channel or one bit a pixel; the others (16-bit and float) would be cut at 255.
-EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "La", "RGBa")
 
 
 def as_bgr(image: ImageLike, channel_order: str = "BGR") -> np.ndarray:
@@ -45,11 +42,8 @@ def to_format(bgr: np.ndarray, image_format: str) -> np.ndarray:
 
 def _read_bgr(file_name: str | os.PathLike) -> np.ndarray:
     path = os.path.expanduser(file_name)
-    fault, mode = find_fault(path, (np.nan, np.nan))
-    if fault:
+    if fault := find_fault(read_header(path)):
         raise SetupError(f"Image {file_name} {fault}.")
-    if mode not in EIGHT_BIT_MODES:
-        raise SetupError(f"Image {file_name} has more than 8 bits a channel (mode {mode}): convert it to 8 bits.")
     try:
         return np.ascontiguousarray(read_image(Path(path), "BGR"))
     except Exception as error:  # a damaged file makes Pillow raise OSError, SyntaxError, ValueError, struct.error ...

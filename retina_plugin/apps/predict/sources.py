@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from ...data.images import IMAGE_SUFFIXES
 from ...errors import SetupError
 
 __all__ = ["Source", "find_sources"]
 
-# What is taken from a folder. A file that is named itself is tried as an image whatever its suffix.
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
-# What drawn pictures and videos are written as; another suffix gets the first of these behind it.
+# Taken from a folder, as IMAGE_SUFFIXES are.
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+# Formats of drawn pictures and videos; a name with another suffix gets the first of these behind it.
 DRAWN_SUFFIXES = {"image": (".jpg", ".jpeg", ".png"), "video": (".mp4",), "camera": (".mp4",)}
 
 
@@ -75,7 +75,7 @@ def _expand(word: str, recursive: bool) -> Iterator[tuple[str, str]]:
         entries = Path(path).rglob("*") if recursive else Path(path).iterdir()
         for entry in sorted(entries):
             hidden = any(part.startswith(".") for part in entry.relative_to(path).parts)  # "._a.jpg" of macOS too
-            if not hidden and entry.is_file() and entry.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+            if not hidden and entry.is_file() and entry.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
                 yield str(entry), _kind(entry.suffix)
     elif os.path.exists(path):
         yield path, _kind(os.path.splitext(path)[1])

@@ -138,6 +138,9 @@ def _fingerprint(cfg: CfgNode) -> str:
     values = {key: value for key, (_, value) in config_difference(cfg, get_retina_cfg()).items()}
     # Studies that were run before MODEL.LOAD have its words as switches.
     values |= {LOAD_WORDS[word]: True for word in values.pop("MODEL.LOAD", "").split("+") if word in LOAD_WORDS}
+    for key in ("DATASETS.TRAIN_PATH", "DATASETS.VAL_PATH"):
+        if len(values.get(key, ())) == 1:  # the name of a run from before these keys took several paths
+            values[key] = values[key][0]
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 

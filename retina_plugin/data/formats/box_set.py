@@ -4,22 +4,30 @@ Coordinates are edges in pixels of the image as Detectron2 reads it (after the E
 image of W x H is (0, 0, W, H).
 """
 
-import math
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ...errors import SetupError
+from ...findings import ERROR, finding
+from ..boxes import find_box_faults
 
-__all__ = ["AnnotatedImage", "Box", "BoxSet", "Remark", "check_claimed_size", "summarise_remarks"]
+__all__ = [
+    "AnnotatedImage", "Box", "BoxSet", "Remark", "check_claimed_size", "join_sets", "order_classes",
+    "summarise_remarks",
+]  # fmt: skip
 
-# A box may stick out by the rounding of its corners without a remark.
-_ROUNDING = 1.0
-# A guard. Published sets have a few clicks among their boxes (blood cells: 2 of 4,888); a wrong order of columns, or
-# coordinates of another size of the image, hits most of them.
-_MAX_DROPPED_SHARE = 0.1
+# What becomes of boxes with a fault that does not refuse the set (data/boxes.py).
+_REMARKS = {
+    "box-empty": "box dropped: it has no width or height",
+    "box-outside": "box dropped: it lies outside its image",
+    "box-sticks-out": "box clipped: it sticks out of its image",
+}
 _SHOWN_CLASSES = 10
 
 
@@ -34,6 +42,11 @@ class Box(NamedTuple):
     # Where it is written: "file:line", or the file and the number of the record.
     origin: str
     is_crowd: bool = False
+
+    def clip(self, width: int, height: int) -> "Box | None":
+        """The part within an image; None if it has no area."""
+        x1, y1, x2, y2 = (max(self.x1, 0.0), max(self.y1, 0.0), min(self.x2, float(width)), min(self.y2, float(height)))
+        return self._replace(x1=x1, y1=y1, x2=x2, y2=y2) if x1 < x2 and y1 < y2 else None
 
 
 class Remark(NamedTuple):
@@ -89,22 +102,29 @@ class BoxSet:
         """Drop boxes without area or outside their image, clip those that stick out, and say so in ``remarks``.
 
         Raises:
-            SetupError: there are no images, a box cannot be meant, or so many would be dropped that the coordinates
-                are in doubt.
+            SetupError: there are no images, or boxes that cannot be meant: the one rule of ``data/boxes.py``.
         """
         if not self.images:
             raise SetupError(f"{self.source} has no images.")
         self.images.sort(key=self.relative_name)
-        num_boxes, dropped = sum(len(image.boxes) for image in self.images), []
+        rows = [(box, image) for image in self.images for box in image.boxes if not box.is_crowd]
+        corners = np.array([box[:4] for box, _ in rows], dtype=float).reshape(-1, 4)
+        sizes = np.array([(image.width, image.height) for _, image in rows], dtype=float).reshape(-1, 2)
+        for fault in find_box_faults(corners, sizes):
+            faulty = [rows[i][0] for i in fault.mask.nonzero()[0]]
+            if fault.severity == ERROR:
+                first = ", ".join(f"{value:g}" for value in faulty[0][:4])
+                text = (
+                    f"{self.source}: {len(faulty)} of {len(rows)} boxes (the first: {first} as left, top, right, "
+                    f"bottom; {faulty[0].origin}) {fault.text}"
+                )
+                raise SetupError(str(finding(fault.check, self.source, text)))
+            self.remarks += [Remark(_REMARKS[fault.check], box.origin) for box in faulty]
         for image in self.images:
-            image.boxes = [good for box in image.boxes if (good := _tidy_box(box, image, dropped, self.remarks))]
-        if len(dropped) > _MAX_DROPPED_SHARE * num_boxes:
-            what, origin = dropped[0]
-            raise SetupError(
-                f"{self.source}: {len(dropped)} of {num_boxes} boxes cannot be used; the first {what} ({origin}). "
-                "Check the order of the coordinates and the size of the image that they belong to."
-            )
-        self.remarks += [Remark(f"box dropped: it {what}", origin) for what, origin in dropped]
+            clipped = [(box, box.clip(image.width, image.height)) for box in image.boxes]
+            image.boxes = [inside for _, inside in clipped if inside]
+            crowds = [box for box, inside in clipped if box.is_crowd and not inside]
+            self.remarks += [Remark("crowd dropped: it has no area in its image", box.origin) for box in crowds]
         self._check_class_names()
         return self
 
@@ -118,7 +138,7 @@ class BoxSet:
                 if known is not None and box.class_name not in known:
                     raise SetupError(
                         f"{box.origin}: the class {box.class_name!r} is not among the {len(known)} given "
-                        f"({_shorten(self.given_classes)}): add it there, or mend its name."
+                        f"({_shorten(self.given_classes)}): add it there, or correct its name."
                     )
                 other = lower.setdefault(box.class_name.lower(), box.class_name)
                 if other != box.class_name and known is None:
@@ -146,6 +166,40 @@ class BoxSet:
         }
 
 
+def order_classes(sets: Sequence[BoxSet]) -> list[str]:
+    """The classes of several sets: those of names files in their order, then the others by name."""
+    given = [name for part in sets for name in part.given_classes or []]
+    return list(dict.fromkeys([*given, *sorted(set().union(*(part.class_counts for part in sets)))]))
+
+
+def join_sets(sets: Sequence[BoxSet]) -> BoxSet:
+    """One set of several, with the images of all.
+
+    Raises:
+        SetupError: two of them have an image in common.
+    """
+    if len(sets) == 1:
+        return sets[0]
+    seen: dict[str, BoxSet] = {}
+    for part in sets:
+        for image in part.images:
+            other = seen.setdefault(os.path.abspath(image.path), part)
+            if other is not part:
+                raise SetupError(
+                    f"{other.source} and {part.source} both have the image {image.path}: name each folder once."
+                )
+    try:
+        root = os.path.commonpath([part.root for part in sets])
+    except ValueError:  # relative and absolute paths, or two drives
+        root = os.path.abspath("")
+    joined = BoxSet(", ".join(part.source for part in sets), Path(root), [])
+    joined.images = sorted((image for part in sets for image in part.images), key=joined.relative_name)
+    joined.remarks = [remark for part in sets for remark in part.remarks]
+    if any(part.given_classes is not None for part in sets):
+        joined.given_classes = order_classes(sets)
+    return joined
+
+
 def check_claimed_size(path: Path, size: tuple[int, int], claimed: tuple[float, float], origin: str) -> None:
     """Compare the size of an image, after EXIF, with what its annotation says.
 
@@ -160,7 +214,7 @@ def check_claimed_size(path: Path, size: tuple[int, int], claimed: tuple[float, 
             f"{origin}: the image size is given as {expected}, but {path} is {found} as Detectron2 reads it (after "
             "its EXIF orientation): annotate the turned image, or remove the orientation from the file."
         )
-    raise SetupError(f"{origin}: the image size is given as {expected}, but {path} is {found}: mend one of them.")
+    raise SetupError(f"{origin}: the image size is given as {expected}, but {path} is {found}: correct one of them.")
 
 
 def summarise_remarks(remarks: list[Remark]) -> list[str]:
@@ -172,29 +226,6 @@ def summarise_remarks(remarks: list[Remark]) -> list[str]:
         for what in counts
         for origin in [first[what]]
     ]
-
-
-def _tidy_box(box: Box, image: AnnotatedImage, dropped: list[Remark], remarks: list[Remark]) -> Box | None:
-    corners = box[:4]
-    text = ", ".join(f"{value:g}" for value in corners)
-    if not all(map(math.isfinite, corners)):
-        raise SetupError(f"{box.origin}: the box {text} holds NaN or infinity: write numbers.")
-    x1, y1, x2, y2 = corners
-    if x2 < x1 or y2 < y1:
-        raise SetupError(
-            f"{box.origin}: the box {text} (left, top, right, bottom) has its edges in the wrong order: "
-            "swap them, or check the order of the coordinates."
-        )
-    if x1 == x2 or y1 == y2:
-        dropped.append(Remark("has no width or height", box.origin))
-        return None
-    if x1 >= image.width or y1 >= image.height or x2 <= 0 or y2 <= 0:
-        dropped.append(Remark("lies outside its image", box.origin))
-        return None
-    clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(image.width)), min(y2, float(image.height)))
-    if max(abs(a - b) for a, b in zip(corners, clipped, strict=True)) > _ROUNDING:
-        remarks.append(Remark("box clipped: it sticks out of its image", box.origin))
-    return box._replace(x1=clipped[0], y1=clipped[1], x2=clipped[2], y2=clipped[3])
 
 
 def _shorten(names: list[str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import SetupError
-from ..image_header import read_sizes
+from ..images import read_sizes
 from .box_set import AnnotatedImage, Box, BoxSet
 from .files import SUBSET_NAMES, read_lines, read_names
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import yaml
 
 from ...errors import SetupError
+from ..images import IMAGE_SUFFIXES
 
 __all__ = [
     "IMAGES_REMEDY",
-    "IMAGE_SUFFIXES",
     "ImageIndex",
     "list_files",
     "read_lines",
@@ -22,7 +22,6 @@ __all__ = [
     "subset_folder",
 ]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2")
 IMAGES_REMEDY = "give their folder (DATASETS.TRAIN_IMAGES / VAL_IMAGES, --images)."
 # A guard: the largest annotation of one image that was seen has 60 kB; a file beyond this is something else.
 MAX_BYTES = 64 * 2**20

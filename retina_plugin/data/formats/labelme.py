@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SetupError
-from ..image_header import read_sizes
+from ..images import read_sizes
 from ..safe_json import MAX_LISTS, is_number, parse_json
 from .box_set import AnnotatedImage, Box, BoxSet, Remark, check_claimed_size
 from .files import IMAGES_REMEDY, ImageIndex, list_files, read_text, subset_folder

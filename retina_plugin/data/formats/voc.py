@@ -7,7 +7,7 @@ Detectron2's ``pascal_voc.py``. Boxes marked difficult are kept, as there.
 from pathlib import Path
 
 from ...errors import SetupError
-from ..image_header import read_sizes
+from ..images import read_sizes
 from .box_set import AnnotatedImage, Box, BoxSet, Remark, check_claimed_size
 from .files import IMAGES_REMEDY, ImageIndex, list_files, read_text, subset_folder
 from .xml_tree import Element, read_xml

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 from ...errors import SetupError
-from ..image_header import read_sizes
+from ..images import read_sizes
 from .box_set import AnnotatedImage, Box, BoxSet, Remark
 from .files import list_files, read_text
 from .yolo_layout import YoloLayout, find_layout
@@ -75,7 +75,7 @@ def _read_line(origin: str, line: str, names: list[str], size: tuple[int, int]) 
     if not 0 <= number < len(names):
         raise SetupError(
             f"{origin}: class {number} is not among the {len(names)} names, which count from 0 to {len(names) - 1}: "
-            "add its name, or mend the number."
+            "add its name, or correct the number."
         )
     if not all(map(math.isfinite, (cx, cy, w, h))):
         raise SetupError(f"{origin}: cx cy w h must be finite numbers, got {' '.join(words[1:])}.")

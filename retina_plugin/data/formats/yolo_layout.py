@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import SetupError
+from ..images import IMAGE_SUFFIXES
 from .files import (
-    IMAGE_SUFFIXES,
     IMAGES_REMEDY,
     SUBSET_NAMES,
     ImageIndex,
@@ -43,7 +43,7 @@ def find_layout(path: Path, images: Path | None, subset: str, classes: list[str]
     content = read_yaml(file) if file and file.suffix.lower() in (".yaml", ".yml") else {}
     names = classes or _find_names(file if content else None, folder)
     if content and type(content.get("nc")) is int and content["nc"] != len(names):
-        raise SetupError(f"{file}: nc is {content['nc']}, but there are {len(names)} names: mend one of them.")
+        raise SetupError(f"{file}: nc is {content['nc']}, but there are {len(names)} names: correct one of them.")
     if images is not None:
         root, found = images, ImageIndex(images).files
     elif listed := _listed_images(file, content, subset):
@@ -101,7 +101,7 @@ def _images_of(file: Path, base: Path, entry: str) -> list[Path]:
     # Exports of annotation services write ../train/images for train/images.
     place = next((p for p in (base / entry.removeprefix("../"), base / entry) if os.path.exists(p)), None)
     if place is None:
-        raise SetupError(f"{file} names {entry}, which does not exist in {base}: mend it, or {IMAGES_REMEDY}")
+        raise SetupError(f"{file} names {entry}, which does not exist in {base}: correct it, or {IMAGES_REMEDY}")
     if place.is_dir():
         return list_files(place, IMAGE_SUFFIXES)
     found = []

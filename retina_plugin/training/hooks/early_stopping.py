@@ -3,7 +3,7 @@
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-from ..processes import largest_of_all
+from ..processes import gather_states, largest_of_all
 from .best_checkpoint import BEST, MetricHistory
 
 __all__ = ["EarlyStop", "EarlyStoppingHook"]
@@ -49,6 +49,7 @@ class EarlyStoppingHook(HookBase):
         if comm.is_main_process():
             self._history.note(self.trainer)
         if self.trainer.iter + 1 < self.trainer.max_iter and (reason := self._reason()):
+            gather_states(self.trainer)
             self.trainer.checkpointer.save("model_final", iteration=self.trainer.iter)
             raise EarlyStop(reason, self.trainer.iter + 1)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from detectron2.engine import HookBase
 
-from ..processes import largest_of_all
+from ..processes import gather_states, largest_of_all
 
 __all__ = ["Interrupted", "InterruptionHook"]
 
@@ -52,6 +52,8 @@ class InterruptionHook(HookBase):
     def after_step(self) -> None:
         done = self.trainer.iter + 1
         stop = largest_of_all(self._signal or 0)
+        if stop:
+            gather_states(self.trainer)
         if done >= self.trainer.max_iter:
             # The final checkpoint is written; the evaluation that follows may be stopped at once.
             self._restore()

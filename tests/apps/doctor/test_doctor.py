@@ -65,9 +65,10 @@ def both(key, value):
 
 DATA = [
     ("box-not-finite", 1, edit(0, ("annotations", 1, "bbox"), [1, NAN, 5, 5]), "[1, nan, 5, 5]"),
-    ("box-inverted", 1, edit(0, ("annotations", 1, "bbox"), [50, 50, -20, 5]), "1 of 40 boxes have a negative"),
-    ("box-empty", 1, edit(0, ("annotations", 1, "bbox"), [9, 9, 0, 20]), "annotation id 1002"),
-    ("box-outside", 1, edit(1, ("annotations", 1, "bbox"), [200, 9, 10, 20]), "custom_val: 1 of 8 boxes lie outside"),
+    ("box-inverted", 1, edit(0, ("annotations", 1, "bbox"), [50, 50, -20, 5]), "(the first: [50, 50, -20, 5]"),
+    ("box-empty", 0, edit(0, ("annotations", 1, "bbox"), [9, 9, 0, 20]), "annotation id 1002"),
+    ("box-empty", 1, lambda t, v: [a.update(bbox=[9, 9, 0, 20]) for a in t["annotations"][:5]], "5 of 40 boxes"),
+    ("box-outside", 1, edit(1, ("annotations", 1, "bbox"), [200, 9, 10, 20]), "val: 1 of 8 boxes (the first"),
     ("box-sticks-out", 0, edit(0, ("annotations", 1, "bbox"), [80, 9, 20, 20]), "will be clipped"),
     ("box-tiny", 0, edit(0, ("annotations", 1, "bbox"), [9, 9, 3, 20]), "3.8 px"),
     ("box-twice", 0, edit(0, ("annotations", 2, "bbox"), [0, 0, 16, 20]), "1 of 40 boxes repeat"),

@@ -12,7 +12,7 @@ from retina_plugin.apps.doctor import image_scan, near_duplicates
 from retina_plugin.apps.doctor.fingerprint import THUMB_SIDE, ImageLook, look_at
 from retina_plugin.apps.doctor.image_scan import LookCache, default_cache, scan_images
 from retina_plugin.apps.doctor.near_duplicates import MAX_BITS, find_near, group_exact
-from retina_plugin.data.image_files import ImageHeader
+from retina_plugin.data.images import ImageHeader
 from retina_plugin.errors import SetupError
 
 pytest_plugins = ("tiny_sets", "doctor_sets")
@@ -159,7 +159,7 @@ def near_copy(train, val):
         ("leak-exact", 0, same_file, "1 of 2 images of custom_val are in custom_train too"),
         ("leak-near", 0, near_copy, "1 of 2 images of custom_val look like an image of custom_train"),
         ("image-twice", 0, lambda t, v: t["images"][0].update(file_name="2.png"), "1 of 4 images are the same file"),
-        ("image-deep", 0, lambda t, v: t["images"][0].update(file_name="deep.png"), "more than 8 bits a channel"),
+        ("image-deep", 1, lambda t, v: t["images"][0].update(file_name="deep.png"), "more than 8 bits a channel"),
         ("image-unreadable", 1, lambda t, v: t["images"][0].update(file_name="cut.png"), "cut.png, image id 1, cannot"),
     ],
     ids=lambda value: value if isinstance(value, str) and "-" in value and " " not in value else "",

@@ -1,32 +1,33 @@
-"""Data sets declared by path: what is registered, with which classes, and which declarations are refused."""
+"""Data sets given by path: what is registered, with which classes, and which keys are refused."""
 
 import json
 import logging
 import shutil
+from pathlib import Path
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from own_folders import SCENES, WRITERS, write_coco, write_labelme, write_voc, write_yolo
+from own_folders import SCENES, WRITERS, write_coco, write_csv, write_labelme, write_voc, write_yolo
 
 from retina_plugin.config.keys import get_retina_cfg
 from retina_plugin.config.load import load_config
-from retina_plugin.data import register as datasets
-from retina_plugin.data.register import fill_num_classes, register_config_datasets
+from retina_plugin.data.register import fill_num_classes, register_boxes, register_config_datasets
 from retina_plugin.errors import SetupError
 
 pytest_plugins = ("tiny_sets",)
 
 
 @pytest.fixture(autouse=True)
-def clean(clean_catalog, monkeypatch):
-    monkeypatch.setattr(datasets, "_OWN_NAMES", {"custom_train", "custom_val"})
+def clean(clean_catalog):
+    """Each test registers anew."""
 
 
 def make_cfg(**keys):
     cfg = get_retina_cfg()
     cfg.MODEL.RETINANET.NUM_CLASSES = 0
     for key, value in keys.items():
-        cfg.DATASETS[key] = value if key in ("OWN", "CLASSES") else type(cfg.DATASETS[key])(value)
+        is_list = isinstance(value, (list, tuple)) or key.endswith("_PATH")
+        cfg.DATASETS[key] = value if is_list else type(cfg.DATASETS[key])(value)
     return cfg
 
 
@@ -109,23 +110,59 @@ def test_classes_by_name_or_file(tmp_path, monkeypatch, given):
     assert MetadataCatalog.get("custom_train").thing_classes == ["cat", "cow", "dog"]
 
 
-def test_list_of_sets_from_yaml(tmp_path):
-    write_voc(tmp_path / "voc"), write_yolo(tmp_path / "yolo"), write_labelme(tmp_path / "lm")
+def test_several_folders_are_one_set(tmp_path):
+    dogs = [scene for scene in SCENES if all(box[4] == "dog" for box in scene[2])]
     (tmp_path / "my.yaml").write_text(f"""
 DATASETS:
-  OWN:
-    - {{name: farm, path: {tmp_path}/voc}}
-    - {{name: road, path: {tmp_path}/yolo, format: yolo, split: {{val: 0.4, seed: 1, group: "regex:^(.)"}}}}
-    - {{name: town, path: {tmp_path}/lm, use: val, classes: [dog, cat]}}
+  TRAIN_PATH: [{write_voc(tmp_path / "farm", dogs)}, {write_labelme(tmp_path / "lab")}]
+  VAL_PATH: {write_yolo(tmp_path / "road")}
 """)
     cfg = load_config(str(tmp_path / "my.yaml"), [])
     register_config_datasets(cfg)
-    assert cfg.DATASETS.TRAIN == ("farm", "road_train") and cfg.DATASETS.TEST == ("road_val", "town")
-    assert [len(registered_names(name)) for name in ("farm", "road_train", "road_val", "town")] == [5, 3, 2, 5]
+    assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == (("custom_train",), ("custom_val",))
+    records = DatasetCatalog.get("custom_train")
+    folders = [record["file_name"].removeprefix(f"{tmp_path}/").split("/")[0] for record in records]
+    assert folders == ["farm"] * len(dogs) + ["lab"] * 5
+    # Classes of a names file, here of the validation set, come first.
+    assert MetadataCatalog.get("custom_train").thing_classes == ["dog", "cat"]
     # The config of a run is read again on --resume.
     (tmp_path / "again.yaml").write_text(cfg.dump())
-    assert load_config(str(tmp_path / "again.yaml"), []).DATASETS.OWN == cfg.DATASETS.OWN
-    register_config_datasets(load_config(str(tmp_path / "again.yaml"), []))
+    assert load_config(str(tmp_path / "again.yaml"), []).DATASETS.TRAIN_PATH == cfg.DATASETS.TRAIN_PATH
+
+
+def test_several_folders_are_split_as_one_set(tmp_path):
+    paths = [write_voc(tmp_path / "farm"), write_csv(tmp_path / "lab")]
+    register_config_datasets(make_cfg(TRAIN_PATH=paths, VAL_FRACTION=0.3))
+    names = [{record["file_name"] for record in DatasetCatalog.get(f"custom_{part}")} for part in ("train", "val")]
+    assert [len(part) for part in names] == [7, 3] and not names[0] & names[1]
+
+
+def test_several_folders_in_two_places_keep_their_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_voc(tmp_path / "a/farm"), write_labelme(tmp_path / "b/lab")
+    register_config_datasets(make_cfg(TRAIN_PATH=["a/farm", str(tmp_path / "b/lab")]))
+    assert all(Path(record["file_name"]).is_file() for record in DatasetCatalog.get("custom_train"))
+
+
+def test_image_in_two_of_the_paths_is_refused(tmp_path):
+    root = write_voc(tmp_path / "set")
+    with pytest.raises(SetupError, match=r"set and .*set both have the image .*a.png: name each folder once\."):
+        register_config_datasets(make_cfg(TRAIN_PATH=[root, root]))
+
+
+def test_register_boxes_registers_a_set_of_any_format(tmp_path):
+    assert register_boxes("farm", write_voc(tmp_path / "voc")) == ["cat", "dog"]
+    both = [write_yolo(tmp_path / "yolo"), write_labelme(tmp_path / "lm")]
+    assert register_boxes("road", both, classes=["dog", "cat"]) == ["dog", "cat"]
+    assert MetadataCatalog.get("road").thing_classes == ["dog", "cat"]
+    assert (len(DatasetCatalog.get("farm")), len(DatasetCatalog.get("road"))) == (5, 10)
+    with pytest.raises(SetupError, match="A data set 'farm' is registered already: give this one another name"):
+        register_boxes("farm", tmp_path / "voc")
+    with pytest.raises(SetupError, match="no does not exist: give the folder or file"):
+        register_boxes("town", tmp_path / "no")
+    root = write_labelme(tmp_path / "empty", [(name, size, []) for name, size, _ in SCENES])
+    with pytest.raises(SetupError, match="has no box in any image"):
+        register_boxes("town", root)
 
 
 def test_changed_files_are_seen_by_a_later_call(tmp_path):
@@ -183,31 +220,8 @@ REFUSED = [
     ({"TRAIN_PATH": "{set}", "CLASSES": ("no.txt",)}, "no.txt does not exist."),
     ({"TRAIN_PATH": "{set}", "VAL_FRACTION": 0.2, "SPLIT_GROUP": "camera"},
      "The group of a split must be folder, column:NAME or regex:PATTERN, got 'camera'."),
-    ({"TRAIN_PATH": "{set}", "OWN": [{"name": "a", "path": "{set}"}]},
-     "DATASETS.OWN and DATASETS.TRAIN_PATH are both set: give the sets in one of them."),
-    ({"OWN": ["{set}"]}, "DATASETS.OWN[0] must be KEY: VALUE pairs (name, path, format, images, classes, use, split), "
-     "got '{set}'."),
-    ({"OWN": [{"name": "a", "path": "{set}", "formt": "voc"}]},
-     "DATASETS.OWN[0] has an unknown key 'formt'; did you mean format?"),
-    ({"OWN": [{"name": "a", "path": "{set}", "xyz": 1}]},
-     "DATASETS.OWN[0] has an unknown key 'xyz'; known are name, path, format, images, classes, use, split."),
-    ({"OWN": [{"path": "{set}"}]}, "DATASETS.OWN[0] needs name, as text, got None."),
-    ({"OWN": [{"name": "../a", "path": "{set}"}]},
-     "DATASETS.OWN[0]: name must be of letters, digits, '_', '-' and '.', got '../a'."),
-    ({"OWN": [{"name": "a", "path": "{set}", "use": "test"}]},
-     "DATASETS.OWN[0]: use must be train or val, got 'test'."),
-    ({"OWN": [{"name": "a", "path": "{set}", "format": "xml"}]},
-     "DATASETS.OWN[0]: format must be one of auto, coco, voc, yolo, labelme, csv, got 'xml'."),
-    ({"OWN": [{"name": "a", "path": "{set}", "split": {"val": 20}}]},
-     "DATASETS.OWN[0]: split.val must be in (0, 1), got 20: 0.2 is a fifth."),
-    ({"OWN": [{"name": "a", "path": "{set}", "split": {"val": 0.2, "seed": "x"}}]},
-     "DATASETS.OWN[0]: split.seed must be a whole number and split.group text, got 'x' and ''."),
-    ({"OWN": [{"name": "a", "path": "{set}", "split": {"part": 0.2}}]},
-     "DATASETS.OWN[0]: split has an unknown key 'part'; known are val, seed, group."),
-    ({"OWN": [{"name": "a", "path": "{set}"}, {"name": "a", "path": "{set}"}]},
-     "DATASETS.OWN has more than one set with the name 'a': make it unique."),
-    ({"OWN": [{"name": "coco_2017_val", "path": "{set}"}]},
-     "DATASETS.OWN names a set 'coco_2017_val', which is registered already: give it another name."),
+    ({"TRAIN_PATH": ["{set}", "{set}/no"]},
+     "DATASETS.TRAIN_PATH names {set}/no, which does not exist: give the folder or file of the boxes."),
 ]  # fmt: skip
 
 
