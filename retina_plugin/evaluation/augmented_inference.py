@@ -11,15 +11,15 @@ __all__ = ["RetinaNetWithTTA", "with_augmentation"]
 
 
 def with_augmentation(cfg: CfgNode, model: nn.Module) -> nn.Module:
-    """The detector with the test-time augmentation that fits it: here, or Detectron2's for two stages."""
+    """Wrap the detector in test-time augmentation: Detectron2's for two stages, else ``RetinaNetWithTTA``."""
     return GeneralizedRCNNWithTTA(cfg, model) if isinstance(model, GeneralizedRCNN) else RetinaNetWithTTA(cfg, model)
 
 
 class RetinaNetWithTTA(nn.Module):
-    """A dense detector with test-time augmentation; called as the detector is, in evaluation.
+    """A dense detector with test-time augmentation, called like the detector in evaluation mode.
 
-    Detectron2's ``GeneralizedRCNNWithTTA`` merges before its second stage, which RetinaNet has not: here each copy of
-    the image is detected on its own, its boxes are taken back, and a last NMS merges what the copies found twice.
+    Detectron2's ``GeneralizedRCNNWithTTA`` merges before its second stage, which RetinaNet lacks. Here the detector
+    runs on each copy of the image alone, the boxes are mapped back, and a last NMS removes duplicates among the copies.
     """
 
     def __init__(self, cfg: CfgNode, model: nn.Module):
@@ -61,9 +61,7 @@ class RetinaNetWithTTA(nn.Module):
             merged.pred_boxes = Boxes(torch.as_tensor(boxes, dtype=torch.float32, device=self._model.device))
             merged.scores, merged.pred_classes = instances.scores, instances.pred_classes
             found.append(merged)
-        return self._merge(Instances.cat(found))
-
-    def _merge(self, instances: Instances) -> Instances:
+        instances = Instances.cat(found)
         instances.pred_boxes.clip(instances.image_size)
         keep = batched_nms(
             instances.pred_boxes.tensor, instances.scores, instances.pred_classes, self._nms_thresh

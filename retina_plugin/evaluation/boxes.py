@@ -1,4 +1,4 @@
-"""What a evaluation is made of: annotated boxes and detections as arrays, read from COCO JSON and checked."""
+"""Inputs of an evaluation: annotated boxes and detections as arrays, read from COCO JSON and checked."""
 
 import json
 import logging
@@ -42,7 +42,7 @@ class Truth:
 
     @property
     def class_counts(self) -> np.ndarray:
-        """(K,) boxes of each class that are no crowd."""
+        """(K,) number of boxes of each class, without crowds."""
         return np.bincount(self.classes[~self.crowd], minlength=len(self.class_ids))
 
 
@@ -59,12 +59,12 @@ class Detections:
         return len(self.scores)
 
     def best(self, limit: int) -> "Detections":
-        """The ``limit`` best of each image."""
+        """Keep the ``limit`` best of each image."""
         firsts = np.searchsorted(self.images, self.images)  # where each detection's image begins
         return self.where(np.arange(len(self)) - firsts < limit)
 
     def where(self, mask: np.ndarray) -> "Detections":
-        """Those of a (D,) mask."""
+        """Keep those of a (D,) mask."""
         return replace(self, **{name: getattr(self, name)[mask] for name in ("images", "classes", "boxes", "scores")})
 
 

@@ -1,4 +1,4 @@
-"""The evaluator that fits a data set, and the time that the model takes under it."""
+"""The evaluator of a data set, and a timer of the model during evaluation."""
 
 import os
 import statistics
@@ -30,7 +30,7 @@ def _coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
     return BoxEvaluator(
         dataset_name,
         output_dir=output_dir,
-        # Detectron2 leaves the official evaluator for any other limit, so it is named only where it is another.
+        # Given any limit, Detectron2 leaves the official evaluator, so the default is not passed.
         max_dets_per_image=None if limit == COCO_MAX_DETECTIONS else limit,
     )
 
@@ -48,10 +48,10 @@ EVALUATORS = {"": _coco, "coco": _coco, "lvis": _lvis, "pascal_voc": _pascal_voc
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
-    """The evaluator of a registered data set, writing into ``output_dir``.
+    """Build the evaluator of a registered data set, which writes into ``output_dir``.
 
     Raises:
-        SetupError: the data set's evaluator_type is not one for boxes.
+        SetupError: the data set's evaluator_type is unknown, or not for boxes.
     """
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "")
     if kind not in EVALUATORS:
@@ -86,7 +86,7 @@ class InferenceTimer:
 
     @property
     def ms_per_image(self) -> float | None:
-        """Median over the calls; None without one."""
+        """Median over the calls; None without a call."""
         return 1000 * statistics.median(self._per_image) if self._per_image else None
 
     def _begin(self, model: torch.nn.Module, inputs: tuple) -> None:
@@ -99,7 +99,7 @@ class InferenceTimer:
 
 
 def device_time() -> float:
-    """Seconds of a clock, once the GPU has done what it was given."""
+    """Read a clock, in seconds, after the GPU has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
