@@ -50,14 +50,14 @@ def run_model(config_file: str, weights: str, output: Path, opts: Sequence[str])
         verbose=True,
         command=shlex.join(["python", *sys.orig_argv[1:]]),
     )
-    cfg, facts = prepare(args)
+    cfg, facts, resume = prepare(args)
     if not cfg.DATASETS.TEST:
         raise SetupError("DATASETS.TEST is empty: name a set, or give DATASETS.VAL_JSON and DATASETS.VAL_IMAGES.")
     for name in cfg.DATASETS.TEST:
         kind = MetadataCatalog.get(name).get("evaluator_type", "")
         if kind not in ("", "coco"):
             raise SetupError(f"data set {name} is scored by {kind}'s rules; this page knows COCO's alone.")
-    evaluate(cfg, args, facts)
+    evaluate(cfg, resume, facts)
     runs = []
     for name in cfg.DATASETS.TEST:
         metadata = MetadataCatalog.get(name)
