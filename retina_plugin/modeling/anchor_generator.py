@@ -31,7 +31,7 @@ class OctaveAnchorGenerator(DefaultAnchorGenerator):
             base_size: side of a level's smallest anchor in units of its stride, > 0 (paper: 4).
             scales_per_octave: sizes per level, >= 1 (paper: 3).
             aspect_ratios: height / width, for all levels or one list a level (paper: 0.5, 1, 2).
-            strides: of the levels, in pixels.
+            strides: pixels, one a level.
             offset: centre of the first anchor in units of the stride, in [0, 1).
         """
         base_key, scales_key = "MODEL.ANCHOR_GENERATOR.BASE_SIZE", "MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE"

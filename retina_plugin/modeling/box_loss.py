@@ -1,7 +1,6 @@
 """Box regression loss of each positive anchor (paper Sec. 4.1; the IoU losses are Detectron2's).
 
-Detectron2's ``_dense_box_regression_loss`` returns only the sum, and encodes all N x R anchors for it; OHEM ranks
-single anchors.
+Detectron2's ``_dense_box_regression_loss`` returns the sum alone and encodes all N x R anchors; OHEM ranks single ones.
 """
 
 from detectron2.layers import ciou_loss, diou_loss
@@ -20,10 +19,10 @@ def box_regression_losses(
     pred_deltas: Tensor, anchors: Tensor, gt_boxes: Tensor, *, transform: Box2BoxTransform, loss_type: str,
     smooth_l1_beta: float,
 ) -> Tensor:  # fmt: skip
-    """Loss of P matched anchors.
+    """Compute the loss of each of P matched anchors.
 
     Args:
-        pred_deltas: (P, 4) what the head predicts. anchors, gt_boxes: (P, 4) XYXY. P may be 0.
+        pred_deltas: (P, 4) predictions of the head. anchors, gt_boxes: (P, 4) XYXY, pixels. P may be 0.
         transform: the encoding between boxes and deltas.
         loss_type: one of BOX_REG_LOSS_TYPES; "smooth_l1" compares deltas, the others boxes.
         smooth_l1_beta: knee of smooth L1, >= 0; below 1e-5 it is L1 (fvcore).

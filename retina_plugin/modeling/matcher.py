@@ -16,8 +16,8 @@ class SafeMatcher(Matcher):
     """Gives each anchor the ground-truth box it overlaps most, or background, or neither.
 
     Equal to Detectron2's ``Matcher`` except in the low-quality rule: the best anchors of a ground-truth box become
-    positive only if they overlap it at all, and by at least ``low_quality_min_iou``. Detectron2's rule takes every
-    anchor for the best one where the best IoU is 0 (a degenerate box, one outside the image, one between anchors).
+    positive only if they overlap it at all, and by at least ``low_quality_min_iou``. Where the best IoU is 0 (a
+    degenerate box, one outside the image, one between anchors), Detectron2's rule makes every anchor positive.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The two parts of torchvision's ``retinanet_resnet50_fpn`` (its v1) that Detectron2 has not, for its weights."""
+"""The two parts of torchvision's ``retinanet_resnet50_fpn`` (v1) that Detectron2 lacks, to run its weights."""
 
 import torch
 from detectron2.config import CfgNode
@@ -14,7 +14,7 @@ __all__ = ["TorchvisionAnchorGenerator", "build_retinanet_p5_resnet_fpn_backbone
 
 @BACKBONE_REGISTRY.register()
 def build_retinanet_p5_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """Detectron2's ``build_retinanet_resnet_fpn_backbone`` with P6 from P5, where the paper takes C5."""
+    """Build Detectron2's ``build_retinanet_resnet_fpn_backbone`` with P6 from P5, where the paper takes C5."""
     in_features, out_channels = cfg.MODEL.FPN.IN_FEATURES, cfg.MODEL.FPN.OUT_CHANNELS
     last = in_features[-1].replace("res", "p")
     return FPN(
@@ -33,7 +33,7 @@ class TorchvisionAnchorGenerator(DefaultAnchorGenerator):
 
     Where the padded image is no multiple of the stride of P6 or P7, torchvision divides its side by the number of
     cells: 800 px in 7 cells are steps of 114 px, not 128, and the last anchor lies 84 px from Detectron2's. Its
-    weights were trained so.
+    weights were trained with these anchors.
     """
 
     def generate_cell_anchors(self, *args, **kwargs) -> Tensor:

@@ -111,7 +111,8 @@ def _sum_and_gradient(
 
         logits, labels = logits.contiguous(), labels.contiguous()
         return dense_loss_triton.sum_and_gradient(logits, labels, term, weights=weights, scale=scale)
-    total = logits.new_zeros((), dtype=_accumulator_type(logits))
+    # Sums of 10^7 terms; MPS has no fp64.
+    total = logits.new_zeros((), dtype=torch.float32 if logits.device.type == "mps" else torch.float64)
     gradient = None if scale is None else torch.empty_like(logits)
     rows, signs, row_weights = _rows_beside_background(labels, logits.shape[1], weights, _compute_type(logits))
     row_values, row_slopes = _with_slope(term, signs * logits[rows])
@@ -182,8 +183,3 @@ def _runs_triton(tensor: Tensor) -> bool:
 
 def _compute_type(logits: Tensor) -> torch.dtype:
     return torch.promote_types(logits.dtype, torch.float32)
-
-
-def _accumulator_type(logits: Tensor) -> torch.dtype:
-    # Sums of 10^7 terms; MPS has no fp64.
-    return torch.float32 if logits.device.type == "mps" else torch.float64
