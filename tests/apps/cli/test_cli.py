@@ -260,7 +260,7 @@ def test_missing_device_is_replaced(arguments, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     args = build_parser("train").parse_args([*arguments, "OUTPUT_DIR", str(tmp_path), "MODEL.DEVICE", "cuda"])
     args.command = "test"
-    cfg, _ = cli.prepare(args)
+    cfg = cli.prepare(args)[0]
     assert cfg.MODEL.DEVICE == "cpu"
     assert "MODEL.DEVICE cuda is not there: running on cpu" in capfd.readouterr().out
 
@@ -342,7 +342,7 @@ def test_prepare_takes_what_the_machine_has(arguments, tmp_path, monkeypatch):
     opts = ["OUTPUT_DIR", str(tmp_path), "SOLVER.AMP.ENABLED", "True", "DATALOADER.NUM_WORKERS", "8"]
     args = build_parser("train").parse_args([*arguments, *opts])
     args.command = "test"
-    cfg, _ = cli.prepare(args)
+    cfg = cli.prepare(args)[0]
     assert not cfg.SOLVER.AMP.ENABLED, "Detectron2's AMP needs CUDA"
     assert cfg.DATALOADER.NUM_WORKERS == 3
 
