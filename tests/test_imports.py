@@ -29,6 +29,7 @@ RANKS = {
     "run_record": 7,
     "weights": 8,
     "evaluation": 9,
+    "prepare": 9,
     "training": 10,
     "engine": 11,  # the former name of training
     "apps": 12,
@@ -88,7 +89,7 @@ def test_imports_point_down_only():
     assert found.keys() >= {
         ("modeling", "ops"),
         ("training", "weights"),
-        ("apps.doctor", "training"),
+        ("apps.doctor", "prepare"),
         ("data", "errors"),
     }
     for (importer, imported), path in found.items():

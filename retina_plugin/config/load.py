@@ -12,7 +12,7 @@ from typing import Any
 from detectron2.config import CfgNode, downgrade_config, upgrade_config
 
 from ..errors import SetupError
-from .keys import REMOVED_KEYS, get_retina_cfg
+from .keys import REMOVED_KEYS, add_retina_config, get_retina_cfg
 from .shipped import find_config
 from .yaml_source import base_files, find_line, load_yaml
 
@@ -31,12 +31,12 @@ _KINDS = {
 }
 
 
-def load_config(config_file: str, opts: Iterable[Any]) -> CfgNode:
-    """Build a cfg from Detectron2's defaults and the plugin's, then ``config_file``, then ``opts``.
+def load_config(config: str | CfgNode, opts: Iterable[Any]) -> CfgNode:
+    """Build a cfg from Detectron2's defaults and the plugin's, then ``config``, then ``opts``.
 
     Args:
-        config_file: YAML, with or without ``_BASE_``; "configs/..." that is not there means the plugin's own. Unlike in
-            Detectron2, ``!!python`` tags are refused (``safe_yaml.py``).
+        config: a YAML file, with or without ``_BASE_``; "configs/..." that is not there means the plugin's own. Unlike
+            in Detectron2, ``!!python`` tags are refused (``safe_yaml.py``). Or a cfg, which is copied.
         opts: KEY VALUE KEY VALUE ..., as on the command line.
 
     Returns:
@@ -45,8 +45,13 @@ def load_config(config_file: str, opts: Iterable[Any]) -> CfgNode:
     Raises:
         SetupError: the file cannot be loaded, a key is unknown or a value has the wrong type.
     """
-    cfg = get_retina_cfg()
-    _merge_file(cfg, find_config(config_file))
+    if isinstance(config, CfgNode):
+        cfg = config.clone()
+        cfg.defrost()
+        add_retina_config(cfg)
+    else:
+        cfg = get_retina_cfg()
+        _merge_file(cfg, find_config(config))
     _merge_opts(cfg, list(opts))
     return cfg
 

@@ -8,9 +8,8 @@ from detectron2.utils import comm
 
 from ..data.randomness import seed_generators
 from ..modeling import TrainingState
-from ..weights.files import ResumePoint
 
-__all__ = ["IterationSeed", "ProcessStates", "choose_seed", "use_deterministic_algorithms"]
+__all__ = ["IterationSeed", "ProcessStates", "use_deterministic_algorithms"]
 
 
 class IterationSeed(HookBase):
@@ -57,11 +56,6 @@ class ProcessStates(HookBase):
     def gather_state(self) -> None:
         """Collect it now, for a checkpoint at another iteration."""
         self._state.gather()
-
-
-def choose_seed(resumed: ResumePoint | None) -> int:
-    """Return the seed of a resumed run, or draw one: Detectron2 would draw it and nobody could repeat the run."""
-    return resumed.seed if resumed and resumed.seed >= 0 else comm.shared_random_seed()
 
 
 def use_deterministic_algorithms() -> None:

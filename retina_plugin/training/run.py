@@ -3,47 +3,36 @@
 import argparse
 import json
 import logging
-import os
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from ..config.batch_scaling import scale_to_batch
-from ..config.checks import check_config
-from ..config.keys import get_retina_cfg
 from ..config.load import config_difference, load_base_config, load_config
 from ..config.shipped import find_config
-from ..data.checks import check_datasets
 from ..data.class_names import config_class_names
-from ..data.register import fill_num_classes, register_config_datasets
 from ..errors import SetupError
 from ..evaluation.augmented_inference import with_augmentation
 from ..evaluation.evaluator import InferenceTimer, build_evaluator
-from ..modeling import CLASSIFICATION_LOSS_REGISTRY, build_inference_model
+from ..modeling import build_inference_model
+from ..prepare import prepare
 from ..run_record import RunRecord, check_output_dir, keep_previous
-from ..weights.checkpointer import build_checkpointer, check_weights, loading_rules
-from ..weights.files import ResumePoint, find_resume_point
-from .determinism import choose_seed
+from ..weights.checkpointer import build_checkpointer, loading_rules
+from ..weights.files import ResumePoint
 from .folder_lock import FolderLock
 from .log_text import escape_control_characters
 from .terminal import describe_training, terminal_essentials
 from .trainer import RetinaTrainer
 
-__all__ = ["prepare", "run"]
+__all__ = ["RunArguments", "evaluate", "run", "set_up"]
 
 logger = logging.getLogger("retina_plugin")
 
-# What only FocalRetinaNet reads.
-KEYS_OF_THE_MODEL = tuple(
-    f"MODEL.RETINANET.{key}"
-    for key in ("CLS_LOSS_NAME", "FOCAL_STAR", "OHEM", "NORMALIZER", "ALLOW_LOW", "LOW_QUALITY", "USE_PRIOR")
-) + ("ANALYSIS.LOSS_CDF_PERIOD", "MODEL.PRECISION")
 # Keys that do not make it another training.
 MAY_CHANGE_ON_RESUME = (
     "ANALYSIS.", "DATALOADER.", "DATASETS.TEST", "DATASETS.VAL", "MODEL.DEVICE", "MODEL.LOAD", "MODEL.WEIGHTS",
@@ -53,29 +42,46 @@ MAY_CHANGE_ON_RESUME = (
 )  # fmt: skip
 
 
-def run(args: argparse.Namespace) -> dict:
+@dataclass(frozen=True)
+class RunArguments:
+    """The arguments of ``train_net.py`` that a run reads, for callers without a command line."""
+
+    config_file: str
+    opts: Sequence[str] = ()
+    resume: bool = False
+    eval_only: bool = False
+    verbose: bool = False
+    command: str = ""  # for the run record
+
+
+def run(args: RunArguments | argparse.Namespace) -> dict:
     """Train and evaluate, or only evaluate, in this process (one of ``--num-gpus``).
 
     Returns:
         the metrics of the evaluation, by task; {} without a test set.
     """
     with FolderLock() as lock:
-        cfg, facts, resume = prepare(args, lock)
+        cfg, facts, resume = set_up(args, lock)
         return (evaluate if args.eval_only else train)(cfg, resume, facts)
 
 
-def prepare(args: argparse.Namespace, lock: FolderLock | None = None) -> tuple[CfgNode, dict, ResumePoint | bool]:
-    """The frozen config of a run, facts for its record, and where to resume; everything is checked before long work.
+def set_up(
+    args: RunArguments | argparse.Namespace, lock: FolderLock | None = None
+) -> tuple[CfgNode, dict, ResumePoint | bool]:
+    """Prepare a run and its output folder, which is written once everything is checked.
 
     A training takes its folder into ``lock``; an evaluation may go on beside one.
+
+    Returns:
+        the frozen config, facts for the run's record, and where to resume.
 
     Raises:
         SetupError: in the config, the data sets or the weights.
     """
     setup_logger(name="retina_plugin", distributed_rank=comm.get_rank())
     escape_control_characters("retina_plugin")
-    args.config_file = find_config(args.config_file)  # Detectron2's default_setup opens it too
-    cfg = scale_to_batch(load_config(args.config_file, args.opts))
+    config_file = find_config(args.config_file)
+    cfg = load_config(config_file, args.opts)
     output_dir = Path(cfg.OUTPUT_DIR)
     check_output_dir(output_dir)
     locks = lock and not args.eval_only and comm.is_main_process()
@@ -87,30 +93,25 @@ def prepare(args: argparse.Namespace, lock: FolderLock | None = None) -> tuple[C
             f"OUTPUT_DIR {cfg.OUTPUT_DIR} holds a run already. Add --resume to go on with it, "
             "or give another OUTPUT_DIR."
         )
-    register_config_datasets(cfg, output_dir / "datasets")
-    pick_device(cfg)
-    # More would only take turns; torch warns of it.
-    cfg.DATALOADER.NUM_WORKERS = min(cfg.DATALOADER.NUM_WORKERS, os.cpu_count() or 1)
-    fill_num_classes(cfg)
-    resumed = find_resume_point(output_dir, trust="trust" in loading_rules(cfg)) if args.resume else None
-    if cfg.SEED < 0:
-        cfg.SEED = choose_seed(resumed)
-    warnings = check_config(cfg, known_losses=[name for name, _ in CLASSIFICATION_LOSS_REGISTRY])
-    refuse_unread_keys(cfg)
+    prepared = prepare(
+        cfg,
+        use="run",
+        split="test" if args.eval_only else "both",
+        folder=output_dir / "datasets",
+        resume=args.resume,
+    )
+    cfg, data = prepared.cfg, prepared.data and asdict(prepared.data)
+    changed = config_difference(cfg, load_base_config(config_file))
+    warnings = prepared.warnings
     if args.resume and not args.eval_only:
         warnings += changes_since(output_dir / "config.yaml", cfg)
-    if not resumed:
-        check_weights(cfg.MODEL.WEIGHTS)
-    # Once, not by every process: a large set takes a while to look at.
-    data = asdict(check_datasets(cfg, train=not args.eval_only)) if comm.is_main_process() else None
-    cfg.freeze()
-    changed = config_difference(cfg, load_base_config(args.config_file))
     if locks:  # and only now makes the folder
         lock.hold(output_dir)
     if comm.is_main_process():
         write_config_difference(changed, output_dir, fresh=not args.resume and not args.eval_only)
     with terminal_essentials(verbose=args.verbose):
-        default_setup(cfg, args)
+        # Detectron2 opens the file of its arguments, to log it.
+        default_setup(cfg, argparse.Namespace(**{**vars(args), "config_file": config_file}))
     logger.handlers[:] = logging.getLogger("detectron2").handlers  # from here on into its log file too
     escape_control_characters("detectron2", "fvcore", "retina_plugin")
     for warning in warnings:
@@ -121,23 +122,11 @@ def prepare(args: argparse.Namespace, lock: FolderLock | None = None) -> tuple[C
         logger.info("%s has the environment, config and model too; --verbose shows them here", output_dir / "log.txt")
     facts = {
         "command": args.command,
-        "config_file": args.config_file,
+        "config_file": config_file,
         "difference_from_base": {key: value for key, (_, value) in changed.items()},
         "data": data,
     }
-    return cfg, facts, resumed or args.resume
-
-
-def refuse_unread_keys(cfg: CfgNode) -> None:
-    """Detectron2's own RetinaNet would train without a word about the plugin's keys."""
-    if cfg.MODEL.META_ARCHITECTURE != "RetinaNet":
-        return
-    changed = [key for key in config_difference(cfg, get_retina_cfg()) if key.startswith(KEYS_OF_THE_MODEL)]
-    if changed:
-        raise SetupError(
-            f"{', '.join(changed)} is set, but MODEL.META_ARCHITECTURE is Detectron2's RetinaNet, which does not read "
-            "it. Set MODEL.META_ARCHITECTURE FocalRetinaNet."
-        )
+    return cfg, facts, prepared.resumed or args.resume
 
 
 def changes_since(config_yaml: Path, cfg: CfgNode) -> list[str]:
@@ -160,18 +149,6 @@ def write_config_difference(changed: dict[str, tuple], output_dir: Path, *, fres
         keep_previous(output_dir / name)
     lines = [f"{key}: {json.dumps(value)}  # was {json.dumps(base)}\n" for key, (base, value) in changed.items()]
     (output_dir / "config_diff.yaml").write_text("".join(lines), encoding="utf-8")
-
-
-def pick_device(cfg: CfgNode) -> None:
-    """Take CUDA, MPS or the CPU where the config's device is not there, and say so."""
-    wanted = cfg.MODEL.DEVICE
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if not there.get(wanted.split(":")[0], True):
-        cfg.MODEL.DEVICE = next(device for device, available in there.items() if available)
-        logger.warning("MODEL.DEVICE %s is not there: running on %s", wanted, cfg.MODEL.DEVICE)
-    if cfg.SOLVER.AMP.ENABLED and not cfg.MODEL.DEVICE.startswith("cuda"):
-        cfg.SOLVER.AMP.ENABLED = False
-        logger.warning("SOLVER.AMP.ENABLED needs CUDA: running on %s without", cfg.MODEL.DEVICE)
 
 
 def record_path(cfg: CfgNode, name: str) -> Path | None:

@@ -89,7 +89,7 @@ def test_rare_classes_come_more_often_and_a_resumed_order_goes_on(tmp_path):
              "DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "DATALOADER.REPEAT_THRESHOLD", 1.0]  # fmt: skip
     args = build_parser("train").parse_args([*TINY, *map(str, words), "OUTPUT_DIR", str(tmp_path / "run")])
     args.command = "test"
-    cfg = cli.prepare(args)[0]
+    cfg, _, _ = cli.set_up(args)
 
     def names_from(iteration: int, count: int) -> list[str]:
         dataset, order = build_train_order(cfg)

@@ -20,9 +20,10 @@ from weight_files import note_reads
 from retina_cli.main import main
 from retina_plugin.data.sample.files import make_sample_dataset
 from retina_plugin.errors import EXIT_INTERRUPTED, EXIT_SETUP
+from retina_plugin.prepare import choose_seed
 from retina_plugin.training import determinism
 from retina_plugin.training import run as cli
-from retina_plugin.training.determinism import IterationSeed, ProcessStates, choose_seed
+from retina_plugin.training.determinism import IterationSeed, ProcessStates
 from retina_plugin.training.folder_lock import FolderLock
 from retina_plugin.training.hooks.best_checkpoint import MetricHistory, MissedEvaluation
 from retina_plugin.weights.files import find_resume_point, write_checkpoint

@@ -7,6 +7,7 @@ from pathlib import Path
 from ...data.register import fill_num_classes
 from ...errors import SetupError, printable
 from ...files import write_whole
+from ...prepare import prepare
 from ..report.files import make_output_folder
 from ..report.plots import save_figure
 from .anchor_layout import build_detector
@@ -15,7 +16,7 @@ from .anchor_proposal import Proposal, propose
 from .coverage_numbers import box_groups, measure_coverage
 from .coverage_picture import coverage_figure
 from .coverage_report import coverage_table, list_unreached, write_coverage
-from .ground_truth import load_data_config, load_ground_truth, resize_boxes
+from .ground_truth import load_ground_truth, resize_boxes
 
 __all__ = ["run"]
 
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
         raise SetupError(f"--images must be >= 0, got {args.images}: 0 draws none.")
     if not 0 <= args.margin < 1:
         raise SetupError(f"--margin must be in [0, 1), got {args.margin}: it is a difference of IoU or shares.")
-    cfgs = [load_data_config(config_file, args.opts) for config_file in args.config_file]
+    cfgs = [prepare(config_file, args.opts, use="look").cfg for config_file in args.config_file]
     layouts = [build_detector(cfg, config_file)[1] for cfg, config_file in zip(cfgs, args.config_file, strict=True)]
     truth = load_ground_truth(cfgs[0])
     for cfg in cfgs:

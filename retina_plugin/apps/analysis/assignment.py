@@ -15,11 +15,12 @@ from torch import Tensor
 
 from ...errors import SetupError, printable
 from ...files import write_csv, write_json
+from ...prepare import prepare
 from ..report.files import make_output_folder
 from ..report.plots import PALETTE, save_figure
 from .anchor_layout import AnchorLayout, build_detector
 from .anchor_picture import UNREACHED_COLOR, outlines, read_picture
-from .ground_truth import GroundTruth, load_data_config, load_ground_truth, resize_boxes
+from .ground_truth import GroundTruth, load_ground_truth, resize_boxes
 
 __all__ = ["Assignment", "assign_anchors", "box_colors", "run"]
 
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         SetupError: in the config or the data set, or an image that is not in it or cannot be read.
     """
-    cfg = load_data_config(args.config_file, args.opts)
+    cfg = prepare(args.config_file, args.opts, use="look").cfg
     model, layout = build_detector(cfg, args.config_file)
     truth = load_ground_truth(cfg)
     images = find_images(truth, args.image_id, args.file_name, args.index)

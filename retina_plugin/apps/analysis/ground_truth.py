@@ -9,14 +9,12 @@ from detectron2.data import DatasetCatalog
 from PIL import Image
 from torch import Tensor
 
-from ...config.load import load_config
 from ...data.dataset_content import DatasetContent, load_content
-from ...data.register import register_config_datasets
 from ...errors import SetupError
 from ...findings import raise_first_error
 from .anchor_layout import resized_size
 
-__all__ = ["GroundTruth", "join_ground_truth", "load_data_config", "load_ground_truth", "resize_boxes"]
+__all__ = ["GroundTruth", "join_ground_truth", "load_ground_truth", "resize_boxes"]
 
 
 @dataclass(frozen=True)
@@ -29,13 +27,6 @@ class GroundTruth:
     rows: np.ndarray  # (M,) index of the box in ``content``
     sizes: np.ndarray  # (N, 2) height and width, whole pixels
     dropped: int  # boxes without area, or outside their image; training drops them too
-
-
-def load_data_config(config_file: str, opts: list[str]) -> CfgNode:
-    """The config of ``train_net.py``'s arguments, with its data sets given by path registered."""
-    cfg = load_config(config_file, opts)
-    register_config_datasets(cfg)
-    return cfg
 
 
 def load_ground_truth(cfg: CfgNode) -> GroundTruth:

@@ -15,15 +15,11 @@ from detectron2.modeling.meta_arch.retinanet import RetinaNet
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.logger import setup_logger
 
-from ...config.checks import check_config
 from ...config.load import load_config
-from ...data.checks import check_datasets
 from ...data.mapper import RetinaDatasetMapper
-from ...data.register import fill_num_classes, register_config_datasets
 from ...errors import SetupError
-from ...modeling import CLASSIFICATION_LOSS_REGISTRY
+from ...prepare import prepare
 from ...training.log_text import escape_control_characters
-from ...training.run import pick_device, refuse_unread_keys
 
 __all__ = [
     "build_mapper",
@@ -43,9 +39,9 @@ def check_max_images(max_images: int) -> None:
 
 
 def load_analysis_config(args: argparse.Namespace, *, runs_network: bool) -> tuple[CfgNode, list[str]]:
-    """The frozen config of an analysis of one split, and the names of the split's data sets.
+    """Return the frozen config of an analysis of one split, and the names of the split's data sets.
 
-    Without ``runs_network`` the device is the CPU, whatever the config says and without a word.
+    Without ``runs_network`` the device is the CPU, no matter what the config has.
 
     Raises:
         SetupError: in the arguments, the config or the data sets.
@@ -54,30 +50,18 @@ def load_analysis_config(args: argparse.Namespace, *, runs_network: bool) -> tup
     setup_logger(name="retina_plugin")
     escape_control_characters("retina_plugin")
     cfg = load_config(args.config_file, args.opts)
-    register_config_datasets(cfg)
-    if not runs_network:
-        cfg.MODEL.DEVICE = "cpu"
-    pick_device(cfg)
-    fill_num_classes(cfg)
     # The other split may be missing here.
-    if args.split == "train":
-        cfg.DATASETS.TEST = ()
-    for warning in check_config(cfg, known_losses=[name for name, _ in CLASSIFICATION_LOSS_REGISTRY]):
+    prepared = prepare(cfg, [] if runs_network else ["MODEL.DEVICE", "cpu"], use="data", split=args.split)
+    for warning in prepared.warnings:
         logger.warning("%s", warning)
-    refuse_unread_keys(cfg)
-    _check_architecture(cfg.MODEL.META_ARCHITECTURE)
-    check_datasets(cfg, train=args.split == "train")
-    cfg.freeze()
-    return cfg, list(cfg.DATASETS.TRAIN if args.split == "train" else cfg.DATASETS.TEST)
-
-
-def _check_architecture(name: str) -> None:
-    architecture = META_ARCH_REGISTRY.get(name)  # check_config has refused an unknown name
+    cfg = prepared.cfg
+    architecture = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
     if not (isinstance(architecture, type) and issubclass(architecture, RetinaNet)):
         raise SetupError(
-            f"MODEL.META_ARCHITECTURE {name} is no RetinaNet, whose anchors and logits are analysed here: "
-            "set it to FocalRetinaNet."
+            f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} is no RetinaNet, whose anchors and logits are "
+            "analysed here: set it to FocalRetinaNet."
         )
+    return cfg, list(cfg.DATASETS.TRAIN if args.split == "train" else cfg.DATASETS.TEST)
 
 
 def sample_records(names: list[str], *, max_images: int, seed: int, filter_empty: bool) -> list[dict]:

@@ -8,15 +8,14 @@ import torch
 from detectron2.config import CfgNode
 
 from ...config.checks import find_config_faults
-from ...config.load import load_config
 from ...data.checks import check_sets
 from ...data.dataset_content import DatasetContent
-from ...data.register import fill_num_classes, register_config_datasets
+from ...data.register import fill_num_classes
 from ...data.training_sense import epochs, find_doubtful
 from ...errors import SetupError
 from ...findings import ERROR, WARNING, Finding, finding
 from ...modeling import CLASSIFICATION_LOSS_REGISTRY
-from ...training.run import refuse_unread_keys
+from ...prepare import prepare, refuse_unread_keys
 from ..analysis.anchor_layout import build_detector
 from .anchors import examine_anchors
 from .environment import find_device_faults, read_devices
@@ -51,8 +50,7 @@ def examine(report: Report, opts: Sequence[str], plan: Plan) -> None:
     Raises:
         SetupError: the config cannot be loaded, or a process that reads images died.
     """
-    cfg = load_config(report.config_file, list(opts))
-    register_config_datasets(cfg)
+    cfg = prepare(report.config_file, opts, use="look").cfg
     _devices(report, cfg)
     try:
         fill_num_classes(cfg)

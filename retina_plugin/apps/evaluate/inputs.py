@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ...config.load import load_config
-from ...data.register import allows_outside, register_config_datasets
+from ...data.register import allows_outside
 from ...errors import SetupError
 from ...evaluation.boxes import Detections, Truth, read_detections, read_truth
+from ...prepare import prepare
 from .model_run import run_model
 
 __all__ = ["DetectionSet", "check_same_truth", "load_detections"]
@@ -86,8 +86,7 @@ def _truth_of(results: Path) -> tuple[str, str, bool]:
     config = results.parent.parent.parent / "config.yaml"
     if not config.is_file():
         raise SetupError(f"{results}: no run's config.yaml names its ground truth: give --ground-truth.")
-    cfg = load_config(str(config), [])
-    register_config_datasets(cfg)
+    prepare(str(config), use="look")
     json_file = MetadataCatalog.get(name).get("json_file") if name in DatasetCatalog else None
     if not json_file or not Path(json_file).is_file():
         at = f"{json_file} does not exist" if json_file else "is not a set with a COCO JSON file"

@@ -1,6 +1,5 @@
 """Run a checkpoint on the test sets of its config, as ``train_net.py --eval-only`` does."""
 
-import argparse
 import os
 import shlex
 import sys
@@ -13,7 +12,7 @@ from detectron2.data import MetadataCatalog
 from ...data.register import allows_outside
 from ...errors import SetupError
 from ...evaluation.boxes import Detections, Truth, read_detections, read_truth
-from ...training.run import evaluate, prepare
+from ...training.run import RunArguments, evaluate, set_up
 from ...training.trained_model import config_beside
 
 __all__ = ["ModelRun", "run_model"]
@@ -42,22 +41,21 @@ def run_model(config_file: str, weights: str, output: Path, opts: Sequence[str])
     if weights and not os.path.exists(weights) and "://" not in weights:
         raise SetupError(f"{weights} does not exist: give a checkpoint, such as output/mine/model_final.pth.")
     changes = [*opts, "OUTPUT_DIR", str(output), *(["MODEL.WEIGHTS", weights] if weights else [])]
-    args = argparse.Namespace(
+    args = RunArguments(
         config_file=config_file or str(config_beside(weights)),
         opts=changes,
-        resume=False,
         eval_only=True,
         verbose=True,
         command=shlex.join(["python", *sys.orig_argv[1:]]),
     )
-    cfg, facts, resume = prepare(args)
+    cfg, facts, _ = set_up(args)
     if not cfg.DATASETS.TEST:
         raise SetupError("DATASETS.TEST is empty: name a set, or give DATASETS.VAL_JSON and DATASETS.VAL_IMAGES.")
     for name in cfg.DATASETS.TEST:
         kind = MetadataCatalog.get(name).get("evaluator_type", "")
         if kind not in ("", "coco"):
             raise SetupError(f"data set {name} is scored by {kind}'s rules; this page knows COCO's alone.")
-    evaluate(cfg, resume, facts)
+    evaluate(cfg, False, facts)
     runs = []
     for name in cfg.DATASETS.TEST:
         metadata = MetadataCatalog.get(name)

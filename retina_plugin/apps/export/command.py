@@ -13,14 +13,11 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation, read_image
 from torch import nn
 
-from ...config.checks import check_config
-from ...config.load import load_config
 from ...data.class_names import find_class_names
 from ...data.images import IMAGE_SUFFIXES
-from ...data.register import fill_num_classes, register_config_datasets
 from ...errors import SetupError
 from ...files import write_whole
-from ...modeling import CLASSIFICATION_LOSS_REGISTRY
+from ...prepare import prepare
 from ...training.trained_model import config_beside, load_trained_model
 from .detector import ExportableDetector
 from .metadata import build_metadata, metadata_as_text, sidecar_path
@@ -71,16 +68,12 @@ def load_model(config_file: str, weights: str, opts: list[str]) -> tuple[CfgNode
     config_file = config_file or str(config_beside(weights))
     # fp32: the other precisions are for PyTorch, Winograd's layers for PyTorch on a CPU alone.
     fixed = ["MODEL.WEIGHTS", weights, "MODEL.PRECISION", "fp32"]
-    cfg = load_config(config_file, ["MODEL.DEVICE", "cpu", *opts, *fixed])
-    register_config_datasets(cfg)
-    fill_num_classes(cfg)
-    check_config(cfg, known_losses=[name for name, _ in CLASSIFICATION_LOSS_REGISTRY])
+    cfg = prepare(config_file, ["MODEL.DEVICE", "cpu", *opts, *fixed], use="model").cfg
     if cfg.MODEL.META_ARCHITECTURE not in ("RetinaNet", "FocalRetinaNet"):
         raise SetupError(
             f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} cannot be exported: "
             "it must be RetinaNet or FocalRetinaNet."
         )
-    cfg.freeze()
     model, _, rest = load_trained_model(cfg)
     return cfg, model, rest
 

@@ -11,14 +11,11 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation
 from detectron2.structures import Instances
 
-from ...config.checks import check_config
-from ...config.keys import add_retina_config
 from ...config.load import load_config
 from ...data.class_names import find_class_names
-from ...data.register import fill_num_classes, register_config_datasets
 from ...errors import SetupError
 from ...modeling import build_inference_model
-from ...training.run import pick_device
+from ...prepare import prepare
 from ...training.trained_model import config_beside, load_trained_model
 from .image_input import ImageLike, as_bgr, to_format
 
@@ -80,7 +77,21 @@ class RetinaPredictor:
         if channel_order not in ("BGR", "RGB"):
             raise SetupError(f"channel_order must be 'BGR' or 'RGB', got {channel_order!r}.")
         self.channel_order = channel_order
-        cfg = _prepare_config(config, weights, list(opts), device, score_threshold)
+        if isinstance(config, CfgNode) and opts:
+            raise SetupError("opts override a config file: set these keys in the cfg itself.")
+        if score_threshold is not None and not 0 <= score_threshold <= 1:
+            raise SetupError(f"The score threshold must be in [0, 1], got {score_threshold}.")
+        source = config if isinstance(config, CfgNode) else os.fspath(config or config_beside(weights))
+        cfg = load_config(source, opts)
+        given = {
+            "MODEL.WEIGHTS": os.fspath(weights),
+            "MODEL.DEVICE": device or None,
+            "MODEL.RETINANET.SCORE_THRESH_TEST": score_threshold,
+        }
+        fixed = [word for key, value in given.items() if value is not None for word in (key, value)]
+        cfg = prepare(cfg, fixed, use="model").cfg  # its warnings are about training
+        if device and cfg.MODEL.DEVICE != device:
+            raise SetupError(f"The device {device} is not on this machine: give {cfg.MODEL.DEVICE}.")
         model, self.report, rest = load_trained_model(cfg)
         self.cfg = cfg
         self.class_names = _check_names(class_names, cfg) if class_names else find_class_names(cfg, rest)
@@ -139,47 +150,6 @@ class RetinaPredictor:
             class_names=self.class_names,
             image_size=instances.image_size,
         )
-
-
-def _prepare_config(
-    config: str | os.PathLike | CfgNode | None,
-    weights: str | os.PathLike,
-    opts: list[str],
-    device: str | None,
-    score_threshold: float | None,
-) -> CfgNode:
-    """The frozen cfg of a detector that only predicts."""
-    if isinstance(config, CfgNode):
-        cfg = config.clone()
-        cfg.defrost()
-        add_retina_config(cfg)
-        if opts:
-            raise SetupError("opts override a config file: set these keys in the cfg itself.")
-    else:
-        cfg = load_config(os.fspath(config or config_beside(weights)), opts)
-    cfg.MODEL.WEIGHTS = os.fspath(weights)
-    if score_threshold is not None:
-        if not 0 <= score_threshold <= 1:
-            raise SetupError(f"The score threshold must be in [0, 1], got {score_threshold}.")
-        cfg.MODEL.RETINANET.SCORE_THRESH_TEST = float(score_threshold)
-    _choose_device(cfg, device)
-    register_config_datasets(cfg)
-    fill_num_classes(cfg)
-    check_config(cfg)  # its warnings are about training
-    cfg.freeze()
-    return cfg
-
-
-def _choose_device(cfg: CfgNode, device: str | None) -> None:
-    """An explicit device must be there; the config's is replaced where it is not."""
-    cfg.MODEL.DEVICE = device or cfg.MODEL.DEVICE
-    try:
-        torch.device(cfg.MODEL.DEVICE)
-    except RuntimeError as error:
-        raise SetupError(f"The device {cfg.MODEL.DEVICE!r} is not one of torch's: give cpu, cuda or mps.") from error
-    pick_device(cfg)
-    if device and cfg.MODEL.DEVICE != device:
-        raise SetupError(f"The device {device} is not on this machine: give {cfg.MODEL.DEVICE}.")
 
 
 def _check_names(class_names: Sequence[str], cfg: CfgNode) -> tuple[str, ...]:

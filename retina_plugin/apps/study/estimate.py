@@ -5,9 +5,8 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from ...config.load import load_config
-from ...data.register import fill_num_classes, register_config_datasets
 from ...evaluation.evaluator import device_time
-from ...training.run import pick_device
+from ...prepare import prepare
 from ...training.trainer import RetinaTrainer
 from .plan import PlannedRun
 
@@ -27,11 +26,7 @@ def measure_seconds(run: PlannedRun) -> float:
     Raises:
         SetupError: the data set cannot be used.
     """
-    cfg = load_config(run.config_file, run.opts)
-    register_config_datasets(cfg)
-    pick_device(cfg)
-    fill_num_classes(cfg)
-    cfg.SEED = run.seed
+    cfg = prepare(run.config_file, [*run.opts, "SEED", run.seed], use="model").cfg
     model = RetinaTrainer.build_model(cfg)
     with EventStorage():
         batches = iter(RetinaTrainer.build_train_loader(cfg))

@@ -12,9 +12,9 @@ from retina_cli.main import build_parser
 from retina_plugin.apps.analysis import anchor_coverage
 from retina_plugin.apps.analysis.anchor_fit import split_images
 from retina_plugin.apps.analysis.anchor_layout import build_detector
-from retina_plugin.apps.analysis.ground_truth import load_data_config
 from retina_plugin.config.load import load_config
 from retina_plugin.errors import SetupError
+from retina_plugin.prepare import prepare
 
 pytest_plugins = ("tiny_sets", "analysis_sets")
 
@@ -174,7 +174,7 @@ def test_no_data_set_and_missing_images_are_refused(make_set, anchors_config, tm
 
 
 def test_padding_and_strides_are_the_network_s(anchors_config):
-    cfg = load_data_config(anchors_config, ["MODEL.META_ARCHITECTURE", "RetinaNet"])
+    cfg = prepare(anchors_config, ["MODEL.META_ARCHITECTURE", "RetinaNet"], use="look").cfg
     model, layout = build_detector(cfg, anchors_config)
     assert (layout.strides, layout.size_divisibility, layout.per_point) == ((8, 16, 32, 64, 128), 32, 9)
     assert layout.level_names == ("p3", "p4", "p5", "p6", "p7") and layout.channels == 256

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 from importlib.metadata import version
 
@@ -260,7 +261,7 @@ def test_missing_device_is_replaced(arguments, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     args = build_parser("train").parse_args([*arguments, "OUTPUT_DIR", str(tmp_path), "MODEL.DEVICE", "cuda"])
     args.command = "test"
-    cfg = cli.prepare(args)[0]
+    cfg, _, _ = cli.set_up(args)
     assert cfg.MODEL.DEVICE == "cpu"
     assert "MODEL.DEVICE cuda is not there: running on cpu" in capfd.readouterr().out
 
@@ -338,11 +339,11 @@ def test_errors_of_a_spawned_process_are_told_apart(arguments, monkeypatch, caps
 
 
 def test_prepare_takes_what_the_machine_has(arguments, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli.os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
     opts = ["OUTPUT_DIR", str(tmp_path), "SOLVER.AMP.ENABLED", "True", "DATALOADER.NUM_WORKERS", "8"]
     args = build_parser("train").parse_args([*arguments, *opts])
     args.command = "test"
-    cfg = cli.prepare(args)[0]
+    cfg, _, _ = cli.set_up(args)
     assert not cfg.SOLVER.AMP.ENABLED, "Detectron2's AMP needs CUDA"
     assert cfg.DATALOADER.NUM_WORKERS == 3
 

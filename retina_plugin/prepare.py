@@ -1,0 +1,145 @@
+"""From a config file and overrides to a config that is checked and complete: the one way in, for all programs.
+
+load -> scale -> register data sets -> device -> NUM_CLASSES -> seed -> check values, weights and data sets -> freeze.
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+
+from .config.batch_scaling import scale_to_batch
+from .config.checks import check_config
+from .config.keys import get_retina_cfg
+from .config.load import config_difference, load_config
+from .data.checks import DataSummary, check_datasets
+from .data.register import fill_num_classes, register_config_datasets
+from .errors import SetupError
+from .modeling import CLASSIFICATION_LOSS_REGISTRY
+from .weights.checkpointer import check_weights, loading_rules
+from .weights.files import ResumePoint, find_resume_point
+
+__all__ = ["Prepared", "prepare", "refuse_unread_keys"]
+
+logger = logging.getLogger(__name__)
+
+# Each use does what the ones before it do.
+USES = ("look", "model", "data", "run")
+# Keys that only FocalRetinaNet reads.
+KEYS_OF_THE_MODEL = tuple(
+    f"MODEL.RETINANET.{key}"
+    for key in ("CLS_LOSS_NAME", "FOCAL_STAR", "OHEM", "NORMALIZER", "ALLOW_LOW", "LOW_QUALITY", "USE_PRIOR")
+) + ("ANALYSIS.LOSS_CDF_PERIOD", "MODEL.PRECISION")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A config that is ready for its use."""
+
+    cfg: CfgNode  # frozen, except to "look"
+    warnings: list[str] = field(default_factory=list)  # about values that work and are probably not meant
+    data: DataSummary | None = None  # of the main process
+    resumed: ResumePoint | None = None  # the checkpoint that a run goes on from
+
+
+def prepare(
+    config: str | CfgNode,
+    opts: Sequence[Any] = (),
+    *,
+    use: str,
+    split: str = "both",
+    folder: Path | None = None,
+    resume: bool = False,
+) -> Prepared:
+    """Load a config, fill in what depends on the data and the machine, and check all of it. No output is written.
+
+    Args:
+        config: a YAML file, or a cfg (it is not changed).
+        opts: KEY VALUE KEY VALUE ... on top of it.
+        use: "look" registers the data sets alone; "model" also picks the device, counts the classes and checks the
+            values; "data" also checks the data sets; "run", for a training or an evaluation, also scales the schedule,
+            chooses the seed and checks the weights.
+        split: data sets that "data" and "run" need and check: "train", "test" or "both". Without "test", DATASETS.TEST
+            is emptied.
+        folder: where the COCO JSON of converted sets is kept; None for a temporary one.
+        resume: whether a run goes on from the newest checkpoint of OUTPUT_DIR, if there is one.
+
+    Raises:
+        SetupError: in the config, the data sets or the weights.
+    """
+    level = USES.index(use)
+    is_run = use == "run"
+    cfg = load_config(config, opts)
+    if is_run:
+        cfg = scale_to_batch(cfg)
+    register_config_datasets(cfg, folder)
+    if use == "look":
+        return Prepared(cfg)
+    pick_device(cfg)
+    fill_num_classes(cfg)
+    if split == "train":
+        cfg.DATASETS.TEST = ()
+    resumed = data = None
+    if is_run:
+        # More would only take turns; torch warns of it.
+        cfg.DATALOADER.NUM_WORKERS = min(cfg.DATALOADER.NUM_WORKERS, os.cpu_count() or 1)
+        if resume:
+            resumed = find_resume_point(Path(cfg.OUTPUT_DIR), trust="trust" in loading_rules(cfg))
+        if cfg.SEED < 0:
+            cfg.SEED = choose_seed(resumed)
+    warnings = check_config(cfg, known_losses=[name for name, _ in CLASSIFICATION_LOSS_REGISTRY])
+    if level >= USES.index("data"):
+        refuse_unread_keys(cfg)
+        if is_run and not resumed:
+            check_weights(cfg.MODEL.WEIGHTS)
+        if comm.is_main_process():  # once, not by every process: a large set takes a while to look at
+            data = check_datasets(cfg, train=split != "test")
+    cfg.freeze()
+    return Prepared(cfg, warnings, data, resumed)
+
+
+def choose_seed(resumed: ResumePoint | None) -> int:
+    """Return the seed of a resumed run, or draw one: Detectron2 would draw it and nobody could repeat the run."""
+    return resumed.seed if resumed and resumed.seed >= 0 else comm.shared_random_seed()
+
+
+def pick_device(cfg: CfgNode) -> None:
+    """Take CUDA, MPS or the CPU where the config's device is not there, and log it.
+
+    Raises:
+        SetupError: the device is none of torch's.
+    """
+    wanted = cfg.MODEL.DEVICE
+    try:
+        torch.device(wanted)
+    except RuntimeError as error:
+        raise SetupError(f"MODEL.DEVICE {wanted!r} is not one of torch's: give cpu, cuda or mps.") from error
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if not there.get(wanted.split(":")[0], True):
+        cfg.MODEL.DEVICE = next(device for device, available in there.items() if available)
+        logger.warning("MODEL.DEVICE %s is not there: running on %s", wanted, cfg.MODEL.DEVICE)
+    if cfg.SOLVER.AMP.ENABLED and not cfg.MODEL.DEVICE.startswith("cuda"):
+        cfg.SOLVER.AMP.ENABLED = False
+        logger.warning("SOLVER.AMP.ENABLED needs CUDA: running on %s without", cfg.MODEL.DEVICE)
+
+
+def refuse_unread_keys(cfg: CfgNode) -> None:
+    """Refuse keys of the plugin that Detectron2's own RetinaNet would ignore without a word.
+
+    Raises:
+        SetupError: with their names.
+    """
+    if cfg.MODEL.META_ARCHITECTURE != "RetinaNet":
+        return
+    changed = [key for key in config_difference(cfg, get_retina_cfg()) if key.startswith(KEYS_OF_THE_MODEL)]
+    if changed:
+        raise SetupError(
+            f"{', '.join(changed)} is set, but MODEL.META_ARCHITECTURE is Detectron2's RetinaNet, which does not read "
+            "it. Set MODEL.META_ARCHITECTURE FocalRetinaNet."
+        )
