@@ -132,7 +132,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="least gain of the objective on held-out images for a proposal (default: %(default)s)",
     )  # fmt: skip
     anchors.add_argument("--images", type=int, default=3, help="images to draw; 0 for none (default: %(default)s)")
-    anchors.add_argument("--seed", type=int, default=0, help="of the division into halves (default: %(default)s)")
+    anchors.add_argument("--seed", type=int, default=0, help="seed of the division into halves (default: %(default)s)")
     anchors.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides, as for train_net.py")
 
     assignment = add(
@@ -162,7 +162,7 @@ def _add_data_arguments(parser: argparse.ArgumentParser, *, split: str, max_imag
     parser.add_argument(
         "--max-images", type=int, default=max_images, metavar="N", help="0 for all (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the sample of images (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sample of images (default: %(default)s)")
     parser.add_argument("--output", default=output, metavar="DIR", help="folder (default: %(default)s)")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, last of all")
 

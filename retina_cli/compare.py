@@ -22,14 +22,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ground-truth", type=Path, metavar="FILE", help="COCO JSON (the test set of the runs)")
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images (the runs')")
     parser.add_argument(
-        "--output", type=Path, default=Path("output/comparison"), metavar="DIR", help="of the page (%(default)s)"
+        "--output", type=Path, default=Path("output/comparison"), metavar="DIR", help="folder of the page (%(default)s)"
     )
-    parser.add_argument("--title", default="", help="of the page")
-    parser.add_argument("--samples", type=int, default=1000, metavar="N", help="draws of images (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the draws (%(default)s)")
-    parser.add_argument("--pictures", type=int, default=6, metavar="N", help="of each side's wins (%(default)s)")
+    parser.add_argument("--title", default="", help="title of the page")
     parser.add_argument(
-        "--max-detections", type=int, default=COCO_LIMIT, metavar="N", help="of an image (COCO's %(default)s)"
+        "--samples", type=int, default=1000, metavar="N", help="bootstrap samples of the images (%(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (%(default)s)")
+    parser.add_argument(
+        "--pictures", type=int, default=6, metavar="N", help="pictures of each side's wins (%(default)s)"
+    )
+    parser.add_argument(
+        "--max-detections",
+        type=int,
+        default=COCO_LIMIT,
+        metavar="N",
+        help="most detections of an image (COCO's %(default)s)",
     )
 
 

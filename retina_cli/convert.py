@@ -22,19 +22,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", type=Path, help="folder or file of the annotations")
     parser.add_argument("--output", type=Path, required=True, help="the JSON file to write")
     parser.add_argument("--format", default="auto", help="auto, coco, voc, yolo, labelme or csv (%(default)s)")
-    parser.add_argument(
-        "--images", type=Path, help="folder of the images, where the format's usual place is not theirs"
-    )
+    parser.add_argument("--images", type=Path, help="folder of the images, if it is not the format's usual one")
     parser.add_argument("--classes", type=Path, help="file of class names in their order, one a line (or data.yaml)")
-    parser.add_argument("--subset", default="", help="train or val, where the data set says itself which that is (all)")
+    parser.add_argument("--subset", default="", help="train or val, if the data set itself says which is which (all)")
     parser.add_argument(
-        "--split", type=float, default=0.0, metavar="PART", help="of the images for validation, like 0.2"
+        "--split", type=float, default=0.0, metavar="PART", help="share of the images for validation, like 0.2"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the split (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the split (%(default)s)")
     parser.add_argument(
         "--allow-outside", action="store_true", help="take images that the annotations name outside their folder"
     )
-    parser.add_argument("--group", default="", help="kept in one part: folder, column:NAME or regex:PATTERN")
+    parser.add_argument("--group", default="", help="images to keep in one part: folder, column:NAME or regex:PATTERN")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -27,14 +27,15 @@ config cannot be read. Every check with its remedy: docs/doctor.md.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-file", required=True, metavar="FILE", help="YAML, as for train_net.py")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings as JSON")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the findings as one HTML page")
     jobs = os.cpu_count() or 1
     parser.add_argument("--jobs", type=int, default=jobs, help="processes that read images (%(default)s)")
-    parser.add_argument("--num-gpus", type=int, default=1, help="that the batch is shared by (%(default)s)")
-    parser.add_argument("--no-images", action="store_true", help="open no image: seconds, and no leaks are found")
+    parser.add_argument("--num-gpus", type=int, default=1, help="GPUs that share the batch (%(default)s)")
+    parser.add_argument("--no-images", action="store_true", help="open no image: takes seconds, finds no leaks")
     parser.add_argument("--no-fit", action="store_true", help="propose no anchors")
-    parser.add_argument("--cache", type=Path, metavar="FILE", help="what is known of images (~/.cache/retina_plugin)")
-    parser.add_argument("--no-cache", action="store_true", help="look at every image anew, and keep nothing")
+    parser.add_argument("--cache", type=Path, metavar="FILE", help="results of earlier scans (~/.cache/retina_plugin)")
+    parser.add_argument("--no-cache", action="store_true", help="scan every image again, and keep nothing")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, last of all")
 
 
@@ -76,10 +77,11 @@ def run(args: argparse.Namespace) -> int:
         plan = Plan(args.jobs, args.num_gpus, cache, images=not args.no_images, fit=not args.no_fit)
         examine(report, args.opts, plan)
     print(report.as_text())
-    if args.json:
-        try:
-            args.json.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(args.json, report.as_json())
-        except OSError as error:
-            raise UsageError(f"--json {args.json} cannot be written ({error.strerror}): name another file.") from error
+    for option, path, make in (("--json", args.json, report.as_json), ("--html", args.html, report.as_html)):
+        if path:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(path, make())
+            except OSError as error:
+                raise UsageError(f"{option} {path} cannot be written ({error.strerror}): name another file.") from error
     return 0 if report.makes_sense else EXIT_ERRORS

@@ -32,16 +32,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ground-truth", type=Path, metavar="FILE", help="COCO JSON that the predictions are for")
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images, for pictures")
     parser.add_argument(
-        "--output", type=Path, default=Path("output/evaluation"), metavar="DIR", help="of the page (%(default)s)"
+        "--output", type=Path, default=Path("output/evaluation"), metavar="DIR", help="folder of the page (%(default)s)"
     )
-    parser.add_argument("--title", default="", help="of the page")
+    parser.add_argument("--title", default="", help="title of the page")
     parser.add_argument(
-        "--score-threshold", type=float, metavar="S", help="that pictures and confusion count from (best F1)"
+        "--score-threshold", type=float, metavar="S", help="least score in pictures and confusion (that of the best F1)"
     )
     parser.add_argument(
-        "--max-detections", type=int, metavar="N", help="of an image (COCO's 100; a model's TEST.DETECTIONS_PER_IMAGE)"
+        "--max-detections",
+        type=int,
+        metavar="N",
+        help="most detections of an image (COCO's 100; for a model TEST.DETECTIONS_PER_IMAGE)",
     )
-    parser.add_argument("--pictures", type=int, default=12, metavar="N", help="of the worst images (%(default)s)")
+    parser.add_argument(
+        "--pictures", type=int, default=12, metavar="N", help="pictures of the worst images (%(default)s)"
+    )
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys")
 
 

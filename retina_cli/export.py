@@ -29,17 +29,19 @@ Examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("weights", metavar="WEIGHTS", help="checkpoint, .pth or .pkl")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="to write")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="file to write")
     parser.add_argument("--format", help=f"{', '.join(FORMATS)} (by the suffix of FILE)")
     parser.add_argument("--config-file", default="", metavar="FILE", help="(config.yaml beside WEIGHTS)")
     parser.add_argument(
         "--classes", metavar="A,B,...", help="names of the classes (the checkpoint's, or its data set's)"
     )
-    parser.add_argument("--input-type", default="uint8", help="of the images: uint8 or float32 (%(default)s)")
+    parser.add_argument("--input-type", default="uint8", help="type of the images: uint8 or float32 (%(default)s)")
     parser.add_argument("--half", action="store_true", help="ONNX: the network in fp16")
     parser.add_argument("--int8", action="store_true", help="ONNX: the network in 8-bit integers")
     parser.add_argument("--calibration", type=Path, metavar="DIR", help="--int8: images like those to come, 50 or so")
-    parser.add_argument("--max-images", type=int, default=100, metavar="N", help="of --calibration (%(default)s)")
+    parser.add_argument(
+        "--max-images", type=int, default=100, metavar="N", help="most images to take from --calibration (%(default)s)"
+    )
     parser.add_argument("--force", action="store_true", help="write over FILE")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys")
 

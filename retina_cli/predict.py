@@ -16,7 +16,7 @@ Examples:
   weights without config.yaml beside retina predict model.pth photos --config-file configs/retina_R50_FPN.yaml
 
 Writes OUTPUT/predictions.json (COCO), OUTPUT/predictions.csv and the drawn pictures and videos in OUTPUT/drawn.
-Exit status: 0; 1 if a file could not be read (the others are done); 2 for a mistake to mend.
+Exit status: 0; 1 if a file could not be read (the others are done); 2 for a mistake to fix.
 """
 
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="images in memory at once (%(default)s)")
     parser.add_argument("--recursive", action="store_true", help="take the folders inside a folder too")
     parser.add_argument("--no-draw", action="store_true", help="write no pictures and videos")
-    parser.add_argument("--frames", type=int, metavar="N", help="of each video or camera (all)")
+    parser.add_argument("--frames", type=int, metavar="N", help="most frames to read from each video or camera (all)")
     parser.add_argument("--device", help="such as cpu or cuda:1 (the config's, or what there is)")
     parser.add_argument("--opts", nargs="*", default=[], metavar="KEY VALUE", help="config keys, last of all")
 

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     runner = commands.add_parser(
         "run",
         help="train and evaluate every row",
-        description="Train and evaluate every row of the studies; what is done already stays done.",
+        description="Train and evaluate every row of the studies; finished runs are kept.",
         epilog=RUN_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -44,7 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     runner.add_argument("--output", type=Path, default=Path("output/study"), help="folder of the runs (%(default)s)")
     runner.add_argument("--seeds", default="0", help="like 0,1,2 (%(default)s)")
     runner.add_argument(
-        "--fraction", type=float, default=1.0, help="of the schedule's iterations: 0.1, or 4 for four times as many (1)"
+        "--fraction",
+        type=float,
+        default=1.0,
+        help="share of the schedule's iterations: 0.1, or 4 for four times as many (1)",
     )
     runner.add_argument("--iterations", type=int, help="instead of --fraction: MAX_ITER of the first config, like 400")
     runner.add_argument("--devices", default="auto", help="cpu, or GPU numbers like 0,1 (all GPUs, else the CPU)")

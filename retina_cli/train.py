@@ -37,17 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of OUTPUT_DIR")
     parser.add_argument("--eval-only", action="store_true", help="score MODEL.WEIGHTS, train nothing")
     parser.add_argument("--verbose", action="store_true", help="all of log.txt on the terminal too")
-    parser.add_argument("--num-gpus", type=int, default=1, help="of each machine (%(default)s)")
-    parser.add_argument("--num-machines", type=int, default=1, help="(%(default)s)")
-    parser.add_argument("--machine-rank", type=int, default=0, help="of this machine, from 0 (%(default)s)")
+    parser.add_argument("--num-gpus", type=int, default=1, help="GPUs of each machine (%(default)s)")
+    parser.add_argument("--num-machines", type=int, default=1, help="machines that share the run (%(default)s)")
+    parser.add_argument("--machine-rank", type=int, default=0, help="number of this machine, from 0 (%(default)s)")
     parser.add_argument("--dist-url", default=address, help="where the processes meet (%(default)s)")
-    parser.add_argument("--num-processes", type=int, default=0, help="of each machine, on the CPU in place of GPUs")
+    parser.add_argument(
+        "--num-processes", type=int, default=0, help="processes of each machine, on the CPU in place of GPUs"
+    )
     parser.add_argument(
         "--dist-timeout",
         type=float,
         default=DIST_TIMEOUT,
         metavar="SECONDS",
-        help="after which a process gives up waiting for the others; longer than an evaluation (%(default)s)",
+        help="time until a process gives up waiting for the others; longer than an evaluation (%(default)s)",
     )
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, last of all")
 

@@ -8,6 +8,8 @@ compat.apply()  # before the imports below, which import Detectron2
 
 from .apps.predict.predictor import RetinaPredictor
 from .config import add_retina_config, get_retina_cfg
+from .config.load import load_config
+from .config.shipped import find_config
 from .data.register import register_boxes
 from .data.sample.catalog import register_sample_datasets
 from .errors import SetupError
@@ -45,8 +47,10 @@ __all__ = [
     "TrainingState",
     "add_retina_config",
     "build_inference_model",
+    "find_config",
     "fold_batch_norms",
     "get_retina_cfg",
+    "load_config",
     "register_boxes",
 ]
 

@@ -20,7 +20,7 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-
 
 
 def printable(text: str) -> str:
-    """``text`` for a terminal, a log or a page: control characters, as a file name may have them, as escapes."""
+    """Escape the control characters of ``text`` for a terminal, a log or a page; file names may contain them."""
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
@@ -50,21 +50,21 @@ def require_retina_config(cfg) -> None:
 
 
 class RunFault(RuntimeError):
-    """What ended a run from outside: a process or a data loader's worker that was killed, memory that ran out.
+    """A fault from outside that ended a run: a killed process or data loader worker, or memory that ran out.
 
     The message is one or two lines: what happened, and how to go on. ``train_net.py`` exits with status 4.
     """
 
 
 def user_message(error: BaseException) -> str:
-    """What an error says to the user. One that crossed a process carries a traceback before its own words."""
-    mark = next((f"{kind}: " for kind in _CROSSING if f"{kind}: " in str(error)), None)
+    """The error's own words, without the traceback that stands before them if it comes from another process."""
+    mark = next((f"{kind}: " for kind in _IN_TRACEBACKS if f"{kind}: " in str(error)), None)
     text = str(error).rsplit(mark, 1)[1] if mark else str(error)
     return text.strip() or type(error).__name__
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says; the name of its type where it says nothing."""
+    """The first line of the error's message; the name of its type if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
 
 
@@ -76,11 +76,11 @@ def name_some(names: Iterable[object], most: int = 5) -> str:
 
 
 def print_error(error: BaseException) -> None:
-    """Tell the user of an error on stderr; further lines are indented, so that no name begins one of its own."""
+    """Print the error on stderr; further lines are indented, so that text in it cannot pass for another message."""
     print(f"error: {printable(user_message(error))}".replace("\n", "\n  "), file=sys.stderr)
 
 
-# The exit status of a command that ends by such an error; with several processes it arrives as text, see ``_CROSSING``.
+# Exit status of a command that such an error ends.
 EXIT_STATUSES = {SetupError: EXIT_SETUP, FloatingPointError: EXIT_DIVERGED, RunFault: EXIT_FAULT}
-# As a traceback names them: from a data loader's worker or a spawned process.
-_CROSSING = (*(f"{kind.__module__}.{kind.__name__}" for kind in (SetupError, RunFault)), "FloatingPointError")
+# Their names in the traceback of a data loader's worker or a spawned process.
+_IN_TRACEBACKS = (*(f"{kind.__module__}.{kind.__name__}" for kind in (SetupError, RunFault)), "FloatingPointError")

@@ -1,7 +1,7 @@
-"""How a classification loss is spread over the examples: the cumulative curves of paper Figure 4 (Sec. 5.1).
+"""The spread of a classification loss over the examples: the cumulative curves of paper Figure 4 (Sec. 5.1).
 
-An example is one binary term of the loss, known by its x_t (see ``terms.py``). A loss that falls with x_t ranks
-the examples as -x_t does, whatever its gamma. So one histogram of x_t with the sum of each loss per bin holds every
+An example is one binary term of the loss, given by its x_t (see ``terms.py``). A loss that falls with x_t ranks the
+examples as -x_t does, for every gamma. So one histogram of x_t with the sum of each loss per bin holds every
 curve, exactly at the edges of the bins, in memory that does not grow with the number of examples.
 """
 
@@ -24,13 +24,13 @@ MAX_LOGIT = 40
 class LossCDF:
     """Cumulative share of one or several losses over examples that come in pieces.
 
-    Memory: the bins, and temporaries of 2^20 examples, however many examples there are.
+    Memory: the bins and the temporaries of one chunk, for any number of examples.
     """
 
     def __init__(self, losses: Mapping[Hashable, Elementwise]):
         """
         Args:
-            losses: by any key, functions of x_t, elementwise, >= 0 and not rising anywhere.
+            losses: functions of x_t by any key, elementwise, >= 0 and nowhere rising.
         """
         self._losses = dict(losses)
         num_bins = 2 * MAX_LOGIT * BINS_PER_LOGIT + 2  # the first and the last hold what lies beyond +-MAX_LOGIT
@@ -42,7 +42,7 @@ class LossCDF:
         return int(self._counts.sum())
 
     def total(self, key: Hashable) -> float:
-        """The sum of a loss over all examples; 0 for none."""
+        """Sum a loss over all examples; 0 for none."""
         return float(self._sums[key].sum())
 
     def update(self, x_t: Tensor) -> None:
@@ -52,25 +52,23 @@ class LossCDF:
             x_t: logits of any shape, float type and device, finite; may be empty.
 
         Raises:
-            ValueError: one is not finite; nothing is added then.
+            ValueError: an example is not finite; nothing is added then.
         """
         x_t = x_t.detach().flatten()
         if not torch.isfinite(x_t).all():
             raise ValueError("x_t must be finite: the model's logits hold NaN or infinity")
         if x_t.device.type == "mps":  # has no float64
             x_t = x_t.cpu()
-        for chunk in x_t.split(CHUNK_ELEMENTS):
-            self._update_chunk(chunk.double())
-
-    def _update_chunk(self, x_t: Tensor) -> None:
         num_bins = len(self._counts)
-        bins = ((x_t + MAX_LOGIT) * BINS_PER_LOGIT).floor().clamp(-1, num_bins - 2).long() + 1
-        self._counts += torch.bincount(bins, minlength=num_bins).cpu()
-        for key, loss in self._losses.items():
-            self._sums[key] += torch.bincount(bins, weights=loss(x_t), minlength=num_bins).cpu()
+        for chunk in x_t.split(CHUNK_ELEMENTS):
+            chunk = chunk.double()
+            bins = ((chunk + MAX_LOGIT) * BINS_PER_LOGIT).floor().clamp(-1, num_bins - 2).long() + 1
+            self._counts += torch.bincount(bins, minlength=num_bins).cpu()
+            for key, loss in self._losses.items():
+                self._sums[key] += torch.bincount(bins, weights=loss(chunk), minlength=num_bins).cpu()
 
     def curve(self, key: Hashable) -> tuple[Tensor, Tensor]:
-        """The CDF of a loss, easiest examples first, as in Figure 4.
+        """Compute the CDF of a loss, easiest examples first, as in Figure 4.
 
         Returns:
             fraction of the examples and share of the loss that they hold: (B + 1,) float64 each for B filled bins,
@@ -83,7 +81,7 @@ class LossCDF:
         return _running_share(counts), _running_share(sums)
 
     def share_of_hardest(self, key: Hashable, fraction: float) -> float | None:
-        """Share of the loss in the ``fraction`` of the examples with the highest loss, in [0, 1].
+        """Compute the share of the loss in the ``fraction`` of the examples with the highest loss, in [0, 1].
 
         Between the edges of a bin the share is interpolated linearly: a part of one example counts as that part.
 
@@ -108,16 +106,16 @@ class LossCDF:
 
 
 def focal_loss_cdf(gammas: Iterable[float]) -> LossCDF:
-    """A :class:`LossCDF` of the focal loss, one curve a gamma >= 0, which is also its key.
+    """Build a :class:`LossCDF` of the focal loss with one curve for each gamma >= 0, which is its key.
 
-    Alpha has no place in it: it is one factor for all positives and another for all negatives, and dividing by the
-    group's sum cancels it.
+    Alpha cancels: it is one factor for all positives and another for all negatives, and a curve is divided by its
+    group's sum.
     """
     return LossCDF({gamma: FocalTerm(gamma=gamma) for gamma in gammas})
 
 
 def positive_terms(logits: Tensor, labels: Tensor) -> Tensor:
-    """x_t of the positive terms: the logit of each positive anchor's own class.
+    """Collect x_t of the positive terms: the logit of each positive anchor's class.
 
     Args:
         logits: (R, K). labels: (R,) in [0, K), K for background, negative for ignored.
@@ -130,13 +128,13 @@ def positive_terms(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def negative_terms(logits: Tensor, labels: Tensor, *, hardest_class_only: bool = False) -> Tensor:
-    """x_t of the negative terms: minus the logits of every (anchor, class) that is neither positive nor ignored.
+    """Collect x_t of the negative terms: minus the logit of every (anchor, class) neither positive nor ignored.
 
-    The other classes of a positive anchor are among them, as they are in the loss.
+    As in the loss, the other classes of a positive anchor count.
 
     Args:
         logits, labels: see :func:`positive_terms`.
-        hardest_class_only: take background anchors alone, each with the class it is most confident of.
+        hardest_class_only: take background anchors alone, each with its highest logit.
 
     Returns:
         (num_valid * K - P,), or (num_background,) with ``hardest_class_only``.
@@ -155,6 +153,6 @@ def _positive_anchors(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _running_share(values: Tensor) -> Tensor:
-    """(n + 1,) running sum of n values from 0 to exactly 1; (0,) of none."""
+    """Divide the running sum of n values by their sum: (n + 1,) from 0 to exactly 1."""
     running = torch.cat([values.new_zeros(1), values.cumsum(0)])
     return running / running[-1] if len(values) else running

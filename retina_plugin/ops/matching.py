@@ -1,8 +1,8 @@
 """Best overlaps of anchors with ground-truth boxes, without the matrix of all pairs (paper Sec. 4, assignment).
 
 Anchors that follow each other lie near each other, so a run of them (a tile) meets few boxes: only those that reach
-into the tile's hull are compared with its anchors. Any anchors in any order give the same result; a generator's order,
-row by row of a level, makes it fast. Memory is linear in the anchors: boxes are taken ``BOX_CHUNK`` at a time.
+into the tile's hull are compared with its anchors. The order of the anchors changes no result; a generator's order, row
+by row of a level, makes it fast. Memory is linear in the anchors: boxes are taken ``BOX_CHUNK`` at a time.
 """
 
 from collections.abc import Iterator
@@ -14,19 +14,19 @@ from torch import Tensor
 __all__ = ["AnchorTiles", "BestOverlaps", "best_overlaps"]
 
 TILE = 128  # anchors; measured with 1 to 1,000 boxes at 220,968 anchors: 64 is as fast, 256 is a third slower
-# Pairs at a time: 2^18 x 4 bytes = 1 MiB a temporary, which stays in a processor's cache (2^16 and 2^20 are slower). A
-# GPU wants fewer, larger pieces; 2^22 x 4 bytes x 6 temporaries = 100 MB (arithmetic, not measured).
+# Pairs of an anchor and a box at a time: 2^18 x 4 bytes = 1 MiB a temporary, which stays in a processor's cache (2^16
+# and 2^20 are slower). A GPU wants fewer, larger pieces; 2^22 x 4 bytes x 6 temporaries = 100 MB (not measured).
 PAIRS_CPU, PAIRS_GPU = 2**18, 2**22
 BOX_CHUNK = 1024  # 2 x 8 bytes x 1024 / TILE = 128 bytes an anchor at most for the list of tiles and their boxes
 
 
 @dataclass(frozen=True)
 class BestOverlaps:
-    """R anchors and M boxes; where a maximum is reached more than once, the first box."""
+    """Overlaps of R anchors with M boxes; of boxes with equal overlap, the first."""
 
-    iou: Tensor  # (R,) best IoU of each anchor with any box, in [0, 1]; 0 without boxes
-    box: Tensor  # (R,) long, the box that reaches it; 0 where the anchor overlaps none
-    box_iou: Tensor  # (M,) best IoU of each box with any anchor
+    iou: Tensor  # (R,) best IoU of the anchor with any box, in [0, 1]; 0 without boxes
+    box: Tensor  # (R,) long, the box with that IoU; 0 where the anchor overlaps none
+    box_iou: Tensor  # (M,) best IoU of the box with any anchor
     best_mask: Tensor  # (R,) bool, the anchor is among the best of a box whose best IoU is > 0 and >= ``min_iou``
 
 
@@ -48,10 +48,10 @@ class AnchorTiles:
 
 
 def best_overlaps(tiles: AnchorTiles, boxes: Tensor, *, min_iou: float | None) -> BestOverlaps:
-    """The box that each anchor overlaps most, and the anchors that overlap a box most.
+    """Find the box that each anchor overlaps most, and the anchors that overlap a box most.
 
-    Equal to the maxima of Detectron2's ``pairwise_iou`` bit for bit, ties included: the same operations in the same
-    order, on the pairs that can overlap.
+    Bit for bit the maxima of Detectron2's ``pairwise_iou``, ties included: the same operations in the same order, on
+    the pairs that can overlap.
 
     Args:
         tiles: the R anchors.
@@ -72,7 +72,7 @@ def best_overlaps(tiles: AnchorTiles, boxes: Tensor, *, min_iou: float | None) -
 
 
 def _match_chunk(tiles: AnchorTiles, boxes: Tensor, first: int, found: BestOverlaps, min_iou: float | None) -> None:
-    """Take boxes ``first``, ``first + 1``, ... up into ``found``, whose tensors of anchors are (T, TILE), in place."""
+    """Update ``found`` in place with boxes ``first``, ``first + 1``, ...; its tensors of anchors are (T, TILE)."""
     columns = torch.cat([boxes.t(), _area(boxes.t())[None]])  # (5, M)
     low, high = tiles.hulls[:2, :, None], tiles.hulls[2:, :, None]
     reach_mask = ((columns[:2, None] < high) & (columns[2:4, None] > low)).all(dim=0)  # (T, M)
@@ -100,19 +100,19 @@ def _match_chunk(tiles: AnchorTiles, boxes: Tensor, first: int, found: BestOverl
 
 
 def _groups(counts: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Tiles that meet a similar number of boxes, together as many pairs as are taken at a time.
+    """Group tiles that meet a similar number of boxes, up to the number of pairs taken at a time.
 
     Args:
         counts: (T,) long, boxes of each tile; the pairs are listed tile by tile.
 
     Yields:
-        (B,) long tiles, and (B, C) long pairs of each; one with fewer than C repeats its last, which changes no
-        maximum and not the first that reaches it.
+        (B,) long tiles, and (B, C) long pairs of each. A tile with fewer than C pairs repeats its last one, which
+        changes neither a maximum nor the first box that reaches it.
     """
     rows = _pairs_at_a_time(counts.device) // TILE
     ends = counts.cumsum(0)
     ordered, order = counts.sort(descending=True)
-    sizes = ordered.tolist()  # once: the only wait for a device besides those for the lists of pairs
+    sizes = ordered.tolist()  # the only wait for a device besides those for the lists of pairs
     occupied, start = sum(size > 0 for size in sizes), 0
     while start < occupied:
         stop = start + max(1, rows // sizes[start])
@@ -128,7 +128,7 @@ def _pairs_at_a_time(device: torch.device) -> int:
 
 
 def _iou(anchors: Tensor, boxes: Tensor) -> Tensor:
-    """IoU of ``(5, ...)`` columns, broadcast; 0 where the intersection is."""
+    """Compute the IoU of ``(5, ...)`` columns, broadcast; 0 without an intersection."""
     width = (torch.minimum(anchors[2], boxes[2]) - torch.maximum(anchors[0], boxes[0])).clamp_(min=0)
     height = (torch.minimum(anchors[3], boxes[3]) - torch.maximum(anchors[1], boxes[1])).clamp_(min=0)
     intersection = width.mul_(height)

@@ -1,8 +1,8 @@
 """Online hard example mining over the anchors of an image (paper Sec. 5.1, Table 1d).
 
 The paper says: score each example by its loss, apply non-maximum suppression, make a minibatch of the highest-loss
-examples; the 1:3 variant builds the minibatch with one positive to three negatives. What it leaves open, and what
-was chosen, is in docs/deviations.md.
+examples; the 1:3 variant builds the minibatch with one positive to three negatives. docs/deviations.md lists the
+choices that the paper leaves open.
 """
 
 import torch
@@ -11,8 +11,8 @@ from torchvision.ops import batched_nms
 
 __all__ = ["select_hard_examples"]
 
-# First prefix of the ranking that NMS looks at, per example wanted. Dense anchors overlap about this many times
-# (9 an anchor point, and its neighbours), so that one pass mostly suffices; it is doubled until it does.
+# NMS first sees this many examples of the ranking for each one wanted. Dense anchors overlap about this many times (9
+# an anchor point, and its neighbours), so that one pass mostly suffices; otherwise the number is doubled.
 PREFIX_PER_EXAMPLE = 32
 
 
@@ -61,10 +61,10 @@ def select_hard_examples(
 def _hardest_after_nms(
     losses: Tensor, boxes: Tensor, keys: Tensor, mask: Tensor, count: int, nms_thresh: float
 ) -> Tensor:
-    """Indices of the ``count`` hardest examples of ``mask`` that survive NMS.
+    """Find the ``count`` hardest examples of ``mask`` that survive NMS, as indices.
 
-    Greedy NMS decides on an example from harder ones alone, so the survivors among the hardest m examples are the
-    same whatever follows: a growing prefix gives the exact answer without suppressing 100,000 boxes.
+    Greedy NMS drops an example because of harder ones alone, so easier examples never change the survivors among the
+    hardest m: a growing prefix gives the exact answer without suppressing 100,000 boxes.
     """
     candidates = torch.nonzero(mask).squeeze(1)
     order = candidates[losses[candidates].argsort(descending=True, stable=True)]

@@ -1,5 +1,5 @@
 """Winograd's algorithm for 3 x 3 convolutions: F(4 x 4, 3 x 3) of Lavin and Gray, "Fast Algorithms for Convolutional
-Neural Networks" (2016), forward and backward. A quarter of the multiplications, by other roundings than the plain sum.
+Neural Networks" (2016), forward and backward. A quarter of the multiplications, rounded in another way.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 
 __all__ = ["transform_kernel", "winograd_conv2d"]
 
-# Of the paper's Sec. 4.3: a tile of 6 x 6 inputs gives 4 x 4 outputs, A^T [(G g G^T) * (B^T d B)] A.
+# Sec. 4.3 of that paper: a tile of 6 x 6 inputs gives 4 x 4 outputs, A^T [(G g G^T) * (B^T d B)] A.
 _INPUT, _OUTPUT = 6, 4
 _B = torch.tensor(
     [
@@ -31,20 +31,20 @@ _FROM_IMAGE, _TO_OUTPUT, _FROM_KERNEL = torch.kron(_B, _B).float(), torch.kron(_
 
 
 def transform_kernel(weight: Tensor) -> Tensor:
-    """(O, C, 3, 3) fp32 -> (36, C, O), in fp64 until the end."""
+    """Transform a weight (O, C, 3, 3) fp32 into (36, C, O), in fp64 until the end."""
     out_channels, channels = weight.shape[:2]
     taps = weight.detach().permute(2, 3, 1, 0).reshape(9, -1).double()
     return (_FROM_KERNEL @ taps).float().view(-1, channels, out_channels)
 
 
 def winograd_conv2d(image: Tensor, weight: Tensor, bias: Tensor | None = None, kernel: Tensor | None = None) -> Tensor:
-    """3 x 3 convolution of stride 1 and padding 1 on the CPU, with gradients.
+    """Convolve by 3 x 3 with stride 1 and padding 1 on the CPU, with gradients.
 
     Args:
-        image: (N, C, H, W) fp32, quickest channels-last.
+        image: (N, C, H, W) fp32, fastest in channels-last order.
         weight: (O, C, 3, 3).
         bias: (O,).
-        kernel: (36, C, O), what :func:`transform_kernel` makes of ``weight``, where it is at hand.
+        kernel: (36, C, O), ``transform_kernel(weight)`` if it was computed before; None computes it.
 
     Returns:
         (N, O, H, W), channels-last; equal to ``F.conv2d`` up to a few 1e-5 of the size of its values.
@@ -65,7 +65,7 @@ class _Convolution(torch.autograd.Function):
         image, weight = ctx.saved_tensors
         of_image = of_weight = None
         if ctx.needs_input_grad[0]:
-            # The gradient convolved with the kernel turned by half a circle, in and out exchanged.
+            # Convolve the gradient with the kernel rotated by 180 degrees and its channels swapped.
             of_image = _convolve(gradient, transform_kernel(weight.flip(2, 3).transpose(0, 1)))
         if ctx.needs_input_grad[1]:
             of_weight = _gradient_of_weight(image, gradient)
@@ -73,7 +73,7 @@ class _Convolution(torch.autograd.Function):
 
 
 def _gradient_of_weight(image: Tensor, gradient: Tensor) -> Tensor:
-    """The transposes of the forward pass. Tiles are made again: kept, they would take 9/4 of the image's memory."""
+    """Transpose the forward pass. Tiles are computed again: kept, they would take 9/4 of the image's memory."""
     channels, out_channels = image.shape[1], gradient.shape[1]
     tiles = (_FROM_IMAGE @ _tiles_of_image(image)).view(_INPUT**2, -1, channels)
     of_products = (_TO_OUTPUT.T @ _tiles_of_output(gradient)).view(_INPUT**2, -1, out_channels)
@@ -93,12 +93,12 @@ def _convolve(image: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _grid(image: Tensor) -> tuple[int, int]:
-    """Rows and columns of tiles."""
+    """Count the rows and columns of tiles."""
     return -(-image.shape[2] // _OUTPUT), -(-image.shape[3] // _OUTPUT)
 
 
 def _tiles_of_image(image: Tensor) -> Tensor:
-    """(N, C, H, W) -> (36, tiles * C): the inputs of every tile, which overlap by two."""
+    """Cut (N, C, H, W) into (36, tiles * C), the inputs of every tile; neighbours overlap by two."""
     n, channels, height, width = image.shape
     rows, columns = _grid(image)
     padded = F.pad(image, (1, _OUTPUT * columns + 1 - width, 1, _OUTPUT * rows + 1 - height))
@@ -112,7 +112,7 @@ def _tiles_of_image(image: Tensor) -> Tensor:
 
 
 def _tiles_of_output(output: Tensor) -> Tensor:
-    """(N, O, H, W) -> (16, tiles * O), zeros beyond the edge."""
+    """Cut (N, O, H, W) into (16, tiles * O), zeros beyond the edge."""
     n, channels, height, width = output.shape
     rows, columns = _grid(output)
     padded = F.pad(output, (0, _OUTPUT * columns - width, 0, _OUTPUT * rows - height)).permute(0, 2, 3, 1)

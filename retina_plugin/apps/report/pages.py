@@ -65,7 +65,7 @@ def _environment(*, is_html: bool) -> Environment:
         keep_trailing_newline=True,
         finalize=visible if is_html else markdown_text,
     )
-    environment.filters |= {"number": number, "count": count}
+    environment.filters |= {"number": number, "count": count, "visible": visible}
     return environment
 
 

@@ -176,7 +176,11 @@ from retina_plugin.config.load import load_config
 from retina_plugin.apps.study.index import load_studies
 import retina_cli.quickstart
 from retina_plugin.config.shipped import CONFIGS
+import retina_plugin
 assert load_config("configs/retina_R50_FPN.yaml", []).SOLVER.BASE_LR == 0.01
+cfg = retina_plugin.get_retina_cfg()
+cfg.merge_from_file(retina_plugin.find_config("configs/retina_R50_FPN.yaml"))
+assert cfg.MODEL.META_ARCHITECTURE == "FocalRetinaNet" and cfg.SOLVER.BASE_LR == 0.01
 assert load_config(str(CONFIGS / "quickstart.yaml"), []).MODEL.RETINANET.NUM_CLASSES == 10
 print(len(load_studies(with_changes=False)), retina_cli.quickstart.__file__)
 """

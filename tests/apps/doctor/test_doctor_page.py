@@ -2,8 +2,11 @@
 
 import re
 
+from retina_cli.main import main
 from retina_plugin.apps.doctor.report import Report
 from retina_plugin.findings import ERROR, NOTE, WARNING, Finding
+
+pytest_plugins = ("tiny_sets", "doctor_sets")
 
 HOSTILE = '"><img src=x onerror=alert(1)>\x1b[31m\u202e'
 BINS = {"0-4": 0, "4-8": 3, "8-16": 1, ">=16": 0}
@@ -49,3 +52,13 @@ def test_names_from_files_are_text():
 def test_a_report_without_findings_is_a_page_too():
     page = Report("my.yaml").as_html()
     assert "Training works and makes sense" in page and "<h1>my.yaml</h1>" in page
+
+
+def test_command_writes_the_page(good_set, tmp_path, capsys):
+    arguments = ["doctor", "--config-file", good_set(), "--no-images", "--no-fit", "--html"]
+    assert main([*arguments, str(tmp_path / "new" / "page.html"), "--jobs", "1"]) == 0
+    page = (tmp_path / "new" / "page.html").read_text()
+    assert "Training works" in page and "custom_train" in page and "cat" in page
+    (tmp_path / "file").write_text("")
+    assert main([*arguments, str(tmp_path / "file" / "page.html")]) == 2
+    assert "--html" in (said := capsys.readouterr().err) and "cannot be written" in said

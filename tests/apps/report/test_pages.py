@@ -1,6 +1,7 @@
 """Pages from templates: all text escaped, tables that sort, nothing printed by accident."""
 
 import re
+from pathlib import Path
 
 import jinja2
 import pytest
@@ -84,3 +85,22 @@ def test_numbers_and_counts():
     assert [count(n, noun) for n, noun in ((0, "box"), (1, "class"), (2, "class"), (2, "image"))] == [
         "0 boxes", "1 class", "2 classes", "2 images"
     ]  # fmt: skip
+
+
+def test_no_template_of_html_turns_escaping_off():
+    apps = Path(pages.__file__).parents[1]
+    templates = list(apps.rglob("*.html.j2"))
+    assert len(templates) >= 6
+    for path in templates:
+        assert not re.search(r"\bsafe\b|autoescape|Markup", path.read_text()), path
+    makers = {path.name for path in apps.rglob("*.py") if "Markup(" in path.read_text()}
+    assert makers == {"plots.py"}  # the SVG of a plot, whose texts matplotlib escapes
+
+
+def test_templates_are_installed_with_the_package():
+    """Each file beside the modules that is no module has a pattern in setup.py."""
+    apps = Path(pages.__file__).parents[1]
+    setup = (apps.parents[1] / "setup.py").read_text()
+    suffixes = {path.suffix for path in apps.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert {".j2", ".css", ".js", ".csv"} <= suffixes
+    assert all(f'"*/*{suffix}"' in setup for suffix in suffixes)

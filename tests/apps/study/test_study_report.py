@@ -133,6 +133,17 @@ def test_text_from_files_is_never_markup(report):
     assert counts == {14, 5, 6}  # 13 columns, 4 of the failures, 5 of the seeds: the label's own bar opens none
 
 
+def test_control_characters_reach_no_page(tmp_path):
+    maker = StudyMaker(tmp_path)
+    maker.add_study("alpha", title="a\x1b[31mb", reported=[{"label": "S\u202eSD", "AP": 31.2}])
+    maker.add_row("alpha", "a", [30.0], 31.0, label="x\u202ey\x07")
+    write_report(maker.write(), tmp_path / "report")
+    for name in ("index.html", "report.md"):
+        text = (tmp_path / "report" / name).read_text(encoding="utf-8")
+        assert "x\N{REPLACEMENT CHARACTER}y" in text and "S\N{REPLACEMENT CHARACTER}SD" in text
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\u202e]", text)
+
+
 def test_discussion_is_shown_in_paragraphs(report):
     assert "<p>Second.</p>" in (report / "index.html").read_text(encoding="utf-8")
     assert "\nSecond.\n" in (report / "report.md").read_text(encoding="utf-8")
