@@ -7,8 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -31,24 +30,15 @@ __all__ = [
 _SPLITS = (("TRAIN", "custom_train", "TRAIN"), ("VAL", "custom_val", "TEST"))
 # Where a set says itself what is for validation: Pascal VOC's list, YOLO's folders.
 _OWN_SPLITS = ("ImageSets/Main/val.txt", "images/val", "val")
-# Names of the sets whose paths may leave their image folder, by the last config that named them.
+# Names of the sets that were converted: their reader has checked the paths of the images.
+_converted: set[str] = set()
+# Names of other sets whose paths may leave their image folder, by the last config that named them.
 _allowed_outside: set[str] = set()
-
-
-@dataclass(frozen=True)
-class _Part:
-    """The set of one key, or its part, as it is to be registered."""
-
-    name: str
-    use: str  # "train" or "val"
-    paths: tuple[Path, ...]
-    # None: the paths do not exist here, which matters only to who uses the set.
-    content: BoxSet | None
 
 
 def allows_outside(name: str) -> bool:
     """True if the annotations of a registered set may name images outside their folder."""
-    return name in _allowed_outside
+    return name in _converted or name in _allowed_outside
 
 
 def register_boxes(
@@ -84,15 +74,13 @@ def register_boxes(
     """
     if name in DatasetCatalog:
         raise SetupError(f"A data set {name!r} is registered already: give this one another name.")
-    paths = _as_paths(path)
-    content = _read(paths, file_format, images=images, subset=subset, classes=classes, allow_outside=allow_outside)
-    class_names = content.class_names
-    if not class_names:
+    content = _read(
+        _as_paths(path), file_format, images=images, subset=subset, classes=classes, allow_outside=allow_outside
+    )
+    if not content.class_names:
         raise SetupError(f"{content.source} has no box in any image: there is no class to learn.")
-    _register_part(_Part(name, "", paths, content), class_names, _temporary_folder())
-    _log_part(_Part(name, "", paths, content), filter_empty=False)
-    _allowed_outside.add(name)
-    return class_names
+    _register_content(name, content, content.class_names, _temporary_folder())
+    return content.class_names
 
 
 def register_config_datasets(cfg: CfgNode, folder: Path | None = None) -> None:
@@ -113,23 +101,42 @@ def register_config_datasets(cfg: CfgNode, folder: Path | None = None) -> None:
         SetupError: keys that do not fit together, or a mistake in a file that is converted.
     """
     _check_values(cfg.DATASETS)
-    parts = _read_parts(cfg.DATASETS)
-    contents = [part.content for part in parts if part.content is not None]
+    logger = logging.getLogger(__name__)
+    sets = _read_sets(cfg.DATASETS)
+    contents = [content for content in sets.values() if isinstance(content, BoxSet)]
     class_names = order_classes(contents)
-    if parts and not class_names:
+    if contents and not class_names:
         raise SetupError(f"{contents[0].source} has no box in any image: there is no class to learn.")
-    for part in parts:
-        _register_part(part, class_names, folder or _temporary_folder())
-        _log_part(part, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
-    converted = [part.name for part in parts]  # whose paths have been looked at
     for prefix, name, key in _SPLITS:
-        if name in converted:
-            cfg.DATASETS[key] = (name,)
+        content = sets.get(name)
+        if content is None:
+            json_file, image_root = cfg.DATASETS[f"{prefix}_JSON"], cfg.DATASETS[f"{prefix}_IMAGES"]
+            if not json_file and not image_root:
+                continue
+            if not json_file or not image_root:
+                given, lacking = ("JSON", "IMAGES") if json_file else ("IMAGES", "JSON")
+                needed = "the folder of its images" if json_file else "the COCO-format JSON file of its boxes"
+                raise SetupError(
+                    f"DATASETS.{prefix}_{given} is {json_file or image_root!r}, but DATASETS.{prefix}_{lacking} is "
+                    f"empty: set it to {needed}."
+                )
+            _converted.discard(name)
+            _register(name, os.path.expanduser(json_file), os.path.expanduser(image_root))
+        elif isinstance(content, BoxSet):
+            _register_content(name, content, class_names, folder or _temporary_folder())
+            empty = sum(not image.boxes for image in content.images)
+            if empty and prefix == "TRAIN" and cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+                logger.warning(
+                    "%s: %d images without objects are left out of training; DATALOADER.FILTER_EMPTY_ANNOTATIONS False "
+                    "keeps them", name, empty,
+                )  # fmt: skip
         else:
-            _register_json(cfg, prefix, name, key)
-    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
-        allowed = cfg.DATASETS.ALLOW_OUTSIDE_PATHS or name in converted
-        (_allowed_outside.add if allowed else _allowed_outside.discard)(name)
+            _remove(name)
+            DatasetCatalog.register(name, partial(_refuse_missing, name, content))
+            logger.warning("%s: %s does not exist; classes are taken from the other sets", name, content)
+        cfg.DATASETS[key] = (name,)
+    change = _allowed_outside.update if cfg.DATASETS.ALLOW_OUTSIDE_PATHS else _allowed_outside.difference_update
+    change((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
 
 
 def _check_values(node: CfgNode) -> None:
@@ -152,59 +159,44 @@ def _check_values(node: CfgNode) -> None:
         raise SetupError("DATASETS.VAL_FRACTION needs DATASETS.TRAIN_PATH, the set to split.")
 
 
-def _read_parts(node: CfgNode) -> list[_Part]:
-    """Read the sets of TRAIN_PATH and VAL_PATH, and of TRAIN_JSON where it is to be split."""
-    splits = node.VAL_FRACTION > 0
-    by_json = splits and not node.TRAIN_PATH
-    given = [
-        (f"{prefix}_PATH", prefix, use, _as_paths(node[f"{prefix}_PATH"]))
-        for prefix, use in (("TRAIN", "train"), ("VAL", "val"))
-        if node[f"{prefix}_PATH"]
-    ]
-    if by_json:
-        given = [("TRAIN_JSON", "TRAIN", "train", _as_paths(node.TRAIN_JSON))]
-    here = [any(path.exists() for path in paths) for *_, paths in given]
-    for (key, _, _, paths), is_here in zip(given, here, strict=True):
-        missing = next((path for path in paths if not path.exists()), None)
-        if missing is not None and (is_here or not any(here)):
+def _read_sets(node: CfgNode) -> dict[str, BoxSet | Path]:
+    """Read TRAIN_PATH and VAL_PATH, or TRAIN_JSON where it is to be split; a missing set is its path."""
+    by_json = node.VAL_FRACTION > 0 and not node.TRAIN_PATH
+    keys = ("TRAIN_JSON",) if by_json else ("TRAIN_PATH", "VAL_PATH")
+    given = {key: _as_paths(node[key]) for key in keys if node[key]}
+    nothing_here = not any(path.exists() for paths in given.values() for path in paths)
+    sets: dict[str, BoxSet | Path] = {}
+    for key, paths in given.items():
+        prefix = key.split("_")[0]
+        missing = [path for path in paths if not path.exists()]
+        if missing and (nothing_here or len(missing) < len(paths)):
+            verb = "is" if len(paths) == 1 else "names"
             raise SetupError(
-                f"DATASETS.{key} {'is' if len(paths) == 1 else 'names'} {missing}, which does not exist: give the "
-                "folder or file of the boxes."
+                f"DATASETS.{key} {verb} {missing[0]}, which does not exist: give the folder or file of the boxes."
             )
-    parts = []
-    for (_, prefix, use, paths), is_here in zip(given, here, strict=True):
-        content = _read(
+        sets[f"custom_{prefix.lower()}"] = missing[0] if missing else _read(
             paths,
             "coco" if by_json else node.FORMAT,
             images=node[f"{prefix}_IMAGES"],
-            subset="" if splits else use,
+            subset="" if node.VAL_FRACTION else prefix.lower(),
             classes=_class_names(node.CLASSES),
             allow_outside=node.ALLOW_OUTSIDE_PATHS,
-        ) if is_here else None  # fmt: skip
-        parts.append(_Part(f"custom_{use}", use, paths, content))
-    if splits:
-        return _split(parts[0], node)
-    if len(parts) == 2 and all(here):
-        train, val = ({image.path for image in part.content.images} for part in parts)
-        if train == val:
-            raise SetupError(
-                f"DATASETS.VAL_PATH {parts[1].content.source} has the same images to train and to validate on, and "
-                "says of no part that it is for validation: set DATASETS.VAL_FRACTION 0.2 in its place, or name two "
-                "folders."
-            )
-    return parts
-
-
-def _split(part: _Part, node: CfgNode) -> list[_Part]:
-    whole = part.content
-    recorded = (path / name for path in part.paths for name in _OWN_SPLITS)
-    if found := next((place for place in recorded if place.exists()), None):
-        what = "its own split is not used, VAL_FRACTION draws another (the same path in VAL_PATH takes its own)"
-        whole.remarks.append(Remark(what, str(found)))
-    train, val = split_set(whole, node.VAL_FRACTION, node.SPLIT_SEED, node.SPLIT_GROUP)
-    for half in (train, val):  # the order of the classes is a matter of all sets together
-        half.given_classes = whole.given_classes
-    return [replace(part, content=train), replace(part, name="custom_val", use="val", content=val)]
+        )  # fmt: skip
+    train, val = sets.get("custom_train"), sets.get("custom_val")
+    if node.VAL_FRACTION:
+        recorded = (path / name for path in given[keys[0]] for name in _OWN_SPLITS)
+        if found := next((place for place in recorded if place.exists()), None):
+            what = "its own split is not used, VAL_FRACTION draws another (the same path in VAL_PATH takes its own)"
+            train.remarks.append(Remark(what, str(found)))
+        halves = split_set(train, node.VAL_FRACTION, node.SPLIT_SEED, node.SPLIT_GROUP)
+        return dict(zip(("custom_train", "custom_val"), halves, strict=True))
+    both = isinstance(train, BoxSet) and isinstance(val, BoxSet)
+    if both and {image.path for image in train.images} == {image.path for image in val.images}:
+        raise SetupError(
+            f"DATASETS.VAL_PATH {val.source} has the same images to train and to validate on, and says of no part that "
+            "it is for validation: set DATASETS.VAL_FRACTION 0.2 in its place, or name two folders."
+        )
+    return sets
 
 
 def _read(
@@ -235,60 +227,28 @@ def _as_paths(path: str | os.PathLike | Sequence[str | os.PathLike]) -> tuple[Pa
     return tuple(Path(os.path.expanduser(each)) for each in several)
 
 
-def _register_json(cfg: CfgNode, prefix: str, name: str, key: str) -> None:
-    json_file, image_root = cfg.DATASETS[f"{prefix}_JSON"], cfg.DATASETS[f"{prefix}_IMAGES"]
-    if not json_file and not image_root:
-        return
-    if not json_file or not image_root:
-        given, lacking = ("JSON", "IMAGES") if json_file else ("IMAGES", "JSON")
-        needed = "the folder of its images" if lacking == "IMAGES" else "the COCO-format JSON file of its boxes"
-        raise SetupError(
-            f"DATASETS.{prefix}_{given} is {json_file or image_root!r}, but DATASETS.{prefix}_{lacking} is empty: "
-            f"set it to {needed}."
-        )
-    _register(name, os.path.expanduser(json_file), os.path.expanduser(image_root))
-    cfg.DATASETS[key] = (name,)
-
-
-def _register_part(part: _Part, class_names: list[str], folder: Path) -> None:
-    """Write the COCO form of a set and register it; a set that is not here is refused when it is used."""
-    if part.content is None:
-        _remove(part.name)
-        DatasetCatalog.register(part.name, lambda: _refuse_missing(part))
-        return
-    path = folder / f"{part.name}.json"
-    text = json.dumps(part.content.to_coco(class_names))
+def _register_content(name: str, content: BoxSet, class_names: list[str], folder: Path) -> None:
+    """Write the COCO form of a set, register it, and log what was left out of it."""
+    path = folder / f"{name}.json"
+    text = json.dumps(content.to_coco(class_names))
     try:
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, text)
-            _remove(part.name)
+            _remove(name)
     except OSError as error:
-        raise SetupError(
-            f"{path}, the COCO form of {part.content.source}, cannot be written: {error.strerror}."
-        ) from error
-    _register(part.name, str(path), str(part.content.root))
-    MetadataCatalog.get(part.name).thing_classes = class_names
-
-
-def _refuse_missing(part: _Part) -> list[dict]:
-    raise SetupError(f"{part.name}: {part.paths[0]} does not exist: give the folder or file of the boxes.")
-
-
-def _log_part(part: _Part, *, filter_empty: bool) -> None:
+        raise SetupError(f"{path}, the COCO form of {content.source}, cannot be written: {error.strerror}.") from error
+    _register(name, str(path), str(content.root))
+    MetadataCatalog.get(name).thing_classes = class_names
+    _converted.add(name)
     logger = logging.getLogger(__name__)
-    if part.content is None:
-        logger.warning("%s: %s does not exist; classes are taken from the other sets", part.name, part.paths[0])
-        return
-    logger.info("%s: %d images of %s", part.name, len(part.content.images), part.content.source)
-    for sentence in summarise_remarks(part.content.remarks):
-        logger.warning("%s: %s", part.name, sentence)
-    empty = sum(not image.boxes for image in part.content.images)
-    if empty and part.use == "train" and filter_empty:
-        logger.warning(
-            "%s: %d images without objects are left out of training; DATALOADER.FILTER_EMPTY_ANNOTATIONS False keeps "
-            "them", part.name, empty,
-        )  # fmt: skip
+    logger.info("%s: %d images of %s", name, len(content.images), content.source)
+    for sentence in summarise_remarks(content.remarks):
+        logger.warning("%s: %s", name, sentence)
+
+
+def _refuse_missing(name: str, path: Path) -> list[dict]:
+    raise SetupError(f"{name}: {path} does not exist: give the folder or file of the boxes.")
 
 
 @cache
@@ -319,7 +279,7 @@ def fill_num_classes(cfg: CfgNode) -> None:
     The first set of DATASETS.TRAIN counts, or of DATASETS.TEST if there is none to train on.
 
     Raises:
-        SetupError: there is no set, or none that tells its classes.
+        SetupError: there is no set, or none with known classes.
     """
     nodes = [node for node in (cfg.MODEL.RETINANET, cfg.MODEL.ROI_HEADS) if node.NUM_CLASSES == 0]
     if not nodes:
@@ -338,7 +298,7 @@ def fill_num_classes(cfg: CfgNode) -> None:
 
 
 def known_class_names(name: str) -> list[str]:
-    """The classes of a data set in order; [] if it is not registered or nothing of it is there that tells them.
+    """The classes of a data set in order; [] if it is not registered or they cannot be known here.
 
     Raises:
         SetupError: its JSON file is there and cannot be used.
@@ -361,4 +321,4 @@ def _classes_of(name: str) -> list[str]:
         return list(metadata.thing_classes)
     if metadata.get("json_file"):
         return class_names_in_order(read_coco_json(name, metadata.json_file))
-    raise SetupError(f"{name} does not tell its classes: set MODEL.RETINANET.NUM_CLASSES, or its thing_classes.")
+    raise SetupError(f"{name} has no class names: set MODEL.RETINANET.NUM_CLASSES, or its thing_classes.")

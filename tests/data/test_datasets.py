@@ -137,7 +137,7 @@ def test_fill_num_classes_refuses_sets_that_do_not_tell():
         fill_num_classes(cfg)
     DatasetCatalog.register("no_classes", lambda: [])
     cfg.DATASETS.TRAIN = ("no_classes",)
-    with pytest.raises(SetupError, match="no_classes does not tell its classes"):
+    with pytest.raises(SetupError, match="no_classes has no class names"):
         fill_num_classes(cfg)
 
 

@@ -16,7 +16,7 @@ from retina_plugin.data import safe_json
 from retina_plugin.data.dataset_content import load_content
 from retina_plugin.data.formats import files, labelme, read_boxes
 from retina_plugin.data.images import find_fault, read_header, read_sizes
-from retina_plugin.data.register import register_config_datasets
+from retina_plugin.data.register import register_boxes, register_config_datasets
 from retina_plugin.data.safe_json import load_json, parse_json
 from retina_plugin.errors import SetupError
 from retina_plugin.evaluation.boxes import read_truth
@@ -103,6 +103,16 @@ def test_own_set_with_images_in_two_folders_stays_usable(tmp_path, clean_catalog
     register_config_datasets(cfg, tmp_path / "converted")
     content = load_content("custom_train", for_training=True, for_test=False)
     assert sorted(name.rsplit("/", 2)[-2] for name in content.file_names) == ["Annotations"] + ["JPEGImages"] * 4
+
+
+def test_set_registered_in_python_with_images_in_two_folders_stays_usable(tmp_path, clean_catalog):
+    root = WRITERS["voc"](tmp_path / "set")
+    (root / "JPEGImages" / "a.png").rename(root / "Annotations" / "a.png")
+    register_boxes("farm", root)
+    cfg = get_retina_cfg()
+    cfg.DATASETS.TRAIN = ("farm",)
+    register_config_datasets(cfg)
+    assert len(load_content("farm", for_training=True, for_test=False).file_names) == 5
 
 
 def test_judged_truth_stays_in_its_folder_too(tmp_path):
