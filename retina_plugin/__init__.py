@@ -28,7 +28,7 @@ from .modeling import (
     build_inference_model,
     fold_batch_norms,
 )
-from .training.trainer import RetinaTrainer
+from .training import RetinaTrainer, build_hooks, build_optimizer
 
 __all__ = [
     "CLASSIFICATION_LOSS_REGISTRY",
@@ -46,7 +46,9 @@ __all__ = [
     "SetupError",
     "TrainingState",
     "add_retina_config",
+    "build_hooks",
     "build_inference_model",
+    "build_optimizer",
     "find_config",
     "fold_batch_norms",
     "get_retina_cfg",

@@ -10,7 +10,7 @@ from retina_cli import UsageError
 from retina_cli.main import exit_status
 from retina_plugin.errors import RunFault, SetupError, first_line, print_error, printable, user_message
 from retina_plugin.training.hooks.interruption import Interrupted
-from retina_plugin.training.log_text import escape_control_characters
+from retina_plugin.training.terminal import escape_control_characters
 
 # First and last of each range.
 ESCAPED = "\x00\x08\x0b\x1f\x7f\x9f\u061c\u200e\u200f\u2028\u2029\u202a\u202e\u2066\u2069\ud800\udfff"

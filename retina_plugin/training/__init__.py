@@ -1,1 +1,6 @@
-"""The training loop: ``RetinaTrainer``, its hooks, processes and the record of a run."""
+"""The training loop: ``RetinaTrainer``, and the hooks and optimizer that it builds, for a trainer of one's own."""
+
+from .build import build_hooks, build_optimizer
+from .trainer import RetinaTrainer
+
+__all__ = ["RetinaTrainer", "build_hooks", "build_optimizer"]

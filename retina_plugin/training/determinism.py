@@ -1,4 +1,4 @@
-"""What makes an iteration of a training the same whenever, and after whatever interruption, it is done."""
+"""Seeds and states that make an iteration the same after any interruption."""
 
 import os
 
@@ -31,15 +31,15 @@ class IterationSeed(HookBase):
 
 
 class ProcessStates(HookBase):
-    """With several processes, collects what each has for itself at the iterations that save a checkpoint.
+    """Collects the state of every process at the iterations that save a checkpoint.
 
-    In every process, before Detectron2's PeriodicCheckpointer, which the main process alone has.
+    A hook of several processes, in each of them, before Detectron2's PeriodicCheckpointer, which runs in the main one.
     """
 
     def __init__(self, state: TrainingState, period: int):
         """
         Args:
-            state: what is collected.
+            state: collected from all processes.
             period: SOLVER.CHECKPOINT_PERIOD.
         """
         self._state = state

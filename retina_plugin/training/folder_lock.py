@@ -23,18 +23,18 @@ LOCK_FILE = ".lock"
 
 
 class FolderLock:
-    """Holds a folder for this process, to the end of the context; a process that ends in whatever way holds none.
+    """Locks a folder for this process until the end of the context, or of the process.
 
-    A record lock of POSIX: the kernel gives it back with the process, a kill -9 included, so that no stale one is left
-    to be removed; and workers of a data loader that outlive the process do not hold it, as they would hold a flock.
-    Where the file system has no locks, a warning takes its place.
+    A record lock of POSIX: the kernel releases it with the process, even after kill -9, so that no stale lock remains;
+    and workers of a data loader that outlive the process do not keep it, as they would a flock. A file system without
+    locks gets a warning.
     """
 
     def __init__(self):
         self._file = None
 
     def hold(self, folder: Path) -> None:
-        """Take the folder, unless that is done: make it if need be, remove what killed processes left half written.
+        """Lock the folder, once: create it if needed, and remove files that killed processes left half written.
 
         Raises:
             SetupError: another process trains in it, or it cannot be written to.
@@ -50,7 +50,12 @@ class FolderLock:
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:  # POSIX allows both
-            holder = self._holder()
+            try:
+                self._file.seek(0)
+                signature = json.loads(self._file.read())
+                holder = f"process {signature['pid']} on {signature['host']}"
+            except (ValueError, KeyError, TypeError):  # it has the lock, but has not signed yet
+                holder = "another process"
             self._file.close()
             self._file = None  # it holds nothing
             raise SetupError(
@@ -59,7 +64,9 @@ class FolderLock:
         except OSError as error:
             logger.warning("%s cannot be locked (%s): start no second training in it", folder, error.strerror)
             return
-        self._sign()
+        self._file.truncate(0)
+        self._file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n")
+        self._file.flush()
         for part in remove_parts(folder, ".pth"):
             logger.info("removed %s, which a killed process had not finished writing", part.name)
 
@@ -69,17 +76,3 @@ class FolderLock:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._file:
             self._file.close()
-
-    def _sign(self) -> None:
-        self._file.truncate(0)
-        self._file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n")
-        self._file.flush()
-
-    def _holder(self) -> str:
-        """Who signed, for a message."""
-        try:
-            self._file.seek(0)
-            signature = json.loads(self._file.read())
-            return f"process {signature['pid']} on {signature['host']}"
-        except (ValueError, KeyError, TypeError):  # it has the lock, but has not signed yet
-            return "another process"

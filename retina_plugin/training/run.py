@@ -25,8 +25,7 @@ from ..run_record import RunRecord, check_output_dir, keep_previous
 from ..weights.checkpointer import build_checkpointer, loading_rules
 from ..weights.files import ResumePoint
 from .folder_lock import FolderLock
-from .log_text import escape_control_characters
-from .terminal import describe_training, terminal_essentials
+from .terminal import describe_training, escape_control_characters, terminal_essentials
 from .trainer import RetinaTrainer
 
 __all__ = ["RunArguments", "evaluate", "run", "set_up"]

@@ -1,13 +1,16 @@
-"""What a run says on the terminal: its essentials. Detectron2's long dumps go to ``log.txt`` alone."""
+"""Log lines of a run: its essentials on the terminal, Detectron2's long dumps in ``log.txt`` alone; both escaped."""
 
 import logging
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from detectron2.config import CfgNode
 
-__all__ = ["describe_training", "terminal_essentials"]
+from ..errors import printable
+
+__all__ = ["describe_training", "escape_control_characters", "terminal_essentials"]
 
 # Logger -> beginnings of what it logs for the file: the config twice, environment, model and parameters as text, counts
 # that the plugin has said in a line before.
@@ -22,12 +25,14 @@ DUMPS = {
     "detectron2.data.datasets.coco": ("Loaded ", "Loading "),
     "detectron2.checkpoint.c2_model_loading": ("Following weights matched",),
 }  # fmt: skip
-WRITER_PERIOD = 20  # of Detectron2's DefaultTrainer.build_hooks: iterations between two lines of losses
+WRITER_PERIOD = 20  # iterations between two lines of losses: Detectron2's DefaultTrainer.build_hooks
+_COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")  # Detectron2 colours its own lines with it
+_PLAIN = logging.Formatter()
 
 
 @contextmanager
 def terminal_essentials(*, verbose: bool) -> Iterator[None]:
-    """Around Detectron2's ``default_setup``: keep DUMPS from the terminal, from then on, unless ``verbose``.
+    """Keep DUMPS from the terminal, unless ``verbose``; to be put around Detectron2's ``default_setup``.
 
     Warnings and errors always pass. The file has everything.
     """
@@ -61,16 +66,41 @@ def describe_training(cfg: CfgNode, data: Mapping) -> str:
     solver, size = cfg.SOLVER, cfg.INPUT
     kept = "images_with_annotations" if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS else "images"
     images = sum(data["sets"][name][kept] for name in cfg.DATASETS.TRAIN)
+
+    def sides(lengths: list[int]) -> str:
+        low, high = min(lengths), max(lengths)
+        if low == 0:
+            return "as it is" if high == 0 else f"as it is to {high} px"
+        return f"{low} px" if low == high else f"{low} to {high} px"
+
     epochs = solver.MAX_ITER * solver.IMS_PER_BATCH / max(images, 1)
     return (
         f"training: {solver.MAX_ITER} iterations of {solver.IMS_PER_BATCH} images ({epochs:.3g} epochs); shorter side "
-        f"{_sides(size.MIN_SIZE_TRAIN)} (longer: at most {size.MAX_SIZE_TRAIN} px), in tests "
-        f"{_sides([size.MIN_SIZE_TEST])}; losses and the time left every {WRITER_PERIOD} iterations"
+        f"{sides(size.MIN_SIZE_TRAIN)} (longer: at most {size.MAX_SIZE_TRAIN} px), in tests "
+        f"{sides([size.MIN_SIZE_TEST])}; losses and the time left every {WRITER_PERIOD} iterations"
     )
 
 
-def _sides(sides: list[int]) -> str:
-    low, high = min(sides), max(sides)
-    if low == 0:
-        return "as it is" if high == 0 else f"as it is to {high} px"
-    return f"{low} px" if low == high else f"{low} to {high} px"
+class _Escape(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not hasattr(record, "is_escaped"):  # by another handler
+            record.is_escaped = True
+            record.msg, record.args = self._escaped(record.getMessage()), None
+            if record.exc_info and not record.exc_text:  # every formatter appends it as it is, on lines of its own
+                record.exc_text = "  " + self._escaped(_PLAIN.formatException(record.exc_info))
+        return True
+
+    def _escaped(self, text: str) -> str:
+        """Indent further lines too, so that a name cannot begin a line of the log."""
+        parts = (part if _COLOUR.fullmatch(part) else printable(part) for part in _COLOUR.split(text))
+        return "".join(parts).replace("\n", "\n  ")
+
+
+_ESCAPE = _Escape()
+
+
+def escape_control_characters(*logger_names: str) -> None:
+    """Escape them, except for colours, in all that the handlers of these loggers write. Repeated calls do no more."""
+    for name in logger_names:
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(_ESCAPE)

@@ -19,7 +19,7 @@ from ...config.load import load_config
 from ...data.mapper import RetinaDatasetMapper
 from ...errors import SetupError
 from ...prepare import prepare
-from ...training.log_text import escape_control_characters
+from ...training.terminal import escape_control_characters
 
 __all__ = [
     "build_mapper",
