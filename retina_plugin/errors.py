@@ -41,6 +41,12 @@ def require(holds: bool, key: str, rule: str, value: object) -> None:
         raise SetupError(f"{key} must be {rule}, got {value!r}")
 
 
+def require_one_of(value: object, key: str, options: Iterable[object]) -> None:
+    """Raise a SetupError unless ``value`` is one of the options of a config key."""
+    options = list(options)
+    require(value in options, key, "one of " + ", ".join(map(repr, options)), value)
+
+
 def require_retina_config(cfg) -> None:
     """Raise a SetupError if a Detectron2 config lacks the keys of this plugin."""
     if "CLS_LOSS_NAME" not in cfg.MODEL.RETINANET:

@@ -1,4 +1,8 @@
-"""The values of a config, checked before anything is built: ranges, lengths, names, and keys that must fit together."""
+"""The checks of a config, made before anything is built: ranges, lengths, names, and keys that must fit together.
+
+Every check is a generator of findings (``findings.py``): a training stops at the first error, ``retina doctor`` prints
+all of them.
+"""
 
 import os
 import re
@@ -10,16 +14,27 @@ from detectron2.modeling import ANCHOR_GENERATOR_REGISTRY, BACKBONE_REGISTRY, ME
 from detectron2.utils import comm
 
 from ..errors import SetupError
-from ..findings import WARNING, Finding, finding
+from ..findings import WARNING, Finding, finding, raise_first_error
+from ..modeling import FocalLoss, FocalLossStar, LossNormalizer, OctaveAnchorGenerator, SafeMatcher
 from ..modeling.execution import bfloat16_is_fast
-from .level_checks import EXTRA_LEVELS, check_anchors, check_levels
+from ..modeling.mining import HardExampleMiner
 from .rules import COMMON_RULES, RETINANET_RULES, get_value, image_channels, one_of
-from .training_checks import check_training
 
 __all__ = ["RULE_BATCH", "RULE_LR", "check_config", "find_config_faults"]
 
 _RETINANETS = ("RetinaNet", "FocalRetinaNet")
-_RESNETS = ("build_resnet_backbone", *EXTRA_LEVELS)
+# Levels that a backbone adds above its last input: P6 by max pooling, or P6 and P7 by convolution.
+_EXTRA_LEVELS = {
+    "build_resnet_fpn_backbone": 1,
+    "build_retinanet_resnet_fpn_backbone": 2,
+    "build_retinanet_p5_resnet_fpn_backbone": 2,
+}
+_RESNETS = ("build_resnet_backbone", *_EXTRA_LEVELS)
+_GENERATORS = ("DefaultAnchorGenerator", "OctaveAnchorGenerator", "TorchvisionAnchorGenerator")
+# Norms whose statistics are those of one pass.
+_BATCH_NORMS = ("BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
+# Keys that need FocalRetinaNet -> the value that does not.
+_FOCAL_ONLY = {"SOLVER.ACCUMULATION_STEPS": 1, "TEST.LOSS_PERIOD": 0}
 # The paper's 0.01 for 16 images (Sec. 4.1), scaled linearly. The margin is a guard: it lets a bold choice pass and
 # finds a rate that was meant for a larger batch.
 RULE_LR, RULE_BATCH, _LR_MARGIN = 0.01, 16, 4
@@ -29,8 +44,8 @@ def check_config(cfg: CfgNode, known_losses: Sequence[str] | None = None) -> lis
     """Refuse values that cannot work; nothing is built or written.
 
     Args:
-        cfg: a config with the plugin's keys. Keys of RetinaNet are looked at if META_ARCHITECTURE is one.
-        known_losses: what CLS_LOSS_NAME may be; None to take any.
+        cfg: a config with the plugin's keys. Keys of RetinaNet are checked if META_ARCHITECTURE is one.
+        known_losses: the allowed values of CLS_LOSS_NAME; None allows any.
 
     Returns:
         sentences about values that work and are probably not meant.
@@ -38,44 +53,63 @@ def check_config(cfg: CfgNode, known_losses: Sequence[str] | None = None) -> lis
     Raises:
         SetupError: with key, rule, value and remedy, for the first value that cannot work.
     """
-    warnings = []
-    for found in _examine(cfg, known_losses):
-        if isinstance(found, SetupError):
-            raise found
-        warnings.append(str(found))
-    return warnings
+    return [str(found) for found in raise_first_error(find_config_faults(cfg, known_losses))]
 
 
-def find_config_faults(cfg: CfgNode, known_losses: Sequence[str] | None = None) -> list[Finding]:
-    """What ``check_config`` refuses and warns of, all of it. Keys are set against each other once each is in range."""
-    found = _examine(cfg, known_losses)
-    return [finding("config-value", _first_key(str(f)), str(f)) if isinstance(f, SetupError) else f for f in found]
+def find_config_faults(cfg: CfgNode, known_losses: Sequence[str] | None = None) -> Iterator[Finding]:
+    """Yield every fault of a config. Keys are compared with each other once each is in its own range.
 
-
-def _first_key(text: str) -> str:
-    key = re.search(r"[A-Z0-9_]+(\.[A-Z0-9_]+)+|OUTPUT_DIR", text)
-    return key.group() if key else "config"
-
-
-def _examine(cfg: CfgNode, known_losses: Sequence[str] | None) -> Iterator[Finding | SetupError]:
+    Args:
+        cfg, known_losses: see :func:`check_config`.
+    """
     is_retinanet = cfg.MODEL.META_ARCHITECTURE in _RETINANETS
     rules = COMMON_RULES + (RETINANET_RULES if is_retinanet else ())
     if is_retinanet and known_losses is not None:
         rules += (one_of("MODEL.RETINANET.CLS_LOSS_NAME", *sorted(known_losses)),)
-    faulty = False
-    for rule in rules:
-        try:
-            rule.check(cfg)
-        except SetupError as error:
-            faulty = True
-            yield error
-    if faulty:  # what follows takes each value for one that is allowed
+    faults = [_error(text) for text in (rule.fault(cfg) for rule in rules) if text]
+    if is_retinanet:
+        faults += _check_parts(cfg)
+    yield from faults
+    if faults:
         return
     for check in _COMMON_CHECKS + (_RETINANET_CHECKS if is_retinanet else ()):
+        yield from check(cfg)
+
+
+def _error(text: str) -> Finding:
+    """A value that cannot work; the sentence names its key first."""
+    key = re.search(r"[A-Z0-9_]+(\.[A-Z0-9_]+)+|OUTPUT_DIR", text)
+    return finding("config-value", key.group() if key else "config", text)
+
+
+def _warning(text: str) -> Finding:
+    """Keys of the training that work and are probably not meant; the sentence names its key first."""
+    return finding("training-keys", _error(text).where, text, "")
+
+
+def _check_parts(cfg: CfgNode) -> list[Finding]:
+    """Build the parts that state the ranges of their own keys; each names its first value that is out of range."""
+    retinanet, generator = cfg.MODEL.RETINANET, cfg.MODEL.ANCHOR_GENERATOR
+    octaves = {"base_size": generator.BASE_SIZE, "scales_per_octave": generator.SCALES_PER_OCTAVE}
+    faults = []
+    for build in (
+        lambda: FocalLoss(cfg),
+        lambda: FocalLossStar(cfg),
+        lambda: HardExampleMiner(cfg),
+        lambda: LossNormalizer(cfg),
+        lambda: SafeMatcher(
+            [0.5], [0, 1], allow_low_quality_matches=True, low_quality_min_iou=retinanet.LOW_QUALITY_MIN_IOU
+        ),
+        lambda: OctaveAnchorGenerator(**octaves, aspect_ratios=[[1.0]], strides=[8], offset=0.5),
+    ):
         try:
-            yield from check(cfg)
+            build()
         except SetupError as error:
-            yield error
+            faults.append(_error(str(error)))
+        except TypeError:  # a word in place of a number, in a config that was filled by Python
+            words = [f"{key}: {value!r}" for key, value in retinanet.items() if isinstance(value, str)]
+            faults.append(_error(f"MODEL.RETINANET must have numbers where its defaults are numbers, got {words}"))
+    return list({str(fault): fault for fault in faults}.values())
 
 
 def _check_names(cfg: CfgNode) -> Iterator[Finding]:
@@ -87,24 +121,22 @@ def _check_names(cfg: CfgNode) -> Iterator[Finding]:
         name = get_value(cfg, key)
         if name not in registry:
             known = ", ".join(sorted(known for known, _ in registry))
-            raise SetupError(f"{key} {name!r} is not registered: import its module, or take one of {known}.")
-    yield from ()
+            yield _error(f"{key} {name!r} is not registered: import its module, or take one of {known}.")
 
 
 def _check_pixels(cfg: CfgNode) -> Iterator[Finding]:
     channels = image_channels(cfg.INPUT.FORMAT)
     for key in ("PIXEL_MEAN", "PIXEL_STD"):
         if len(cfg.MODEL[key]) != channels:
-            raise SetupError(
+            yield _error(
                 f"MODEL.{key} must have {channels} numbers, one a channel of INPUT.FORMAT {cfg.INPUT.FORMAT}, "
                 f"got {len(cfg.MODEL[key])}: {list(cfg.MODEL[key])}."
             )
     if cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range" and len(cfg.INPUT.MIN_SIZE_TRAIN) != 2:
-        raise SetupError(
+        yield _error(
             "INPUT.MIN_SIZE_TRAIN must be 2 numbers, the ends of the range, with MIN_SIZE_TRAIN_SAMPLING 'range', "
             f"got {tuple(cfg.INPUT.MIN_SIZE_TRAIN)}."
         )
-    yield from ()
 
 
 def _check_schedule(cfg: CfgNode) -> Iterator[Finding]:
@@ -112,12 +144,14 @@ def _check_schedule(cfg: CfgNode) -> Iterator[Finding]:
     steps, last = list(solver.STEPS), solver.MAX_ITER
     if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
         if any(step <= 0 for step in steps) or any(a >= b for a, b in zip(steps, steps[1:], strict=False)):
-            raise SetupError(f"SOLVER.STEPS must be iterations above 0 that increase, got {tuple(steps)}.")
+            yield _error(f"SOLVER.STEPS must be iterations above 0 that increase, got {tuple(steps)}.")
+            return
         if last in steps:
-            raise SetupError(
+            yield _error(
                 f"SOLVER.STEPS must lie below SOLVER.MAX_ITER {last}, got {tuple(steps)}: "
                 f"leave {last} out, the run ends there."
             )
+            return
         if beyond := [step for step in steps if step > last]:
             yield finding(
                 "steps-beyond-end",
@@ -126,7 +160,8 @@ def _check_schedule(cfg: CfgNode) -> Iterator[Finding]:
             )
     end = solver.get("BASE_LR_END", 0.0)
     if solver.LR_SCHEDULER_NAME == "WarmupCosineLR" and not 0 <= end <= solver.BASE_LR:
-        raise SetupError(f"SOLVER.BASE_LR_END must be in [0, BASE_LR {solver.BASE_LR:g}], got {end:g}: 0 is usual.")
+        yield _error(f"SOLVER.BASE_LR_END must be in [0, BASE_LR {solver.BASE_LR:g}], got {end:g}: 0 is usual.")
+        return
     if solver.WARMUP_ITERS > last:
         yield finding(
             "warmup-beyond-end",
@@ -148,10 +183,11 @@ def _check_batch(cfg: CfgNode) -> Iterator[Finding]:
     batch, workers = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
     # With a REFERENCE_WORLD_SIZE Detectron2 scales the batch to the workers.
     if batch % workers and not cfg.SOLVER.REFERENCE_WORLD_SIZE:
-        raise SetupError(
+        yield _error(
             f"SOLVER.IMS_PER_BATCH must be a multiple of the number of GPUs {workers}, got {batch}: "
             f"take {max(workers, batch // workers * workers)}."
         )
+        return
     if cfg.TEST.EVAL_PERIOD > 0 and not cfg.DATASETS.TEST:
         yield finding(
             "nothing-evaluated",
@@ -163,23 +199,23 @@ def _check_batch(cfg: CfgNode) -> Iterator[Finding]:
 
 def _check_sampler(cfg: CfgNode) -> Iterator[Finding]:
     if cfg.DATALOADER.SAMPLER_TRAIN == "RepeatFactorTrainingSampler" and cfg.DATALOADER.REPEAT_THRESHOLD == 0:
-        raise SetupError(
+        yield _error(
             "DATALOADER.REPEAT_THRESHOLD is 0, so SAMPLER_TRAIN RepeatFactorTrainingSampler repeats nothing: "
             "set it to the part of the images below which a class is rare, such as 0.1."
         )
-    yield from ()
 
 
 def _check_output_dir(cfg: CfgNode) -> Iterator[Finding]:
     if not cfg.OUTPUT_DIR:
-        raise SetupError("OUTPUT_DIR must be a folder, got '': name one, such as ./output.")
+        yield _error("OUTPUT_DIR must be a folder, got '': name one, such as ./output.")
+        return
     path = Path(cfg.OUTPUT_DIR)
     existing = next(p for p in (path, *path.absolute().parents) if p.exists() or p.is_symlink())
     if not existing.is_dir():
-        raise SetupError(f"OUTPUT_DIR {cfg.OUTPUT_DIR} must be a folder, but {existing} is a file: name another.")
+        yield _error(f"OUTPUT_DIR {cfg.OUTPUT_DIR} must be a folder, but {existing} is a file: name another.")
+        return
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise SetupError(f"OUTPUT_DIR {cfg.OUTPUT_DIR} must be writable, but {existing} is not: name another.")
-    yield from ()
+        yield _error(f"OUTPUT_DIR {cfg.OUTPUT_DIR} must be writable, but {existing} is not: name another.")
 
 
 def _check_precision(cfg: CfgNode) -> Iterator[Finding]:
@@ -196,20 +232,17 @@ def _check_precision(cfg: CfgNode) -> Iterator[Finding]:
         )
 
 
-def _check_training(cfg: CfgNode) -> Iterator[Finding]:
-    for text in check_training(cfg):
-        yield finding("training-keys", _first_key(text), text, "")
-
-
 def _check_matcher(cfg: CfgNode) -> Iterator[Finding]:
     thresholds, labels = list(cfg.MODEL.RETINANET.IOU_THRESHOLDS), list(cfg.MODEL.RETINANET.IOU_LABELS)
     if thresholds != sorted(thresholds):
-        raise SetupError(f"MODEL.RETINANET.IOU_THRESHOLDS must increase, got {thresholds}: write {sorted(thresholds)}.")
+        yield _error(f"MODEL.RETINANET.IOU_THRESHOLDS must increase, got {thresholds}: write {sorted(thresholds)}.")
+        return
     if len(labels) != len(thresholds) + 1:
-        raise SetupError(
+        yield _error(
             f"MODEL.RETINANET.IOU_LABELS must have {len(thresholds) + 1} labels, one more than IOU_THRESHOLDS "
             f"{thresholds}, got {labels}."
         )
+        return
     if 1 not in labels:
         yield finding(
             "no-positive-label",
@@ -222,12 +255,15 @@ def _check_resnet(cfg: CfgNode) -> Iterator[Finding]:
     resnets = cfg.MODEL.RESNETS
     if cfg.MODEL.BACKBONE.NAME not in _RESNETS:
         return
-    one_of("MODEL.RESNETS.DEPTH", 18, 34, 50, 101, 152).check(cfg)
+    if fault := one_of("MODEL.RESNETS.DEPTH", 18, 34, 50, 101, 152).fault(cfg):
+        yield _error(fault)
+        return
     if resnets.DEPTH in (18, 34) and resnets.RES2_OUT_CHANNELS != 64:
-        raise SetupError(
+        yield _error(
             f"MODEL.RESNETS.RES2_OUT_CHANNELS must be 64 with MODEL.RESNETS.DEPTH {resnets.DEPTH}, "
             f"got {resnets.RES2_OUT_CHANNELS}."
         )
+        return
     if not cfg.MODEL.WEIGHTS and resnets.NORM == "FrozenBN":
         yield finding(
             "frozen-bn-from-scratch",
@@ -251,6 +287,185 @@ def _check_other_heads(cfg: CfgNode) -> Iterator[Finding]:
             )
 
 
+def _backbone_levels(cfg: CfgNode) -> list[str] | None:
+    """The feature maps of Detectron2's own ResNet backbones; None for another backbone."""
+    name = cfg.MODEL.BACKBONE.NAME
+    if name == "build_resnet_backbone":
+        return list(cfg.MODEL.RESNETS.OUT_FEATURES)
+    if name not in _EXTRA_LEVELS:
+        return None
+    inputs = list(cfg.MODEL.FPN.IN_FEATURES)
+    outputs = list(cfg.MODEL.RESNETS.OUT_FEATURES)
+    needed = inputs + ["res5"] * (name == "build_retinanet_resnet_fpn_backbone")  # P6 comes from C5
+    if not inputs or any(feature not in outputs for feature in needed):
+        raise SetupError(
+            f"MODEL.RESNETS.OUT_FEATURES must have all of {sorted({*needed})} for MODEL.FPN.IN_FEATURES {inputs}, "
+            f"got {outputs}: set both, for example to ['res3', 'res4', 'res5']."
+        )
+    if not all(re.fullmatch(r"res\d", feature) for feature in inputs):
+        return None
+    stages = [int(feature[len("res") :]) for feature in inputs]
+    return [f"p{stage}" for stage in [*stages, *(stages[-1] + 1 + i for i in range(_EXTRA_LEVELS[name]))]]
+
+
+def _check_levels(cfg: CfgNode) -> Iterator[Finding]:
+    key, features = "MODEL.RETINANET.IN_FEATURES", list(cfg.MODEL.RETINANET.IN_FEATURES)
+    try:
+        available = _backbone_levels(cfg)
+    except SetupError as error:
+        yield _error(str(error))
+        return
+    if not features:
+        yield _error(f"{key} must name at least one level" + (f" of {available}." if available else "."))
+        return
+    unknown = [feature for feature in features if available is not None and feature not in available]
+    if unknown:
+        yield _error(f"{key} must be among {available}, the levels of {cfg.MODEL.BACKBONE.NAME}, got {unknown}.")
+        return
+    if available is not None:
+        order = [feature for feature in available if feature in features]
+        if features != order:
+            yield _error(f"{key} must have strides that grow, each level once, got {features}: write {order}.")
+            return
+    fpn = cfg.MODEL.BACKBONE.NAME in _EXTRA_LEVELS
+    for norm_key in ("MODEL.RETINANET.NORM", "MODEL.FPN.NORM"):
+        if fpn and get_value(cfg, norm_key) == "GN" and cfg.MODEL.FPN.OUT_CHANNELS % 32:
+            yield _error(
+                f"{norm_key} 'GN' has 32 groups, so MODEL.FPN.OUT_CHANNELS must be a multiple of 32, "
+                f"got {cfg.MODEL.FPN.OUT_CHANNELS}."
+            )
+
+
+def _per_level(cfg: CfgNode, name: str, unit: str) -> list[list[float]]:
+    """A list of anchor sizes or ratios for each level, with Detectron2's rule for one list or a flat one."""
+    key, value = f"MODEL.ANCHOR_GENERATOR.{name}", list(getattr(cfg.MODEL.ANCHOR_GENERATOR, name))
+    num_levels = len(cfg.MODEL.RETINANET.IN_FEATURES)
+    nested = [isinstance(item, (list, tuple)) for item in value]
+    lists = [list(item) for item in value] if value and all(nested) else [value]
+    if any(nested) and not all(nested):
+        raise SetupError(f"{key} must be one list of {unit}, or a list of lists, not both mixed, got {value}.")
+    numbers = [number for items in lists for number in items]
+    if not all(lists) or not all(
+        isinstance(n, (int, float)) and not isinstance(n, bool) and 0 < n < float("inf") for n in numbers
+    ):
+        raise SetupError(f"{key} must hold {unit} that are finite and above 0, got {value}.")
+    if len(lists) not in (1, num_levels):
+        raise SetupError(
+            f"{key} must have 1 list or {num_levels}, one a level of MODEL.RETINANET.IN_FEATURES "
+            f"{list(cfg.MODEL.RETINANET.IN_FEATURES)}, got {len(lists)}."
+        )
+    return lists if len(lists) == num_levels else lists * num_levels
+
+
+def _check_anchors(cfg: CfgNode) -> Iterator[Finding]:
+    generator = cfg.MODEL.ANCHOR_GENERATOR
+    if generator.NAME not in _GENERATORS:
+        return
+    try:
+        per_level = {"ASPECT_RATIOS": _per_level(cfg, "ASPECT_RATIOS", "ratios")}
+        if generator.NAME != "OctaveAnchorGenerator":
+            per_level["SIZES"] = _per_level(cfg, "SIZES", "sizes in pixels")
+    except SetupError as error:
+        yield _error(str(error))
+        return
+    if "SIZES" in per_level:
+        if not isinstance(generator.SIZES[0], (list, tuple)) and len(cfg.MODEL.RETINANET.IN_FEATURES) > 1:
+            yield finding(
+                "anchor-sizes-flat",
+                "MODEL.ANCHOR_GENERATOR.SIZES",
+                f"MODEL.ANCHOR_GENERATOR.SIZES is one flat list, so every level gets all of {list(generator.SIZES)}",
+            )
+    counts = [len(ratios) for ratios in per_level["ASPECT_RATIOS"]]
+    for level, sizes in enumerate(per_level.get("SIZES", [])):
+        counts[level] *= len(sizes)
+    if len(set(counts)) > 1:
+        yield _error(
+            f"MODEL.ANCHOR_GENERATOR must give every level the same number of anchors, because they share one head, "
+            f"got sizes x ratios = {counts}."
+        )
+        return
+    for name, lists in per_level.items():
+        repeated = next((items for items in lists if len(set(items)) < len(items)), None)
+        if repeated:
+            yield finding(
+                "anchor-twice",
+                f"MODEL.ANCHOR_GENERATOR.{name}",
+                f"MODEL.ANCHOR_GENERATOR.{name} has a value twice in {repeated}: the same anchors stand there twice",
+            )
+
+
+def _check_training(cfg: CfgNode) -> Iterator[Finding]:
+    for key, off in _FOCAL_ONLY.items():
+        if get_value(cfg, key) != off and cfg.MODEL.META_ARCHITECTURE != "FocalRetinaNet":
+            yield _error(
+                f"{key} {get_value(cfg, key)} needs MODEL.META_ARCHITECTURE FocalRetinaNet, got "
+                f"{cfg.MODEL.META_ARCHITECTURE}: set that, or {key} {off}."
+            )
+            return
+    if cfg.SOLVER.FAULTS.OUT_OF_MEMORY == "split":
+        yield _warning(
+            "SOLVER.FAULTS.OUT_OF_MEMORY split was removed and acts as skip: SOLVER.ACCUMULATION_STEPS takes every "
+            "batch in parts."
+        )
+    if cfg.SOLVER.FAULTS.OUT_OF_MEMORY != "stop" and comm.get_world_size() > 1:
+        yield _warning(
+            "SOLVER.FAULTS.OUT_OF_MEMORY skip works in one process: with several, a process that runs out of memory "
+            "ends the run, and --resume goes on."
+        )
+    decay = cfg.SOLVER.EMA_DECAY
+    if decay > 0 and 1 / (1 - decay) > cfg.SOLVER.MAX_ITER:
+        yield _warning(
+            f"SOLVER.EMA_DECAY {decay:g} averages over the last {1 / (1 - decay):.0f} iterations or so, MAX_ITER is "
+            f"{cfg.SOLVER.MAX_ITER}: the average will be mostly the weights of the start."
+        )
+    steps, batch, workers = cfg.SOLVER.ACCUMULATION_STEPS, cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
+    if steps == 1:
+        return
+    if batch % (steps * workers) and not cfg.SOLVER.REFERENCE_WORLD_SIZE:
+        yield _error(
+            f"SOLVER.IMS_PER_BATCH must be a multiple of ACCUMULATION_STEPS {steps}"
+            + (f" x {workers} GPUs" if workers > 1 else "")
+            + f", got {batch}: take {max(1, batch // (steps * workers)) * steps * workers}."
+        )
+        return
+    if cfg.MODEL.RETINANET.CLS_LOSS_NAME == "OHEMLoss" and cfg.MODEL.RETINANET.OHEM.SCOPE == "batch":
+        yield _error(
+            "MODEL.RETINANET.OHEM.SCOPE must be 'image' with SOLVER.ACCUMULATION_STEPS above 1, got 'batch': the "
+            "hardest examples of a batch cannot be found part by part."
+        )
+        return
+    if found := sorted({cfg.MODEL.RESNETS.NORM, cfg.MODEL.FPN.NORM, cfg.MODEL.RETINANET.NORM} & set(_BATCH_NORMS)):
+        yield _warning(
+            f"SOLVER.ACCUMULATION_STEPS {steps} with {found[0]}: batch norms see {batch // steps} images a pass, not "
+            f"{batch}. FrozenBN and GN do not depend on it."
+        )
+
+
+def _check_evaluation(cfg: CfgNode) -> Iterator[Finding]:
+    test, patience = cfg.TEST, cfg.SOLVER.EARLY_STOPPING.PATIENCE
+    if test.LOSS_PERIOD > 0 and not cfg.DATASETS.TEST:
+        yield _warning(f"TEST.LOSS_PERIOD is {test.LOSS_PERIOD}, but DATASETS.TEST is empty: nothing will be measured.")
+    if not test.BEST_METRIC:
+        if patience > 0:
+            yield _error(
+                f"SOLVER.EARLY_STOPPING.PATIENCE is {patience}, but TEST.BEST_METRIC is empty: set it to what shall "
+                "get better, such as bbox/AP."
+            )
+            return
+        return
+    if not cfg.DATASETS.TEST:
+        yield _error(
+            f"TEST.BEST_METRIC is {test.BEST_METRIC}, but DATASETS.TEST is empty: name a data set, or set it to ''."
+        )
+        return
+    period = "LOSS_PERIOD" if test.BEST_METRIC.startswith("validation/") else "EVAL_PERIOD"
+    if test[period] == 0 and (patience > 0 or period == "LOSS_PERIOD"):
+        yield _error(
+            f"TEST.BEST_METRIC is {test.BEST_METRIC}, but TEST.{period} is 0, so that it is not measured while "
+            f"training: set TEST.{period} to a number of iterations."
+        )
+
+
 _COMMON_CHECKS = (
     _check_names,
     _check_pixels,
@@ -259,5 +474,6 @@ _COMMON_CHECKS = (
     _check_sampler,
     _check_output_dir,
     _check_training,
+    _check_evaluation,
 )
-_RETINANET_CHECKS = (_check_precision, _check_matcher, _check_resnet, check_levels, check_anchors, _check_other_heads)
+_RETINANET_CHECKS = (_check_precision, _check_matcher, _check_resnet, _check_levels, _check_anchors, _check_other_heads)

@@ -1,7 +1,7 @@
-"""What a single config key may hold: a table of key, allowed values and, where it helps, the remedy.
+"""The values that a single config key may hold: a table of keys, allowed values and remedies.
 
-``config_checks.py`` applies it and looks at what spans several keys. Where a line has no source, Detectron2 or PyTorch
-fails on the refused value, or turns the loss into NaN.
+``checks.py`` applies it and adds the checks that span several keys. The parts of ``modeling`` state the ranges of their
+own keys, which are not repeated here. Detectron2 or PyTorch fails on a refused value, or turns the loss into NaN.
 """
 
 import math
@@ -14,7 +14,7 @@ from detectron2.config import CfgNode
 from detectron2.layers import get_norm
 from PIL import Image
 
-from ..errors import SetupError
+from ..modeling.box_loss import BOX_REG_LOSS_TYPES
 from ..modeling.execution import PRECISIONS
 from .keys import LOAD_WORDS
 
@@ -32,24 +32,22 @@ class Rule:
     requirement: str
     remedy: str = ""
 
-    def check(self, cfg: CfgNode) -> None:
-        """Raise SetupError if the key of ``cfg`` holds another value; a key that this Detectron2 lacks passes."""
+    def fault(self, cfg: CfgNode) -> str | None:
+        """Return the sentence about a refused value; None for an allowed one or a key that this Detectron2 lacks."""
         try:
             value = get_value(cfg, self.key)
         except KeyError:
-            return
+            return None
         try:
-            good = self.holds(value)
+            if self.holds(value):
+                return None
         except (TypeError, ValueError):  # a value of another type
-            good = False
-        if not good:
-            raise SetupError(
-                f"{self.key} must be {self.requirement}, got {value!r}" + (self.remedy and f": {self.remedy}")
-            )
+            pass
+        return f"{self.key} must be {self.requirement}, got {value!r}" + (self.remedy and f": {self.remedy}")
 
 
 def get_value(cfg: CfgNode, key: str) -> Any:
-    """The value of a dotted key; KeyError without it."""
+    """Return the value of a dotted key, or raise KeyError."""
     value = cfg
     for part in key.split("."):
         value = value[part]
@@ -74,7 +72,7 @@ def one_of(key: str, *options: Any) -> Rule:
 
 
 def _is_norm(name: str) -> bool:
-    """Whether Detectron2 knows a normalisation layer of this name: there is no list of them to read."""
+    """Return True if Detectron2 knows a normalisation layer of this name: it has no list of them to read."""
     try:
         get_norm(name, 32)
     except KeyError:
@@ -110,24 +108,9 @@ _R = "MODEL.RETINANET."
 RETINANET_RULES = (
     interval(_R + "NUM_CLASSES", "[0, inf)", "0 takes the number from the data"),
     interval(_R + "NUM_CONVS", "[1, inf)"),
-    interval(_R + "FOCAL_LOSS_GAMMA", "[0, inf)"),
-    # A weight 1 - alpha below 0 makes the loss of the background negative.
-    interval(_R + "FOCAL_LOSS_ALPHA", "(-inf, 1]", "a negative value turns the balancing off"),
-    interval(_R + "FOCAL_STAR.GAMMA", "(0, inf)"),
-    interval(_R + "FOCAL_STAR.BETA", "(-inf, inf)"),
     interval(_R + "PRIOR_PROB", "(0, 1)", "set MODEL.RETINANET.USE_PRIOR False to start without a prior"),
-    interval(_R + "OHEM.BATCH_SIZE", "[1, inf)"),
-    interval(_R + "OHEM.NMS_THRESH", "(0, 1]"),
-    interval(_R + "OHEM.NEG_POS_RATIO", "[0, inf)", "0 sets no ratio"),
-    one_of(_R + "OHEM.SCORE", "cls", "total"),
-    one_of(_R + "OHEM.NMS_BOXES", "anchors", "decoded"),
-    one_of(_R + "OHEM.SCOPE", "image", "batch"),
-    one_of(_R + "NORMALIZER.NAME", "ema", "batch"),
-    interval(_R + "NORMALIZER.MOMENTUM", "[0, 1)"),
-    interval(_R + "NORMALIZER.INITIAL", "(0, inf)"),
-    interval(_R + "LOW_QUALITY_MIN_IOU", "[0, 1]"),
     interval(_R + "SMOOTH_L1_LOSS_BETA", "[0, inf)"),
-    one_of(_R + "BBOX_REG_LOSS_TYPE", "smooth_l1", "giou", "diou", "ciou"),
+    one_of(_R + "BBOX_REG_LOSS_TYPE", *BOX_REG_LOSS_TYPES),
     Rule(_R + "BBOX_REG_WEIGHTS", lambda v: len(v) == 4 and all(0 < w < math.inf for w in v), "4 numbers above 0"),
     _numbers(_R + "IOU_THRESHOLDS", lambda v: 0 < v <= 1, "a list of numbers in (0, 1]"),
     _numbers(_R + "IOU_LABELS", lambda v: v in (-1, 0, 1), "a list of -1 (ignored), 0 (background) and 1 (positive)"),
@@ -138,8 +121,6 @@ RETINANET_RULES = (
     interval(_R + "NMS_THRESH_TEST", "[0, 1]"),
     interval(_R + "TOPK_CANDIDATES_TEST", "[1, inf)"),
     interval("MODEL.ANCHOR_GENERATOR.OFFSET", "[0, 1)", "it is in units of the stride; 0.5 is the middle of a cell"),
-    interval("MODEL.ANCHOR_GENERATOR.BASE_SIZE", "(0, inf)"),
-    interval("MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE", "[1, inf)"),
     interval("MODEL.BACKBONE.FREEZE_AT", "[0, inf)"),
     one_of("MODEL.PRECISION", *PRECISIONS),
 )

@@ -35,8 +35,8 @@ class OctaveAnchorGenerator(DefaultAnchorGenerator):
             offset: centre of the first anchor in units of the stride, in [0, 1).
         """
         base_key, scales_key = "MODEL.ANCHOR_GENERATOR.BASE_SIZE", "MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE"
-        require(0 < base_size < float("inf"), base_key, "finite and > 0", base_size)
-        require(scales_per_octave >= 1, scales_key, ">= 1", scales_per_octave)
+        require(0 < base_size < float("inf"), base_key, "in (0, inf)", base_size)
+        require(scales_per_octave >= 1, scales_key, "in [1, inf)", scales_per_octave)
         sizes = octave_sizes(strides, base_size=base_size, scales_per_octave=scales_per_octave)
         super().__init__(sizes=sizes, aspect_ratios=aspect_ratios, strides=strides, offset=offset)
 

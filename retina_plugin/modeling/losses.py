@@ -7,7 +7,7 @@ from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 
 from .. import ops
-from ..errors import require, require_retina_config
+from ..errors import require, require_one_of, require_retina_config
 from .mining import HardExampleMiner
 
 __all__ = [
@@ -45,7 +45,12 @@ class ClassificationLoss(nn.Module):
             alpha: weight of the foreground in [0, 1], background getting ``1 - alpha``; None for no balancing.
         """
         super().__init__()
-        require(alpha is None or 0 <= alpha <= 1, "MODEL.RETINANET.FOCAL_LOSS_ALPHA", "in [0, 1] or None", alpha)
+        require(
+            alpha is None or 0 <= alpha <= 1,
+            "MODEL.RETINANET.FOCAL_LOSS_ALPHA",
+            "in [0, 1], or negative (in code: None) for no balancing",
+            alpha,
+        )
         self.alpha = alpha
 
     @classmethod
@@ -97,7 +102,7 @@ class FocalLoss(ClassificationLoss):
             alpha: see :class:`ClassificationLoss`.
         """
         super().__init__(alpha=alpha)
-        require(0 <= gamma < math.inf, "MODEL.RETINANET.FOCAL_LOSS_GAMMA", "finite and >= 0", gamma)
+        require(0 <= gamma < math.inf, "MODEL.RETINANET.FOCAL_LOSS_GAMMA", "in [0, inf)", gamma)
         self.gamma = gamma
 
     @classmethod
@@ -122,8 +127,8 @@ class FocalLossStar(ClassificationLoss):
             alpha: see :class:`ClassificationLoss`.
         """
         super().__init__(alpha=alpha)
-        require(0 < gamma < math.inf, "MODEL.RETINANET.FOCAL_STAR.GAMMA", "finite and > 0", gamma)
-        require(math.isfinite(beta), "MODEL.RETINANET.FOCAL_STAR.BETA", "finite", beta)
+        require(0 < gamma < math.inf, "MODEL.RETINANET.FOCAL_STAR.GAMMA", "in (0, inf)", gamma)
+        require(math.isfinite(beta), "MODEL.RETINANET.FOCAL_STAR.BETA", "in (-inf, inf)", beta)
         self.gamma = gamma
         self.beta = beta
 
@@ -166,7 +171,7 @@ def build_classification_loss(cfg: CfgNode) -> ClassificationLoss:
     require_retina_config(cfg)
     name = cfg.MODEL.RETINANET.CLS_LOSS_NAME
     known = sorted(key for key, _ in CLASSIFICATION_LOSS_REGISTRY)
-    require(name in known, "MODEL.RETINANET.CLS_LOSS_NAME", f"one of {known}", name)
+    require_one_of(name, "MODEL.RETINANET.CLS_LOSS_NAME", known)
     loss = CLASSIFICATION_LOSS_REGISTRY.get(name)(cfg)
     if not isinstance(loss, ClassificationLoss):
         raise TypeError(f"classification loss {name} must be a retina_plugin.ClassificationLoss, got {type(loss)}")

@@ -16,7 +16,7 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from .. import ops
-from ..errors import SetupError, require, require_retina_config
+from ..errors import SetupError, require_one_of, require_retina_config
 from ..ops.matching import AnchorTiles
 from .box_loss import BOX_REG_LOSS_TYPES, box_regression_losses
 from .execution import PRECISIONS, use_winograd
@@ -56,9 +56,8 @@ class FocalRetinaNet(RetinaNet):
                 ``focal_loss_gamma``, which belong to ``cls_loss``.
         """
         super().__init__(**retinanet)
-        known, loss_type = BOX_REG_LOSS_TYPES, self.box_reg_loss_type
-        require(loss_type in known, "MODEL.RETINANET.BBOX_REG_LOSS_TYPE", f"one of {known}", loss_type)
-        require(precision in PRECISIONS, "MODEL.PRECISION", f"one of {PRECISIONS}", precision)
+        require_one_of(self.box_reg_loss_type, "MODEL.RETINANET.BBOX_REG_LOSS_TYPE", BOX_REG_LOSS_TYPES)
+        require_one_of(precision, "MODEL.PRECISION", PRECISIONS)
         # RetinaNet's own defaults, which cls_loss does not read.
         del self.focal_loss_alpha, self.focal_loss_gamma
         self.cls_loss = cls_loss

@@ -31,12 +31,12 @@ class HardExampleMiner:
         """
         has_ratio = neg_pos_ratio is None or neg_pos_ratio > 0
         for key, value, holds, rule in (
-            ("BATCH_SIZE", batch_size, batch_size >= 1, ">= 1"),
+            ("BATCH_SIZE", batch_size, batch_size >= 1, "in [1, inf)"),
             ("NMS_THRESH", nms_thresh, 0 < nms_thresh <= 1, "in (0, 1]"),
-            ("NEG_POS_RATIO", neg_pos_ratio, has_ratio, "> 0"),
-            ("SCORE", score, score in ("cls", "total"), "one of ('cls', 'total')"),
-            ("NMS_BOXES", nms_boxes, nms_boxes in ("anchors", "decoded"), "one of ('anchors', 'decoded')"),
-            ("SCOPE", scope, scope in ("image", "batch"), "one of ('image', 'batch')"),
+            ("NEG_POS_RATIO", neg_pos_ratio, has_ratio, "in [0, inf), where 0 (None in code) sets no ratio"),
+            ("SCORE", score, score in ("cls", "total"), "one of 'cls', 'total'"),
+            ("NMS_BOXES", nms_boxes, nms_boxes in ("anchors", "decoded"), "one of 'anchors', 'decoded'"),
+            ("SCOPE", scope, scope in ("image", "batch"), "one of 'image', 'batch'"),
         ):
             require(holds, f"MODEL.RETINANET.OHEM.{key}", rule, value)
         self.settings = {"batch_size": batch_size, "nms_thresh": nms_thresh, "neg_pos_ratio": neg_pos_ratio}

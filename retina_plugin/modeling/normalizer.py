@@ -9,7 +9,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.utils import comm
 from torch import Tensor, nn
 
-from ..errors import require, require_retina_config
+from ..errors import require, require_one_of, require_retina_config
 
 __all__ = ["LossNormalizer", "TrainingState"]
 
@@ -35,9 +35,9 @@ class LossNormalizer(nn.Module):
             sync: average the count over all workers (where torch.distributed is initialised).
         """
         super().__init__()
-        require(name in NAMES, "MODEL.RETINANET.NORMALIZER.NAME", f"one of {NAMES}", name)
+        require_one_of(name, "MODEL.RETINANET.NORMALIZER.NAME", NAMES)
         require(0 <= momentum < 1, "MODEL.RETINANET.NORMALIZER.MOMENTUM", "in [0, 1)", momentum)
-        require(0 < initial < float("inf"), "MODEL.RETINANET.NORMALIZER.INITIAL", "finite and > 0", initial)
+        require(0 < initial < float("inf"), "MODEL.RETINANET.NORMALIZER.INITIAL", "in (0, inf)", initial)
         self.name = name
         self.momentum = momentum
         self.sync = sync

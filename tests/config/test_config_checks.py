@@ -6,7 +6,7 @@ import re
 import pytest
 from detectron2.utils import comm
 
-from retina_plugin.config.checks import check_config
+from retina_plugin.config.checks import check_config, find_config_faults
 from retina_plugin.config.keys import get_retina_cfg
 from retina_plugin.errors import SetupError
 
@@ -84,9 +84,8 @@ def test_check_config_accepts(cfg, keys):
         (R + "FOCAL_LOSS_GAMMA", -1.0, r"in \[0, inf\)"),
         (R + "FOCAL_LOSS_GAMMA", NAN, r"in \[0, inf\)"),
         (R + "FOCAL_LOSS_GAMMA", INF, r"in \[0, inf\)"),
-        (R + "FOCAL_LOSS_GAMMA", "two", r"in \[0, inf\)"),
-        (R + "FOCAL_LOSS_ALPHA", 1.5, r"in \(-inf, 1\]"),
-        (R + "FOCAL_LOSS_ALPHA", NAN, r"in \(-inf, 1\]"),
+        (R + "FOCAL_LOSS_ALPHA", 1.5, r"in \[0, 1\], or negative"),
+        (R + "FOCAL_LOSS_ALPHA", NAN, r"in \[0, 1\], or negative"),
         (R + "FOCAL_STAR.GAMMA", 0.0, r"in \(0, inf\)"),
         (R + "FOCAL_STAR.BETA", INF, r"in \(-inf, inf\)"),
         (R + "OHEM.BATCH_SIZE", 0, r"in \[1, inf\)"),
@@ -228,6 +227,18 @@ def test_check_config_refuses_keys_that_do_not_fit(cfg, keys, match):
 def test_check_config_warns(cfg, keys, match):
     (warning,) = check_config(set_keys(cfg, keys))
     assert re.search(match, warning), warning
+
+
+def test_check_config_names_a_word_in_place_of_a_number(cfg):
+    with pytest.raises(SetupError, match="must have numbers where its defaults are numbers.*FOCAL_LOSS_GAMMA: 'two'"):
+        check_config(set_keys(cfg, {R + "FOCAL_LOSS_GAMMA": "two"}))
+
+
+def test_every_fault_of_a_config_is_found(cfg):
+    """The doctor prints all that a training would stop at one after the other."""
+    keys = {R + "FOCAL_LOSS_GAMMA": -1.0, R + "NORMALIZER.MOMENTUM": 1.0, "SOLVER.MAX_ITER": 0}
+    found = [fault for fault in find_config_faults(set_keys(cfg, keys)) if fault.severity == "error"]
+    assert sorted(fault.where for fault in found) == sorted(keys)
 
 
 def test_check_config_knows_the_losses_it_is_told(cfg):

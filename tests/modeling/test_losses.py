@@ -82,7 +82,7 @@ def test_build_loss_of_the_user(tiny_cfg, registry):
 
 def test_build_loss_unknown_name_lists_the_known(tiny_cfg):
     tiny_cfg.MODEL.RETINANET.CLS_LOSS_NAME = "FocalLos"
-    known = r"\['CrossEntropyLoss', 'FocalLoss', 'FocalLossStar', 'OHEMLoss'\]"
+    known = "'CrossEntropyLoss', 'FocalLoss', 'FocalLossStar', 'OHEMLoss'"
     with pytest.raises(ValueError, match=f"CLS_LOSS_NAME must be one of {known}, got 'FocalLos'"):
         build_classification_loss(tiny_cfg)
 
@@ -112,22 +112,28 @@ NAN = math.nan
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: CrossEntropyLoss(alpha=1.5), r"FOCAL_LOSS_ALPHA must be in \[0, 1\] or None, got 1.5"),
+        (lambda: CrossEntropyLoss(alpha=1.5), r"FOCAL_LOSS_ALPHA must be in \[0, 1\], or negative .* got 1.5"),
         (lambda: CrossEntropyLoss(alpha=-0.1), "FOCAL_LOSS_ALPHA"),
         (lambda: CrossEntropyLoss(alpha=NAN), "FOCAL_LOSS_ALPHA"),
-        (lambda: FocalLoss(gamma=-1.0, alpha=None), r"FOCAL_LOSS_GAMMA must be finite and >= 0, got -1.0"),
+        (lambda: FocalLoss(gamma=-1.0, alpha=None), r"FOCAL_LOSS_GAMMA must be in \[0, inf\), got -1.0"),
         (lambda: FocalLoss(gamma=NAN, alpha=None), "FOCAL_LOSS_GAMMA"),
         (lambda: FocalLoss(gamma=math.inf, alpha=None), "FOCAL_LOSS_GAMMA"),
-        (lambda: FocalLossStar(gamma=0.0, beta=1.0, alpha=None), r"FOCAL_STAR.GAMMA must be finite and > 0, got 0.0"),
+        (lambda: FocalLossStar(gamma=0.0, beta=1.0, alpha=None), r"FOCAL_STAR.GAMMA must be in \(0, inf\), got 0.0"),
         (lambda: FocalLossStar(gamma=NAN, beta=1.0, alpha=None), "FOCAL_STAR.GAMMA"),
-        (lambda: FocalLossStar(gamma=1.0, beta=-math.inf, alpha=None), r"FOCAL_STAR.BETA must be finite, got -inf"),
+        (
+            lambda: FocalLossStar(gamma=1.0, beta=-math.inf, alpha=None),
+            r"STAR.BETA must be in \(-inf, inf\), got -inf",
+        ),
         (lambda: FocalLossStar(gamma=1.0, beta=NAN, alpha=None), "FOCAL_STAR.BETA"),
-        (lambda: HardExampleMiner(**{**OHEM, "batch_size": 0}), r"OHEM.BATCH_SIZE must be >= 1, got 0"),
+        (lambda: HardExampleMiner(**{**OHEM, "batch_size": 0}), r"OHEM.BATCH_SIZE must be in \[1, inf\), got 0"),
         (lambda: HardExampleMiner(**{**OHEM, "nms_thresh": 0.0}), r"OHEM.NMS_THRESH must be in \(0, 1\], got 0.0"),
         (lambda: HardExampleMiner(**{**OHEM, "nms_thresh": NAN}), "OHEM.NMS_THRESH"),
-        (lambda: HardExampleMiner(**{**OHEM, "neg_pos_ratio": -1.0}), r"OHEM.NEG_POS_RATIO must be > 0, got -1.0"),
+        (
+            lambda: HardExampleMiner(**{**OHEM, "neg_pos_ratio": -1.0}),
+            r"NEG_POS_RATIO must be in \[0, inf\), .* got -1.0",
+        ),
         (lambda: HardExampleMiner(**{**OHEM, "neg_pos_ratio": NAN}), "OHEM.NEG_POS_RATIO"),
-        (lambda: HardExampleMiner(**{**OHEM, "score": "box"}), r"OHEM.SCORE must be one of \('cls', .*\), got 'box'"),
+        (lambda: HardExampleMiner(**{**OHEM, "score": "box"}), r"OHEM.SCORE must be one of 'cls', 'total', got 'box'"),
         (lambda: HardExampleMiner(**{**OHEM, "nms_boxes": "gt"}), "OHEM.NMS_BOXES must be one of"),
         (lambda: HardExampleMiner(**{**OHEM, "scope": "gpu"}), "OHEM.SCOPE must be one of"),
         (lambda: OHEMLoss(miner=HardExampleMiner(**OHEM), alpha=2.0), "FOCAL_LOSS_ALPHA"),
