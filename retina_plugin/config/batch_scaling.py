@@ -13,21 +13,20 @@ logger = logging.getLogger(__name__)
 
 
 def scale_to_batch(cfg: CfgNode) -> CfgNode:
-    """``cfg`` with its schedule for IMS_PER_BATCH, where it was written for SOLVER.REFERENCE_BATCH images.
+    """Scale a schedule that was written for SOLVER.REFERENCE_BATCH images to IMS_PER_BATCH, and log it.
 
-    By Detectron2's ``auto_scale_workers``, the images taking the place of its workers: BASE_LR times the ratio;
-    MAX_ITER, STEPS, WARMUP_ITERS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD divided by it; TEST.LOSS_PERIOD with them.
-    The log says so.
+    It is done by Detectron2's ``auto_scale_workers``, with images in place of its workers: BASE_LR times the ratio;
+    MAX_ITER, STEPS, WARMUP_ITERS, CHECKPOINT_PERIOD, TEST.EVAL_PERIOD and TEST.LOSS_PERIOD divided by it.
 
     Returns:
-        ``cfg`` itself where there is nothing to scale; else a copy whose REFERENCE_BATCH is its IMS_PER_BATCH, so that
-        a second call changes nothing.
+        ``cfg`` itself if there is nothing to scale; else a copy whose REFERENCE_BATCH is its IMS_PER_BATCH, so that a
+        second call changes nothing.
 
     Raises:
         SetupError: SOLVER.REFERENCE_WORLD_SIZE is set too.
     """
     reference, batch = cfg.SOLVER.REFERENCE_BATCH, cfg.SOLVER.IMS_PER_BATCH
-    if reference <= 0 or batch <= 0:  # 0: off; below: for the check of values
+    if reference <= 0 or batch <= 0:  # 0 is off; the check of values refuses less
         return cfg
     if cfg.SOLVER.REFERENCE_WORLD_SIZE:
         raise SetupError(
@@ -43,23 +42,16 @@ def scale_to_batch(cfg: CfgNode) -> CfgNode:
     scaled.SOLVER.REFERENCE_WORLD_SIZE = 0
     scaled.SOLVER.REFERENCE_BATCH = batch
     scaled.TEST.LOSS_PERIOD = int(round(cfg.TEST.LOSS_PERIOD * reference / batch))
-    _keep_periods_on(cfg, scaled)
-    # Detectron2's own line comes before its logger is set up.
-    logger.info("SOLVER.REFERENCE_BATCH %d, IMS_PER_BATCH %d: %s", reference, batch, _changes(cfg, scaled))
-    if cfg.is_frozen():
-        scaled.freeze()
-    return scaled
-
-
-def _changes(cfg: CfgNode, scaled: CfgNode) -> str:
-    keys = ("BASE_LR", "MAX_ITER", "STEPS", "WARMUP_ITERS")
-    return ", ".join(f"{key} {cfg.SOLVER[key]} -> {scaled.SOLVER[key]}" for key in keys)
-
-
-def _keep_periods_on(cfg: CfgNode, scaled: CfgNode) -> None:
-    """A period that would be rounded to 0, which is "never", becomes 1."""
+    # Rounding must not make a period 0, which is "never".
     for key in ("EVAL_PERIOD", "LOSS_PERIOD"):
         if cfg.TEST[key] > 0:
             scaled.TEST[key] = max(scaled.TEST[key], 1)
-    scaled.SOLVER.CHECKPOINT_PERIOD = max(scaled.SOLVER.CHECKPOINT_PERIOD, 1)
-    scaled.SOLVER.MAX_ITER = max(scaled.SOLVER.MAX_ITER, 1)
+    for key in ("CHECKPOINT_PERIOD", "MAX_ITER"):
+        scaled.SOLVER[key] = max(scaled.SOLVER[key], 1)
+    keys = ("BASE_LR", "MAX_ITER", "STEPS", "WARMUP_ITERS")
+    changes = ", ".join(f"{key} {cfg.SOLVER[key]} -> {scaled.SOLVER[key]}" for key in keys)
+    # Detectron2's own line comes before its logger is set up.
+    logger.info("SOLVER.REFERENCE_BATCH %d, IMS_PER_BATCH %d: %s", reference, batch, changes)
+    if cfg.is_frozen():
+        scaled.freeze()
+    return scaled

@@ -62,24 +62,11 @@ REMOVED_KEYS: dict[str, RemovedKey] = {
 
 def add_retina_config(cfg: CfgNode) -> None:
     """Add the plugin's keys to ``cfg`` in place. Calling it again keeps what ``cfg`` already holds."""
-    if "CLS_LOSS_NAME" in cfg.MODEL.RETINANET:
-        return
-    for add_group in _GROUPS:
-        add_group(cfg)
-    for key in REMOVED_KEYS:  # Detectron2's own merging ignores them; load_config applies them
-        cfg.register_deprecated_key(key)
-
-
-def get_retina_cfg() -> CfgNode:
-    """Detectron2's default config with the plugin's keys."""
-    cfg = get_cfg()
-    add_retina_config(cfg)
-    return cfg
-
-
-def _add_classification_loss(cfg: CfgNode) -> None:
-    """The loss and its variants."""
     retinanet = cfg.MODEL.RETINANET
+    if "CLS_LOSS_NAME" in retinanet:
+        return
+
+    # -- The classification loss and its variants.
     # A name in CLASSIFICATION_LOSS_REGISTRY: FocalLoss, CrossEntropyLoss, FocalLossStar, OHEMLoss or your own.
     # FOCAL_LOSS_ALPHA (weight of the foreground in [0, 1]; negative: no balancing) applies to each of them,
     # FOCAL_LOSS_GAMMA (focusing, >= 0) to FocalLoss. Source: paper Sec. 3.
@@ -96,17 +83,14 @@ def _add_classification_loss(cfg: CfgNode) -> None:
     retinanet.OHEM.NMS_THRESH = 0.5
     # Negatives per positive: 3.0 for the "OHEM 1:3" rows of Table 1d; 0.0 sets no ratio.
     retinanet.OHEM.NEG_POS_RATIO = 0.0
-    # What ranks an example: "cls" its classification loss, "total" that plus its box loss.
+    # Loss that ranks the examples: "cls", or "total" for the sum with the box loss.
     retinanet.OHEM.SCORE = "cls"
-    # What NMS compares: "anchors", or "decoded" for the boxes that the model predicts.
+    # Boxes that NMS compares: the "anchors", or the "decoded" ones that the model predicts.
     retinanet.OHEM.NMS_BOXES = "anchors"
     # BATCH_SIZE is per "image", or per "batch" for all images of this process together.
     retinanet.OHEM.SCOPE = "image"
 
-
-def _add_normalizer(cfg: CfgNode) -> None:
-    """The divisor of both losses."""
-    retinanet = cfg.MODEL.RETINANET
+    # -- The divisor of both losses.
     retinanet.NORMALIZER = CfgNode()
     # "ema": moving average of the positive anchors (Detectron2); "batch": positives of this batch (paper Sec. 4.1).
     retinanet.NORMALIZER.NAME = "ema"
@@ -116,12 +100,9 @@ def _add_normalizer(cfg: CfgNode) -> None:
     # Average the count over all workers, so that every image weighs the same. Detectron2 counts each worker alone.
     retinanet.NORMALIZER.SYNC = False
 
-
-def _add_labelling_and_anchors(cfg: CfgNode) -> None:
-    """Which anchors there are, which are positive, and what the class layer begins with."""
-    retinanet = cfg.MODEL.RETINANET
-    # Whether the anchor that overlaps a ground-truth box most is positive even below the upper IoU threshold, and
-    # the least IoU for that, in [0, 1]: 0.0 in Detectron2 (IoU 0 never counts), 0.4 in the authors' code.
+    # -- Anchors, their labels, and the initial bias of the class layer.
+    # True makes the anchor that overlaps a ground-truth box most positive even below the upper IoU threshold, from
+    # this IoU on, in [0, 1]: 0.0 in Detectron2 (IoU 0 never counts), 0.4 in the authors' code.
     retinanet.ALLOW_LOW_QUALITY_MATCHES = True
     retinanet.LOW_QUALITY_MIN_IOU = 0.0
     # False sets the class layer's bias to 0 in place of the prior PRIOR_PROB (paper Sec. 3.3 and 5.1).
@@ -131,80 +112,73 @@ def _add_labelling_and_anchors(cfg: CfgNode) -> None:
     # Sizes per level, 2^(j / n) apart: 3 in the paper, 1 to 4 in Table 1c.
     cfg.MODEL.ANCHOR_GENERATOR.SCALES_PER_OCTAVE = 3
 
-
-def _add_data(cfg: CfgNode) -> None:
-    """Data sets by path ("" = not used): docs/own_data.md."""
-    # They take the place of DATASETS.TRAIN / DATASETS.TEST, registered as custom_train / custom_val.
-    # COCO-format JSON and the folder of its images.
+    # -- Data sets by path ("" or () = not used): docs/own_data.md. They take the place of DATASETS.TRAIN and TEST.
+    # COCO-format JSON and the folder of its images; registered as custom_train and custom_val, like the next ones.
     cfg.DATASETS.TRAIN_JSON = ""
     cfg.DATASETS.TRAIN_IMAGES = ""
     cfg.DATASETS.VAL_JSON = ""
     cfg.DATASETS.VAL_IMAGES = ""
     # A folder or file in any format: "coco", "voc", "yolo", "labelme", "csv", or "auto" to find out. *_IMAGES may be
-    # empty. A set that says itself what is for training and what for validation is used so. Several paths are one set.
+    # empty. A set with its own split into training and validation keeps it. Several paths are one set.
     cfg.DATASETS.TRAIN_PATH = ()
     cfg.DATASETS.VAL_PATH = ()
     cfg.DATASETS.FORMAT = "auto"
-    # Class names in their order, or one file of them; () takes those of the set, by name where it has no order.
+    # Class names in their order, or one file of them; () takes those of the set, sorted by name if it has no order.
     cfg.DATASETS.CLASSES = ()
-    # Part of TRAIN_PATH (or TRAIN_JSON) to validate on, in [0, 1), drawn by SPLIT_SEED. Images of one "folder",
-    # "column:NAME" (CSV) or "regex:PATTERN" (of the file name) stay together.
+    # Share of TRAIN_PATH (or TRAIN_JSON) to validate on, in [0, 1), drawn by SPLIT_SEED. SPLIT_GROUP keeps images
+    # together: those of one "folder", "column:NAME" (CSV) or "regex:PATTERN" (of the file name).
     cfg.DATASETS.VAL_FRACTION = 0.0
     cfg.DATASETS.SPLIT_SEED = 0
     cfg.DATASETS.SPLIT_GROUP = ""
-    # Take images that an annotation file names outside the folder of the images: docs/security.md.
+    # True allows annotation files to name images outside the folder of the images: docs/security.md.
     cfg.DATASETS.ALLOW_OUTSIDE_PATHS = False
 
-
-def _add_precision(cfg: CfgNode) -> None:
-    """The one key of speed that changes figures; what is exact is always on (docs/performance.md)."""
-    # "fp32"; "winograd": fp32 with Winograd's algorithm for wide 3 x 3 convolutions on a CPU, other roundings, as cuDNN
-    # may choose on a GPU; "bf16": backbone and head in bfloat16, on a CPU or GPU. Both in training and inference.
+    # -- The one key of speed that changes figures; exact speed-ups are always on (docs/performance.md).
+    # "fp32"; "winograd": fp32 with Winograd's algorithm for wide 3 x 3 convolutions on a CPU (other roundings, as cuDNN
+    # may choose on a GPU); "bf16": backbone and head in bfloat16, on a CPU or GPU. For training and inference.
     cfg.MODEL.PRECISION = "fp32"
 
-
-def _add_training(cfg: CfgNode) -> None:
-    """Optimiser, weights and what is watched while training."""
+    # -- Optimizer, weights, and hooks of a training.
     # "SGD" (Detectron2, paper Sec. 4.1) or "AdamW", which needs fewer steps from random weights. BASE_LR, WEIGHT_DECAY
     # and the rest of SOLVER apply to both; MOMENTUM and NESTEROV to SGD alone.
     cfg.SOLVER.OPTIMIZER = "SGD"
-    # Images for which BASE_LR, MAX_ITER, STEPS and the periods were written: another IMS_PER_BATCH scales them as
-    # Detectron2 does for REFERENCE_WORLD_SIZE (BASE_LR proportionally, iterations inversely). 0 = as they stand.
+    # Batch size for which BASE_LR, MAX_ITER, STEPS and the periods were written. Another IMS_PER_BATCH scales them as
+    # Detectron2 does for REFERENCE_WORLD_SIZE (BASE_LR proportionally, iterations inversely). 0 = no scaling.
     cfg.SOLVER.REFERENCE_BATCH = 0
     # Forward and backward passes that make one iteration, each with its share of IMS_PER_BATCH.
     cfg.SOLVER.ACCUMULATION_STEPS = 1
     # Share of the averaged weights that a step keeps, in [0, 1): training/hooks/averaging.py. 0 = no average.
     cfg.SOLVER.EMA_DECAY = 0.0
-    # Numbered checkpoints that stay in OUTPUT_DIR, the newest; the best and the final one stay besides. 0 = all.
+    # Number of the newest numbered checkpoints to keep in OUTPUT_DIR, besides the best and the final one. 0 = all.
     cfg.SOLVER.KEEP_CHECKPOINTS = 0
-    # Take PyTorch's deterministic algorithms. Not needed on a CPU with a fixed thread count.
+    # True takes PyTorch's deterministic algorithms. Not needed on a CPU with a fixed thread count.
     cfg.SOLVER.DETERMINISTIC = False
     # Evaluations in a row without a TEST.BEST_METRIC better by MIN_DELTA (in its unit) that end the run. 0 = never.
     cfg.SOLVER.EARLY_STOPPING = CfgNode()
     cfg.SOLVER.EARLY_STOPPING.PATIENCE = 0
     cfg.SOLVER.EARLY_STOPPING.MIN_DELTA = 0.0
-    # A step whose loss is not finite, or for which memory runs out, is the last of the run ("stop") or is left out
-    # ("skip"; ten in a row stop all the same; for memory in one process only).
+    # A step whose loss is not finite, or that runs out of memory, ends the run ("stop") or is left out ("skip": ten in
+    # a row end it all the same; for memory in one process only).
     cfg.SOLVER.FAULTS = CfgNode()
     cfg.SOLVER.FAULTS.NONFINITE_LOSS = "stop"
     cfg.SOLVER.FAULTS.OUT_OF_MEMORY = "stop"
-    # Every so many iterations the losses on DATASETS.TEST: training/hooks/validation.py. 0 = never.
+    # Iterations between two computations of the losses on DATASETS.TEST: training/hooks/validation.py. 0 = never.
     cfg.TEST.LOSS_PERIOD = 0
     # Metric whose best checkpoint is kept as model_best.pth, such as "bbox/AP" or "validation/total_loss"; "" = none.
     cfg.TEST.BEST_METRIC = ""
     # How to load weights that do not fit: "strict" refuses them; or LOAD_WORDS, joined by "+".
     cfg.MODEL.LOAD = "strict"
     cfg.ANALYSIS = CfgNode()
-    # Every so many iterations the event storage (TensorBoard) gets the share of the classification loss that positives,
-    # negatives and the hardest of each carry in the batch: training/hooks/loss_shares.py. 0 = never.
+    # Iterations between two writings, to the event storage (TensorBoard), of the share of the classification loss that
+    # positives, negatives and the hardest of each carry in the batch: training/hooks/loss_shares.py. 0 = never.
     cfg.ANALYSIS.LOSS_CDF_PERIOD = 0
 
+    for key in REMOVED_KEYS:  # Detectron2's own merging ignores them; load_config applies them
+        cfg.register_deprecated_key(key)
 
-_GROUPS = (
-    _add_classification_loss,
-    _add_normalizer,
-    _add_labelling_and_anchors,
-    _add_data,
-    _add_precision,
-    _add_training,
-)
+
+def get_retina_cfg() -> CfgNode:
+    """Return Detectron2's default config with the plugin's keys."""
+    cfg = get_cfg()
+    add_retina_config(cfg)
+    return cfg

@@ -14,9 +14,9 @@ _PREFIX = "configs/"
 
 
 def find_config(name: str) -> str:
-    """The path of a config: ``name`` itself where that is a file, else the shipped one if it begins with "configs/".
+    """Return ``name`` itself if that is a file, else the path of the shipped config if it begins with "configs/".
 
-    Another name comes back as it is, for whoever opens it to refuse.
+    Another name comes back unchanged; opening it fails with a sentence.
     """
     if name.startswith(_PREFIX) and not os.path.exists(name):
         shipped = CONFIGS / name.removeprefix(_PREFIX)
@@ -26,14 +26,14 @@ def find_config(name: str) -> str:
 
 
 def find_base(path: str) -> str:
-    """The file behind a ``_BASE_``: ``path`` where it is there, else the shipped one of its name in "configs/"."""
+    """Return the file behind a ``_BASE_``: ``path`` if it exists, else the shipped one of its name in "configs/"."""
     _, mark, name = f"/{path}".rpartition(f"/{_PREFIX}")
     shipped = CONFIGS / name
     return str(shipped) if mark and not os.path.exists(path) and shipped.is_file() else path
 
 
 def list_configs() -> list[str]:
-    """The shipped configs to train with, by the names that ``find_config`` takes; the studies' rows are left out."""
+    """List the shipped configs to train with, by the names that ``find_config`` takes, without the rows of studies."""
     paths = [*CONFIGS.glob("*.yaml"), *CONFIGS.glob("examples/*.yaml")]
     if not paths:
         raise SetupError(f"{_PACKAGE} was installed without its configs: install the plugin again.")

@@ -32,7 +32,7 @@ __all__ = ["RunArguments", "evaluate", "run", "set_up"]
 
 logger = logging.getLogger("retina_plugin")
 
-# Keys that do not make it another training.
+# Keys whose change leaves it the same training.
 MAY_CHANGE_ON_RESUME = (
     "ANALYSIS.", "DATALOADER.", "DATASETS.TEST", "DATASETS.VAL", "MODEL.DEVICE", "MODEL.LOAD", "MODEL.WEIGHTS",
     "OUTPUT_DIR", "SEED",
@@ -129,7 +129,7 @@ def set_up(
 
 
 def changes_since(config_yaml: Path, cfg: CfgNode) -> list[str]:
-    """Warnings about a resumed run whose config is no longer the one it began with."""
+    """Compare the config of a resumed run with the one it began with; return a warning for each key that differs."""
     if not config_yaml.is_file():
         return []
     changed = config_difference(cfg, load_config(str(config_yaml), []))
@@ -142,7 +142,7 @@ def changes_since(config_yaml: Path, cfg: CfgNode) -> list[str]:
 
 
 def write_config_difference(changed: dict[str, tuple], output_dir: Path, *, fresh: bool) -> None:
-    """Write ``config_diff.yaml``, a line a key; what an earlier run left under the names of this one is kept aside."""
+    """Write ``config_diff.yaml``, a line per key, and rename the files of an earlier run that have this run's names."""
     output_dir.mkdir(parents=True, exist_ok=True)
     for name in ("config.yaml", "config_diff.yaml", *(["metrics.json"] if fresh else [])):
         keep_previous(output_dir / name)
