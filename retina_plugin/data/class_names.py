@@ -1,7 +1,6 @@
-"""The names of a detector's classes, from whatever still knows them."""
+"""The names of a detector's classes, from its checkpoint or its data sets."""
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -39,23 +38,19 @@ def find_class_names(cfg: CfgNode, checkpoint: dict[str, Any]) -> tuple[str, ...
         checkpoint: what the file holds besides the model; ``["manifest"]["classes"]`` lists the names in order.
     """
     num_classes = cfg.MODEL.RETINANET.NUM_CLASSES
-    for source, names in _sources(cfg, checkpoint):
-        if len(names) == num_classes:
+    manifest = checkpoint.get("manifest")
+    names = manifest.get("classes") if isinstance(manifest, dict) else None
+    for source in ("the checkpoint's manifest", *dict.fromkeys([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])):
+        if source in DatasetCatalog:
+            try:
+                names = known_class_names(source)
+            except SetupError as error:  # the classes may be known without this set
+                logger.warning("%s", error)
+                continue
+        if names and len(names) == num_classes:
             return tuple(map(str, names))
-        logger.warning("%s names %d classes, the detector has %d: passed over", source, len(names), num_classes)
+        if names:
+            logger.warning("%s names %d classes, the detector has %d: passed over", source, len(names), num_classes)
+        names = None
     logger.warning("nothing names the classes of this checkpoint: they are shown as numbers from 0 on")
     return tuple(map(str, range(num_classes)))
-
-
-def _sources(cfg: CfgNode, checkpoint: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    manifest = checkpoint.get("manifest")
-    if isinstance(manifest, dict) and manifest.get("classes"):
-        yield "the checkpoint's manifest", manifest["classes"]
-    for name in dict.fromkeys([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]):
-        try:
-            names = known_class_names(name)
-        except SetupError as error:  # the data are not what is asked for here
-            logger.warning("%s", error)
-            continue
-        if names:
-            yield name, names

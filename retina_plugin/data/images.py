@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from PIL import Image
 
@@ -61,12 +60,20 @@ def read_header(file_name: str | os.PathLike) -> ImageHeader:
                     "save it upright"
                 )
             header = ImageHeader(fault, image.mode, width, height, turned)
-            if _looks_cut_off(file, image.format):
-                file.seek(0)
-                Image.open(file).load()
+            marker = _END_MARKERS.get(image.format or "")
+            if marker:
+                end = file.seek(0, os.SEEK_END)
+                file.seek(max(0, end - _TAIL))
+                if marker not in file.read():
+                    file.seek(0)
+                    Image.open(file).load()
             return header
     except Image.UnidentifiedImageError:
-        return ImageHeader(_describe_unknown(file_name))
+        with open(file_name, "rb") as file:
+            head = file.read(64)
+        if head.lstrip()[:1] in (b"<", b"{"):
+            return ImageHeader(f"is no image but text ({head.lstrip()[:20].decode('latin-1')!r}...)")
+        return ImageHeader("is no image that Pillow can read" if head else "is empty")
     except Exception as error:  # a damaged file makes Pillow raise OSError, SyntaxError, ValueError, struct.error ...
         return ImageHeader(f"cannot be read ({type(error).__name__}: {error})")
 
@@ -127,22 +134,3 @@ def _orientation(image: Image.Image) -> int:
         return image.getexif().get(_EXIF_ORIENTATION, 1)
     except Exception:  # unreadable EXIF: Detectron2 then leaves the image as it is
         return 1
-
-
-def _looks_cut_off(file: BinaryIO, image_format: str | None) -> bool:
-    marker = _END_MARKERS.get(image_format or "")
-    if marker is None:
-        return False
-    end = file.seek(0, os.SEEK_END)
-    file.seek(max(0, end - _TAIL))
-    return marker not in file.read()
-
-
-def _describe_unknown(file_name: str | os.PathLike) -> str:
-    with open(file_name, "rb") as file:
-        head = file.read(64).lstrip()
-    if not head and not os.path.getsize(file_name):
-        return "is empty"
-    if head[:1] in (b"<", b"{"):
-        return f"is no image but text ({head[:20].decode('latin-1')!r}...)"
-    return "is no image that Pillow can read"

@@ -17,7 +17,7 @@ class RetinaDatasetMapper(DatasetMapper):
 
     Pillow's own errors ("image file is truncated") do not say which file of the data set they mean, and a worker
     process adds only its own traceback. A record with a place in the training order is augmented by that place and
-    the run's seed, whatever process reads it.
+    the run's seed, in any process.
     """
 
     @configurable
@@ -49,10 +49,8 @@ class RetinaDatasetMapper(DatasetMapper):
         try:
             with seeded(self._seed, dataset_dict[POSITION_KEY]) if placed else nullcontext():
                 return super().__call__(dataset_dict)
-        except (
-            Exception
-        ) as error:  # a damaged file makes Pillow raise OSError, SyntaxError, ValueError, struct.error ...
+        except Exception as error:  # a damaged file makes Pillow raise OSError, SyntaxError, ValueError ...
             raise SetupError(
                 f"Image {dataset_dict.get('file_name')} (image id {dataset_dict.get('image_id')}) cannot be read or "
-                f"prepared: {type(error).__name__}: {error}. Mend it, or remove its record."
+                f"prepared: {type(error).__name__}: {error}. Fix it, or remove its record."
             ) from error

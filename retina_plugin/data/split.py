@@ -87,33 +87,31 @@ def _keep_classes_in_train(groups: dict[str, list[AnnotatedImage]], val_keys: li
 
 
 def _group_key(group: str) -> Callable[[str, AnnotatedImage], str]:
+    """A function of an image's name and the image to the key of its group."""
     kind, _, value = group.partition(":")
     if not group:
         return lambda name, image: name
     if group == "folder":
         return lambda name, image: posixpath.dirname(name)
-    if kind == "column" and value:
-        return lambda name, image: _column(name, image, value)
-    if kind == "regex" and value:
-        try:
-            pattern = re.compile(value)
-        except re.error as error:
-            raise SetupError(f"The group {group!r} is no regular expression: {error}.") from None
-        return lambda name, image: _match(name, pattern)
-    raise SetupError(f"The group of a split must be {GROUPS}, got {group!r}.")
+    if kind not in ("column", "regex") or not value:
+        raise SetupError(f"The group of a split must be {GROUPS}, got {group!r}.")
+    try:
+        pattern = re.compile(value if kind == "regex" else "")
+    except re.error as error:
+        raise SetupError(f"The group {group!r} is no regular expression: {error}.") from None
 
+    def key_of_column(name: str, image: AnnotatedImage) -> str:
+        if value not in image.columns:
+            raise SetupError(
+                f"{name} has no value, or more than one, in a column {value!r}: "
+                "a split by column needs a CSV file with that column, the same in every row of an image."
+            )
+        return image.columns[value]
 
-def _column(name: str, image: AnnotatedImage, column: str) -> str:
-    if column not in image.columns:
-        raise SetupError(
-            f"{name} has no value, or more than one, in a column {column!r}: "
-            "a split by column needs a CSV file with that column, the same in every row of an image."
-        )
-    return image.columns[column]
+    def key_of_name(name: str, image: AnnotatedImage) -> str:
+        match = pattern.search(name)
+        if match is None:
+            raise SetupError(f"{name} does not match the group's regex {pattern.pattern!r}: widen it.")
+        return match.group(1) or "" if pattern.groups else match.group()
 
-
-def _match(name: str, pattern: re.Pattern) -> str:
-    match = pattern.search(name)
-    if match is None:
-        raise SetupError(f"{name} does not match the group's regex {pattern.pattern!r}: widen it.")
-    return match.group(1) or "" if pattern.groups else match.group()
+    return key_of_column if kind == "column" else key_of_name

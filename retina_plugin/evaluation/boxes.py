@@ -4,7 +4,6 @@ import json
 import logging
 import math
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -177,11 +176,8 @@ def _check_known(entries: list[dict], key: str, known: dict, what: str, path: st
     except TypeError as error:  # a list cannot be looked up
         raise SetupError(f"{path}: every {key} must be a number or text: {error}.") from error
     if strays:
+        some = ", ".join(map(str, list(known)[:5])) + ", ..." * (len(known) > 5)
         raise SetupError(
             f"{path}: {len(strays)} of {len(entries)} detections have an unknown {key}: {strays[0]!r} is not among the "
-            f"{what} of {truth.source} ({_some(list(known))}). Give the ground truth that these predictions are for."
+            f"{what} of {truth.source} ({some}). Give the ground truth that these predictions are for."
         )
-
-
-def _some(values: Sequence) -> str:
-    return ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")

@@ -30,7 +30,12 @@ def as_bgr(image: ImageLike, channel_order: str = "BGR") -> np.ndarray:
         SetupError: it is neither, has no pixels, or cannot be read.
     """
     if isinstance(image, (str, os.PathLike)):
-        return _read_bgr(image)
+        if fault := find_fault(read_header(os.path.expanduser(image))):
+            raise SetupError(f"Image {image} {fault}.")
+        try:
+            return np.ascontiguousarray(read_image(Path(os.path.expanduser(image)), "BGR"))
+        except Exception as error:  # a damaged file makes Pillow raise OSError, SyntaxError, ValueError ...
+            raise SetupError(f"Image {image} cannot be read ({type(error).__name__}: {error}).") from error
     _check_array(image)
     return image if channel_order == "BGR" else image[:, :, ::-1]
 
@@ -38,16 +43,6 @@ def as_bgr(image: ImageLike, channel_order: str = "BGR") -> np.ndarray:
 def to_format(bgr: np.ndarray, image_format: str) -> np.ndarray:
     """``bgr`` in a format of ``INPUT.FORMAT``, by Detectron2's own conversion of what it reads."""
     return bgr if image_format == "BGR" else convert_PIL_to_numpy(Image.fromarray(bgr[:, :, ::-1]), image_format)
-
-
-def _read_bgr(file_name: str | os.PathLike) -> np.ndarray:
-    path = os.path.expanduser(file_name)
-    if fault := find_fault(read_header(path)):
-        raise SetupError(f"Image {file_name} {fault}.")
-    try:
-        return np.ascontiguousarray(read_image(Path(path), "BGR"))
-    except Exception as error:  # a damaged file makes Pillow raise OSError, SyntaxError, ValueError, struct.error ...
-        raise SetupError(f"Image {file_name} cannot be read ({type(error).__name__}: {error}).") from error
 
 
 def _check_array(image: np.ndarray) -> None:

@@ -72,7 +72,16 @@ def detect_format(path: Path) -> str:
         if suffix in by_suffix:
             return by_suffix[suffix]
         raise SetupError(f"{path}: no known format ends in {suffix or 'nothing'}: give one of {', '.join(FORMATS)}.")
-    found = _formats_in(path)
+    found = ["voc"] if list_files(path, (".xml",)) else []
+    found += sorted({_kind_of_json(file) for file in list_files(path, (".json",))[:1]})
+    yamls = [*path.glob("*.yaml"), *path.glob("*.yml")]
+    names = [*path.rglob("classes.txt"), *path.rglob("*.names"), *path.rglob("_darknet.labels")]
+    # Pascal VOC has lists of image names as text; without names in sight labels are in a folder of that name.
+    has_labels = any(part.is_dir() for part in (path / "labels", path / "train" / "labels"))
+    if names or has_labels or any("names" in read_yaml(file) for file in yamls):
+        found.append("yolo")
+    if any(path.glob("*.csv")):
+        found.append("csv")
     if not found:
         raise SetupError(
             f"{path} holds none of the known formats: XML (voc), data.yaml or label files with names (yolo), "
@@ -81,18 +90,6 @@ def detect_format(path: Path) -> str:
     if len(found) > 1:
         raise SetupError(f"{path} holds more than one format ({', '.join(found)}): say which with FORMAT (--format).")
     return found[0]
-
-
-def _formats_in(folder: Path) -> list[str]:
-    found = ["voc"] if list_files(folder, (".xml",)) else []
-    found += sorted({_kind_of_json(file) for file in list_files(folder, (".json",))[:1]})
-    yamls = [*folder.glob("*.yaml"), *folder.glob("*.yml")]
-    names = [*folder.rglob("classes.txt"), *folder.rglob("*.names"), *folder.rglob("_darknet.labels")]
-    # Pascal VOC has lists of image names as text; without names in sight labels are in a folder of that name.
-    has_labels = any(part.is_dir() for part in (folder / "labels", folder / "train" / "labels"))
-    if names or has_labels or any("names" in read_yaml(file) for file in yamls):
-        found.append("yolo")
-    return found + (["csv"] if list(folder.glob("*.csv")) else [])
 
 
 def _kind_of_json(path: Path) -> str:

@@ -136,9 +136,10 @@ class BoxSet:
                 if not box.class_name:
                     raise SetupError(f"{box.origin}: the class of a box is empty: name it.")
                 if known is not None and box.class_name not in known:
+                    listed = ", ".join(self.given_classes[:_SHOWN_CLASSES]) + ", ..." * (len(known) > _SHOWN_CLASSES)
                     raise SetupError(
                         f"{box.origin}: the class {box.class_name!r} is not among the {len(known)} given "
-                        f"({_shorten(self.given_classes)}): add it there, or correct its name."
+                        f"({listed}): add it there, or correct its name."
                     )
                 other = lower.setdefault(box.class_name.lower(), box.class_name)
                 if other != box.class_name and known is None:
@@ -226,7 +227,3 @@ def summarise_remarks(remarks: list[Remark]) -> list[str]:
         for what in counts
         for origin in [first[what]]
     ]
-
-
-def _shorten(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN_CLASSES]) + (", ..." if len(names) > _SHOWN_CLASSES else "")

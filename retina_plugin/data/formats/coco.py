@@ -3,13 +3,12 @@
 import os
 from pathlib import Path
 
-from ...errors import SetupError
 from ...findings import raise_first_error
 from ..coco import read_coco
 from ..images import read_sizes
 from ..safe_json import is_number
 from .box_set import AnnotatedImage, Box, BoxSet, Remark, check_claimed_size
-from .files import SUBSET_NAMES, list_files
+from .files import choose_file, list_files
 
 __all__ = ["read"]
 
@@ -25,10 +24,17 @@ def read(path: Path, images: Path | None = None, subset: str = "") -> BoxSet:
     Raises:
         SetupError: naming file and annotation.
     """
-    file = path if path.is_file() else _find_file(path, subset)
+    file = path
+    if path.is_dir():
+        place = path / "annotations" if (path / "annotations").is_dir() else path
+        file = choose_file(place, list_files(place, (".json",)), subset, "COCO JSON file", whole_name=False)
     coco = read_coco(str(path), str(file), for_detectron2=False)
     doubtful = raise_first_error(coco.findings)
-    root = images or _image_folder(file, coco.images[0]["file_name"])
+    # The first usual place that has the first image; without one, the file's folder.
+    parents = [file.parent, file.parent.parent]
+    usual = [p for parent in parents for p in (parent / "images" / file.stem, parent / "images", parent / file.stem)]
+    first = coco.images[0]["file_name"]
+    root = images or next((p for p in usual + parents if p.is_dir() and os.path.isfile(p / first)), file.parent)
     places = {image["id"]: root / image["file_name"] for image in coco.images}
     sizes = read_sizes(dict.fromkeys(places.values()))
     by_id: dict[int | str, AnnotatedImage] = {}
@@ -46,20 +52,3 @@ def read(path: Path, images: Path | None = None, subset: str = "") -> BoxSet:
             image.boxes.append(Box(x, y, x + width, y + height, class_name, origin, is_crowd))
     remarks = [Remark(found.what, str(file)) for found in doubtful]
     return BoxSet(str(path), root, list(by_id.values()), coco.class_names, remarks)
-
-
-def _find_file(folder: Path, subset: str) -> Path:
-    place = folder / "annotations" if (folder / "annotations").is_dir() else folder
-    files = list_files(place, (".json",))
-    chosen = [file for file in files if any(name in file.stem for name in SUBSET_NAMES.get(subset, ()))] or files
-    if len(chosen) != 1:
-        found = ", ".join(file.name for file in chosen[:5]) or "none"
-        raise SetupError(f"{place} must have one COCO JSON file, got {found}: name the file.")
-    return chosen[0]
-
-
-def _image_folder(file: Path, first: str) -> Path:
-    """The first usual place that has the first image; without one, the file's folder."""
-    parents = [file.parent, file.parent.parent]
-    places = [p for parent in parents for p in (parent / "images" / file.stem, parent / "images", parent / file.stem)]
-    return next((place for place in places + parents if place.is_dir() and os.path.isfile(place / first)), file.parent)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ...errors import SetupError
 from ..images import read_sizes
 from .box_set import AnnotatedImage, Box, BoxSet
-from .files import SUBSET_NAMES, read_lines, read_names
+from .files import choose_file, read_lines, read_names
 
 __all__ = ["read"]
 
@@ -47,7 +47,10 @@ def read(path: Path, images: Path | None = None, subset: str = "") -> BoxSet:
     Raises:
         SetupError: naming file and line.
     """
-    file = path if path.is_file() else _find_file(path, subset)
+    file = path
+    if path.is_dir():
+        files = [file for file in sorted(path.glob("*.csv")) if file.name not in _CLASS_FILES]
+        file = choose_file(path, files, subset, "CSV file of boxes", whole_name=True)
     root = images or file.parent
     if not root.is_dir():
         raise SetupError(f"The image folder {root} {'is a file' if root.exists() else 'does not exist'}.")
@@ -67,15 +70,6 @@ def read(path: Path, images: Path | None = None, subset: str = "") -> BoxSet:
             image.boxes.append(box)
     found.images = list(by_path.values())
     return found
-
-
-def _find_file(folder: Path, subset: str) -> Path:
-    files = [file for file in sorted(folder.glob("*.csv")) if file.name not in _CLASS_FILES]
-    chosen = [file for file in files if file.stem in SUBSET_NAMES.get(subset, ())] or files
-    if len(chosen) != 1:
-        found = ", ".join(file.name for file in chosen) or "none"
-        raise SetupError(f"{folder} must have one CSV file of boxes, got {found}: name the file.")
-    return chosen[0]
 
 
 def _read_rows(file: Path) -> list[_Row]:

@@ -3,17 +3,21 @@
 import contextlib
 import csv
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from ...errors import SetupError
-from ..images import IMAGE_SUFFIXES
+from ..images import IMAGE_SUFFIXES, read_sizes
+from .box_set import AnnotatedImage, BoxSet, Remark
 
 __all__ = [
     "IMAGES_REMEDY",
     "ImageIndex",
+    "choose_file",
+    "find_pairs",
     "list_files",
     "read_lines",
     "read_names",
@@ -49,6 +53,23 @@ def subset_folder(folder: Path, subset: str) -> Path | None:
     """The folder of a part ("train" or "val") within ``folder``, None if it has none."""
     names = SUBSET_NAMES.get(subset, ())
     return next((folder / name for name in names if (folder / name).is_dir()), None)
+
+
+def choose_file(folder: Path, files: list[Path], subset: str, kind: str, *, whole_name: bool) -> Path:
+    """The one file of a part ("train" or "val") among ``files``, or the only one.
+
+    Args:
+        whole_name: the file's name must be that of the part; else it must contain it.
+
+    Raises:
+        SetupError: there is none, or more than one.
+    """
+    names = SUBSET_NAMES.get(subset, ())
+    chosen = [file for file in files if any(file.stem == n if whole_name else n in file.stem for n in names)] or files
+    if len(chosen) != 1:
+        found = ", ".join(file.name for file in chosen[:5]) or "none"
+        raise SetupError(f"{folder} must have one {kind}, got {found}: name the file.")
+    return chosen[0]
 
 
 def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
@@ -205,3 +226,40 @@ class ImageIndex:
             if near or len(found) == 1:
                 return (near or found)[0]
         return None
+
+
+def find_pairs(
+    found: BoxSet, files: Sequence[Path], index: ImageIndex, read: Callable[[Path], tuple[Any, str, str]], kind: str
+) -> Iterator[tuple[Path, Any, AnnotatedImage]]:
+    """Find the image of each annotation file, in formats of one file an image.
+
+    Args:
+        found: takes the images, in the order of ``files``, and remarks about files without an image.
+        read: gives the content of a file, the name of its image and a hint for a remark that the image is not there.
+        kind: of the files, for messages.
+
+    Yields:
+        file, content and image; the image has no boxes yet.
+
+    Raises:
+        SetupError: no file has its image, two have the same, or an image cannot be used.
+    """
+    pairs = []
+    for file in files:
+        content, name, hint = read(file)
+        if image := index.find(name, file):
+            pairs.append((file, content, image))
+        else:
+            found.remarks.append(Remark(f"annotation left out: its image is not there{hint}", str(file)))
+    if files and not pairs:
+        raise SetupError(
+            f"{found.source}: none of {len(files)} {kind} files has its image in {index.folder}: {IMAGES_REMEDY}"
+        )
+    sizes = read_sizes(image for _, _, image in pairs)
+    seen: dict[Path, Path] = {}
+    for file, content, place in pairs:
+        if place in seen:
+            raise SetupError(f"{file}: the image {place} has an annotation already, {seen[place]}: keep one.")
+        seen[place] = file
+        found.images.append(AnnotatedImage(place, *sizes[place]))
+        yield file, content, found.images[-1]

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SetupError
-from ..images import read_sizes
 from ..safe_json import MAX_LISTS, is_number, parse_json
-from .box_set import AnnotatedImage, Box, BoxSet, Remark, check_claimed_size
-from .files import IMAGES_REMEDY, ImageIndex, list_files, read_text, subset_folder
+from .box_set import Box, BoxSet, Remark, check_claimed_size
+from .files import ImageIndex, find_pairs, list_files, read_text, subset_folder
 
 __all__ = ["read"]
 
@@ -39,37 +38,19 @@ def read(path: Path, images: Path | None = None, subset: str = "") -> BoxSet:
         raise SetupError(f"{folder} has no JSON files (LabelMe).")
     index = ImageIndex(images or folder)
     found = BoxSet(str(path), index.folder, [])
-    parsed = []
-    for file in files:
-        content = _read_json(file)
-        image = _find_image(file, content, index)
-        if image is None:
-            embedded = " (the copy in imageData is not used)" if content.get("imageData") else ""
-            found.remarks.append(Remark(f"annotation left out: its image is not there{embedded}", str(file)))
-        else:
-            parsed.append((file, content, image))
-    if not parsed:
-        raise SetupError(f"{path}: none of {len(files)} JSON files has its image in {index.folder}: {IMAGES_REMEDY}")
-    sizes = read_sizes(image for _, _, image in parsed)
-    seen: dict[Path, Path] = {}
-    for file, content, image in parsed:
-        if image in seen:
-            raise SetupError(f"{file}: the image {image} has an annotation already, {seen[image]}: keep one.")
-        seen[image] = file
+    for file, content, image in find_pairs(found, files, index, _read_json, "JSON"):
         claimed = (content.get("imageWidth"), content.get("imageHeight"))
         if all(is_number(side) and side for side in claimed):
-            check_claimed_size(image, sizes[image], claimed, str(file))
-        boxes = [
-            box
-            for number, shape in enumerate(content["shapes"], 1)
-            if (box := _read_shape(f"{file}: shape {number}", shape, found.remarks))
-        ]
-        found.images.append(AnnotatedImage(image, *sizes[image], boxes))
-    found.remarks += [Remark("image left out: it has no JSON file", str(i)) for i in index.files if i not in seen]
+            check_claimed_size(image.path, (image.width, image.height), claimed, str(file))
+        shapes = enumerate(content["shapes"], 1)
+        boxes = [_read_shape(f"{file}: shape {number}", shape, found.remarks) for number, shape in shapes]
+        image.boxes = [box for box in boxes if box]
+    known = {image.path for image in found.images}
+    found.remarks += [Remark("image left out: it has no JSON file", str(i)) for i in index.files if i not in known]
     return found
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def _read_json(file: Path) -> tuple[dict[str, Any], str, str]:
     text = read_text(file)
     try:
         if text.count("[") > MAX_LISTS:
@@ -80,14 +61,10 @@ def _read_json(file: Path) -> dict[str, Any]:
         raise SetupError(f"{file}{where if where[0] == ':' else ' ' + where}.") from None
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
         raise SetupError(f"{file} must hold an object with a list of shapes (LabelMe).")
-    return content
-
-
-def _find_image(file: Path, content: dict, index: ImageIndex) -> Path | None:
     name = content.get("imagePath") or ""
     if not isinstance(name, str):
         raise SetupError(f"{file}: imagePath must be text, got {name!r}.")
-    return index.find(name, file)
+    return content, name, " (the copy in imageData is not used)" if content.get("imageData") else ""
 
 
 def _read_shape(origin: str, shape: Any, remarks: list[Remark]) -> Box | None:
@@ -103,7 +80,10 @@ def _read_shape(origin: str, shape: Any, remarks: list[Remark]) -> Box | None:
         known = ", ".join(_SHAPES)
         raise SetupError(f"{origin} has shape_type {kind!r}, which has no upright box here: known are {known}.")
     points = shape.get("points")
-    if not _are_points(points) or len(points) < _SHAPES[kind]:
+    are_points = isinstance(points, list) and all(
+        isinstance(point, list) and len(point) == 2 and all(map(is_number, point)) for point in points
+    )
+    if not are_points or len(points) < _SHAPES[kind]:
         raise SetupError(f"{origin}: a {kind} needs at least {_SHAPES[kind]} points [x, y], got {str(points)[:80]}.")
     if kind != "rectangle":
         remarks.append(Remark(f"{kind} taken as the box around it", origin))
@@ -112,9 +92,3 @@ def _read_shape(origin: str, shape: Any, remarks: list[Remark]) -> Box | None:
         radius = math.dist(*points[:2])
         xs, ys = (xs[0] - radius, xs[0] + radius), (ys[0] - radius, ys[0] + radius)
     return Box(min(xs), min(ys), max(xs), max(ys), shape["label"].strip(), origin)
-
-
-def _are_points(points: Any) -> bool:
-    return isinstance(points, list) and all(
-        isinstance(point, list) and len(point) == 2 and all(map(is_number, point)) for point in points
-    )

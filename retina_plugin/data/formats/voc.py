@@ -7,9 +7,8 @@ Detectron2's ``pascal_voc.py``. Boxes marked difficult are kept, as there.
 from pathlib import Path
 
 from ...errors import SetupError
-from ..images import read_sizes
-from .box_set import AnnotatedImage, Box, BoxSet, Remark, check_claimed_size
-from .files import IMAGES_REMEDY, ImageIndex, list_files, read_text, subset_folder
+from .box_set import Box, BoxSet, Remark, check_claimed_size
+from .files import ImageIndex, find_pairs, list_files, read_text, subset_folder
 from .xml_tree import Element, read_xml
 
 __all__ = ["read"]
@@ -33,31 +32,26 @@ def read(path: Path, images: Path | None = None, subset: str = "") -> BoxSet:
     files = [path] if path.is_file() else _annotation_files(folder, "" if part else subset)
     index = ImageIndex(images or next((folder / n for n in ("JPEGImages", "images") if (folder / n).is_dir()), folder))
     found = BoxSet(str(path), index.folder, [])
-    parsed = []
-    for file in files:
-        root = read_xml(file)
-        if root.tag != "annotation":
-            raise SetupError(f"{file}:{root.line}: the first tag must be <annotation> (Pascal VOC), got <{root.tag}>.")
-        name = root.find("filename")
-        image = index.find(name.text if name else "", file)
-        if image is None:
-            found.remarks.append(Remark("annotation left out: its image is not there", str(file)))
-        else:
-            parsed.append((file, root, image))
-    if files and not parsed:
-        raise SetupError(f"{path}: none of {len(files)} XML files has its image in {index.folder}: {IMAGES_REMEDY}")
-    sizes = read_sizes(image for _, _, image in parsed)
-    seen: dict[Path, Path] = {}
-    for file, root, image in parsed:
-        if image in seen:
-            raise SetupError(f"{file}: the image {image} has an annotation already, {seen[image]}: keep one.")
-        seen[image] = file
-        _check_size(file, root, image, sizes[image])
-        boxes = [box for element in root.find_all("object") if (box := _read_object(file, element, found.remarks))]
-        found.images.append(AnnotatedImage(image, *sizes[image], boxes))
+    for file, root, image in find_pairs(found, files, index, _read_file, "XML"):
+        size = root.find("size")
+        if size is not None:
+            claimed = [_number(file, side, size) for side in ("width", "height")]
+            if claimed != [0, 0]:  # some tools write 0 for a size that they do not know
+                check_claimed_size(image.path, (image.width, image.height), claimed, f"{file}:{size.line}")
+        boxes = [_read_object(file, element, found.remarks) for element in root.find_all("object")]
+        image.boxes = [box for box in boxes if box]
     if not subset:
-        _note_unannotated(index, seen, found.remarks)
+        known = {image.path for image in found.images}
+        found.remarks += [Remark("image left out: it has no XML file", str(i)) for i in index.files if i not in known]
     return found
+
+
+def _read_file(file: Path) -> tuple[Element, str, str]:
+    root = read_xml(file)
+    if root.tag != "annotation":
+        raise SetupError(f"{file}:{root.line}: the first tag must be <annotation> (Pascal VOC), got <{root.tag}>.")
+    name = root.find("filename")
+    return root, name.text if name else "", ""
 
 
 def _annotation_files(folder: Path, subset: str) -> list[Path]:
@@ -77,15 +71,6 @@ def _annotation_files(folder: Path, subset: str) -> list[Path]:
                 raise SetupError(f"{chosen}:{number}: {words[0]} has no XML file in {annotations}.")
             picked.append(by_stem[words[0]])
     return picked
-
-
-def _check_size(file: Path, root: Element, image: Path, size: tuple[int, int]) -> None:
-    element = root.find("size")
-    if element is None:
-        return
-    claimed = [_number(file, side, element) for side in ("width", "height")]
-    if claimed != [0, 0]:  # some tools write 0 for a size that they do not know
-        check_claimed_size(image, size, claimed, f"{file}:{element.line}")
 
 
 def _read_object(file: Path, element: Element, remarks: list[Remark]) -> Box | None:
@@ -112,7 +97,3 @@ def _number(file: Path, tag: str, parent: Element) -> float:
         return float(element.text)
     except ValueError:
         raise SetupError(f"{file}:{element.line}: <{tag}> must be a number, got {element.text!r}.") from None
-
-
-def _note_unannotated(index: ImageIndex, seen: dict[Path, Path], remarks: list[Remark]) -> None:
-    remarks += [Remark("image left out: it has no XML file", str(image)) for image in index.files if image not in seen]

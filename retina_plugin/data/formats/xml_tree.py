@@ -45,10 +45,7 @@ def read_xml(path: Path) -> Element:
         raise SetupError(f"{path} cannot be read: {error.strerror}.") from error
     if not content.strip():
         raise SetupError(f"{path} is empty: an image without objects has an <annotation> without <object>.")
-    return _parse(path, content)
 
-
-def _parse(path: Path, content: bytes) -> Element:
     parser = expat.ParserCreate()
     top = Element("", 0)
     open_elements = [top]

@@ -10,7 +10,7 @@ from ...errors import SetupError
 from ..images import read_sizes
 from .box_set import AnnotatedImage, Box, BoxSet, Remark
 from .files import list_files, read_text
-from .yolo_layout import YoloLayout, find_layout
+from .yolo_layout import find_layout
 
 __all__ = ["read"]
 
@@ -36,16 +36,22 @@ def read(path: Path, images: Path | None = None, subset: str = "", classes: list
     sizes = read_sizes(layout.images)
     labels = {image: _label_file(image) for image in sizes}
     for image, size in sizes.items():
-        lines = _read_lines(labels[image]) if labels[image].is_file() else []
-        if not labels[image].is_file():
+        lines = []
+        if labels[image].is_file():
+            lines = enumerate(read_text(labels[image]).splitlines(), 1)
+        else:
             found.remarks.append(Remark("image without a label file taken as one without objects", str(image)))
-        boxes = [_read_line(f"{labels[image]}:{number}", line, layout.names, size) for number, line in lines]
+        boxes = [_read_line(f"{labels[image]}:{i}", line, layout.names, size) for i, line in lines if line.strip()]
         found.images.append(AnnotatedImage(image, *size, boxes))
     if sizes and not any(label.is_file() for label in labels.values()):
         raise SetupError(
             f"{path}: none of {len(sizes)} images has a label file, such as {next(iter(labels.values()))}."
         )
-    found.remarks += [Remark("label file left out: it has no image", str(file)) for file in _orphans(layout, labels)]
+    known = set(labels.values())
+    folders = [folder for folder in sorted({label.parent for label in known}) if folder.is_dir()]
+    for file in dict.fromkeys(file for folder in folders for file in list_files(folder, (".txt",))):
+        if file not in known and file.name not in layout.other_texts:
+            found.remarks.append(Remark("label file left out: it has no image", str(file)))
     return found
 
 
@@ -59,10 +65,6 @@ def _label_file(image: Path) -> Path:
     return Path(*parts[:last], "labels", *parts[last + 1 :])
 
 
-def _read_lines(file: Path) -> list[tuple[int, str]]:
-    return [(i, line.strip()) for i, line in enumerate(read_text(file).splitlines(), 1) if line.strip()]
-
-
 def _read_line(origin: str, line: str, names: list[str], size: tuple[int, int]) -> Box:
     words = line.split()
     if len(words) != 5:
@@ -71,7 +73,9 @@ def _read_line(origin: str, line: str, names: list[str], size: tuple[int, int]) 
         cx, cy, w, h = map(float, words[1:])
         number = int(words[0])
     except ValueError:
-        raise SetupError(f"{origin}: a line must be a whole number and four numbers, got {line[:80]!r}.") from None
+        raise SetupError(
+            f"{origin}: a line must be a whole number and four numbers, got {line.strip()[:80]!r}."
+        ) from None
     if not 0 <= number < len(names):
         raise SetupError(
             f"{origin}: class {number} is not among the {len(names)} names, which count from 0 to {len(names) - 1}: "
@@ -99,10 +103,3 @@ def _describe_length(count: int) -> str:
     if count >= 7 and count % 2:
         return f"{count} numbers: a polygon, which is not supported. Write the box around it"
     return f"{count} word{'s' if count > 1 else ''}: separate them by spaces"
-
-
-def _orphans(layout: YoloLayout, labels: dict[Path, Path]) -> list[Path]:
-    known = set(labels.values())
-    folders = {label.parent for label in known}
-    files = [file for folder in sorted(folders) if folder.is_dir() for file in list_files(folder, (".txt",))]
-    return [file for file in dict.fromkeys(files) if file not in known and file.name not in layout.other_texts]

@@ -49,7 +49,8 @@ def find_layout(path: Path, images: Path | None, subset: str, classes: list[str]
     elif listed := _listed_images(file, content, subset):
         root, found = folder, listed
     else:
-        root = _image_folder(folder, subset)
+        whole = folder / "images" if (folder / "images").is_dir() else folder
+        root = subset_folder(whole, subset) or subset_folder(folder, subset) or whole
         found = list_files(root, IMAGE_SUFFIXES)
     if not found:
         raise SetupError(f"{path} has no images in {root} (YOLO): {IMAGES_REMEDY}")
@@ -112,8 +113,3 @@ def _images_of(file: Path, base: Path, entry: str) -> list[Path]:
                 raise SetupError(f"{place}:{number}: the image {name} is missing.")
             found.append(image)
     return found
-
-
-def _image_folder(folder: Path, subset: str) -> Path:
-    whole = folder / "images" if (folder / "images").is_dir() else folder
-    return subset_folder(whole, subset) or subset_folder(folder, subset) or whole
