@@ -71,9 +71,9 @@ def run(args: argparse.Namespace) -> int:
         report.add([import_failure(broken)])
     else:
         from retina_plugin.apps.doctor.examination import Plan, examine
-        from retina_plugin.apps.doctor.image_scan import LookCache, default_cache
+        from retina_plugin.apps.doctor.image_scan import ScanCache, default_cache
 
-        cache = None if args.no_cache else LookCache(args.cache or default_cache())
+        cache = None if args.no_cache else ScanCache(args.cache or default_cache())
         plan = Plan(args.jobs, args.num_gpus, cache, images=not args.no_images, fit=not args.no_fit)
         examine(report, args.opts, plan)
     print(report.as_text())

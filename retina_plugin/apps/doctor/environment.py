@@ -1,11 +1,11 @@
-"""Packages that do not work together, operators that are missing, and devices that are not there."""
+"""Finds packages that do not work together, missing operators and missing devices."""
 
 import importlib.util
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -25,11 +25,11 @@ __all__ = [
 
 _NEEDED = ("torch", "torchvision", "numpy", "Pillow", "fvcore", "iopath", "pycocotools")
 _SHOWN = (*_NEEDED, "hotcoco", "setuptools")
-# Releases come in pairs: torch 2.N goes with torchvision 0.(N + 15), from 2.0 and 0.15 to the tested 2.14 and 0.29.
-_PAIR = 15
-# docs/compatibility.md: nobody has run 3.14, where TorchScript says that it is not supported.
+# torch 2.N goes with torchvision 0.(N + 15): from 2.0 with 0.15 up to the tested 2.14 with 0.29.
+_TORCHVISION_OFFSET = 15
+# docs/compatibility.md: the plugin was never run on 3.14, and TorchScript warns there that it is not supported.
 _FIRST_UNTESTED_PYTHON = (3, 14)
-# The name that a package dropped, the release that did, and where Detectron2 v0.6 still has it.
+# Package, the release that removed a name, a pattern for its use in Detectron2 v0.6, and the name.
 _DROPPED = (
     ("Pillow", "10", r"Image\.LINEAR", "Image.LINEAR"),
     ("numpy", "1.24", r"np\.(int|float|object)\b(?!\d)", "np.int"),
@@ -39,67 +39,72 @@ _FILES_WITH_NAMES = ("data/build.py", "data/transforms/transform.py", "data/tran
 
 @dataclass(frozen=True)
 class Packages:
-    """What is installed, read without importing it."""
+    """Installed versions, read without importing the packages."""
 
     python: tuple[int, int]
     versions: dict[str, str | None]  # None: not installed
     torchvision_needs: tuple[str, ...]  # such as "torch==2.14.1"
     detectron2: str | None  # its own version; None: not installed
-    old_names: tuple[str, ...]  # regular expressions of _DROPPED that its files match
+    old_names: tuple[str, ...]  # patterns of _DROPPED that match in Detectron2's files
     has_pkg_resources: bool
 
 
 @dataclass(frozen=True)
 class Devices:
-    """What torch sees."""
+    """The operators and devices that torch sees."""
 
     has_nms: bool
-    nms_on_gpu: bool  # True too where there is no GPU
+    nms_on_gpu: bool  # also True without a GPU
     has_detectron2_operators: bool
-    cuda_build: str | None  # the CUDA that torch was built for
-    gpus: tuple[tuple[str, int], ...]  # name and bytes of each visible one
+    cuda_build: str | None  # the CUDA version that torch was built for
+    gpus: tuple[tuple[str, int], ...]  # name and bytes of memory of each visible GPU
     has_mps: bool
     has_driver: bool  # an NVIDIA driver is loaded
 
 
 def read_packages() -> Packages:
-    """Look at this Python's packages."""
+    """Read the versions of the packages of this Python."""
     spec = importlib.util.find_spec("detectron2")
     root = Path(next(iter(spec.submodule_search_locations))) if spec else None
     text = "".join((root / name).read_text() for name in _FILES_WITH_NAMES if (root / name).is_file()) if root else ""
     own = re.search(r'__version__ = "(.*?)"', (root / "__init__.py").read_text()) if root else None
     return Packages(
         python=sys.version_info[:2],
-        versions={name: _version(name) for name in _SHOWN},
-        torchvision_needs=tuple(_requires("torchvision")),
+        versions={name: found.version if (found := _installed(name)) else None for name in _SHOWN},
+        torchvision_needs=tuple(torchvision.requires or ()) if (torchvision := _installed("torchvision")) else (),
         detectron2=(own.group(1) if own else "unknown") if root else None,
         old_names=tuple(pattern for _, _, pattern, _ in _DROPPED if re.search(pattern, text)),
         has_pkg_resources=importlib.util.find_spec("pkg_resources") is not None,
     )
 
 
-def _version(name: str) -> str | None:
+def _installed(name: str) -> Distribution | None:
     try:
-        return version(name)
+        return distribution(name)
     except PackageNotFoundError:
         return None
 
 
-def _requires(name: str) -> list[str]:
-    try:
-        return requires(name) or []
-    except PackageNotFoundError:
-        return []
-
-
 def find_package_faults(packages: Packages) -> Iterator[Finding]:
-    """Look at versions; nothing is imported."""
+    """Check the versions of the packages, without importing them."""
     for name in _NEEDED:
         if packages.versions[name] is None:
             yield finding("package-missing", name, f"{name} is not installed", f"pip install {name.lower()}")
     if packages.detectron2 is None:
         yield finding("package-missing", "detectron2", "Detectron2 is not installed")
-    yield from _pair(packages)
+    torch, torchvision = packages.versions["torch"], packages.versions["torchvision"]
+    if torch is not None and torchvision is not None:
+        ours, theirs = Version(torch), Version(torchvision)
+        builds = {v.local for v in (ours, theirs) if v.local}  # "cpu", "cu126"
+        needs = [Requirement(text) for text in packages.torchvision_needs]
+        unmet = [need for need in needs if need.name == "torch" and not need.specifier.contains(ours.public, True)]
+        fitting = ours.minor + _TORCHVISION_OFFSET
+        belong_together = ours.major != 2 or theirs.major != 0 or theirs.minor == fitting
+        if not belong_together or unmet or len(builds) > 1:
+            what = f"torch {torch} and torchvision {torchvision} are not built for each other"
+            what += f" (torchvision needs {unmet[0]})" if unmet else ""
+            remedy = f"Install torchvision 0.{fitting}, from the index that torch came from."
+            yield finding("torch-mismatch", "torchvision", what, remedy if ours.major == 2 else None)
     if packages.python >= _FIRST_UNTESTED_PYTHON:
         yield finding("python-untested", "Python", f"Python is {packages.python[0]}.{packages.python[1]}")
     for name, first, pattern, shown in _DROPPED:
@@ -112,28 +117,8 @@ def find_package_faults(packages: Packages) -> Iterator[Finding]:
         yield finding("pkg-resources", "setuptools", what)
 
 
-def _pair(packages: Packages) -> Iterator[Finding]:
-    torch, torchvision = packages.versions["torch"], packages.versions["torchvision"]
-    if torch is None or torchvision is None:
-        return
-    ours, theirs = Version(torch), Version(torchvision)
-    builds = {v.local for v in (ours, theirs) if v.local}  # "cpu", "cu126"
-    needs = [Requirement(text) for text in packages.torchvision_needs]
-    unmet = [need for need in needs if need.name == "torch" and not need.specifier.contains(ours.public, True)]
-    pairs = ours.major != 2 or theirs.major != 0 or theirs.minor == ours.minor + _PAIR
-    if not pairs or unmet or len(builds) > 1:
-        remedy = f"Install torchvision 0.{ours.minor + _PAIR}, from the index that torch came from." * (ours.major == 2)
-        yield finding(
-            "torch-mismatch",
-            "torchvision",
-            f"torch {torch} and torchvision {torchvision} are not built for each other"
-            + (f" (torchvision needs {unmet[0]})" if unmet else ""),
-            remedy or None,
-        )
-
-
 def read_devices() -> Devices:
-    """Look at what torch, torchvision and Detectron2 can do here; they must be importable."""
+    """Read what torch, torchvision and Detectron2 can do on this machine; all three must be importable."""
     import torch
     import torchvision
 
@@ -160,11 +145,11 @@ def read_devices() -> Devices:
 
 
 def find_device_faults(devices: Devices, device: str, *, deformable: bool) -> Iterator[Finding]:
-    """Set what is there against what a config asks for.
+    """Compare the devices and operators of this machine with those that a config needs.
 
     Args:
         device: MODEL.DEVICE.
-        deformable: whether the backbone has deformable convolutions (MODEL.RESNETS.DEFORM_ON_PER_STAGE).
+        deformable: True if the backbone has deformable convolutions (MODEL.RESNETS.DEFORM_ON_PER_STAGE).
     """
     if not devices.has_nms or not devices.nms_on_gpu:
         where = "for the GPU" if devices.has_nms else "at all"
@@ -195,5 +180,5 @@ def find_device_faults(devices: Devices, device: str, *, deformable: bool) -> It
 
 
 def import_failure(error: Exception) -> Finding:
-    """The finding of an import that failed, whose message says why."""
+    """Return the finding for a failed import; the error's message gives the cause."""
     return finding("import-fails", "Python", str(error))

@@ -20,7 +20,7 @@ from ..analysis.anchor_layout import build_detector
 from .anchors import examine_anchors
 from .environment import find_device_faults, read_devices
 from .image_findings import find_image_faults, find_leaks
-from .image_scan import LookCache, scan_images
+from .image_scan import ScanCache, scan_images
 from .memory import CUDA_BYTES, CUDA_SLACK, PROCESS_BYTES, MemoryNeed, available_memory, estimate_memory, largest_input
 from .report import Report
 from .statistics import describe_set
@@ -38,7 +38,7 @@ class Plan:
 
     jobs: int = 1
     num_gpus: int = 1
-    cache: LookCache | None = None
+    cache: ScanCache | None = None
     images: bool = True  # decode every file
     fit: bool = True  # propose anchors
     quiet: bool = False
@@ -101,11 +101,11 @@ def _images(
     contents: dict[str, DatasetContent], train: Sequence[DatasetContent], test: Sequence[DatasetContent], plan: Plan
 ) -> list[Finding]:
     names = [content.file_names[i] for content in contents.values() for i in content.local_files]
-    looks = scan_images(names, jobs=plan.jobs, cache=plan.cache, quiet=plan.quiet)
-    found = [fault for content in contents.values() for fault in find_image_faults(content, looks)]
+    scans = scan_images(names, jobs=plan.jobs, cache=plan.cache, quiet=plan.quiet)
+    found = [fault for content in contents.values() for fault in find_image_faults(content, scans)]
     for ours in train:
         for theirs in test:
-            found += find_leaks(ours, theirs, looks)
+            found += find_leaks(ours, theirs, scans)
     return found
 
 

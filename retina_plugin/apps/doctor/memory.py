@@ -1,4 +1,4 @@
-"""What a training step of a config needs of memory: counted on tensors without data, so no GPU is needed to know."""
+"""Estimates the memory of a training step by counting bytes of tensors without data, so no GPU is needed."""
 
 import os
 from collections.abc import Sequence
@@ -16,16 +16,17 @@ from ...data.resized import resized_sizes
 __all__ = ["MemoryNeed", "available_memory", "estimate_memory", "largest_input"]
 
 _FLOAT = 4
-# What the loss holds beside the saved activations, in copies of the logits and deltas: the levels joined, what its
-# backward pass reads, and the gradient. Measured (docs/doctor.md); mining sorts and suppresses every candidate.
+# Memory of the loss beside the saved activations, in copies of the logits and deltas: the joined levels, the tensors
+# saved for its backward pass, and the gradient. Measured (docs/doctor.md); OHEM also sorts and suppresses all boxes.
 _LOSS_COPIES = {"OHEMLoss": 13}
 _USUAL_COPIES = 3
-# Of the trained weights, while torch updates all of them together. AdamW's is measured (tests/test_doctor.py), SGD's is
-# the gradients with weight decay added.
+# Copies of the trained weights that torch makes while it updates all of them together. AdamW's number is measured
+# (docs/doctor.md), SGD's copy is the gradients with weight decay added.
 _UPDATE_COPIES = {"SGD": 1, "AdamW": 2}
-# CUDA itself, cuDNN's and cuBLAS's workspaces; the allocator's unused rest of its blocks. Guards, not measured.
+# Bytes for CUDA itself and the workspaces of cuDNN and cuBLAS; a factor for unused parts of the allocator's blocks.
+# Both are assumed, not measured.
 CUDA_BYTES, CUDA_SLACK = 700 * 2**20, 1.1
-# Python, torch and a data loader's process, each of which imports all of it.
+# Bytes for Python and torch, in the training process and in each data loader process.
 PROCESS_BYTES = 500 * 2**20
 
 
@@ -37,18 +38,18 @@ class MemoryNeed:
     height: int
     width: int
     state: int  # weights, their gradients and the optimiser's buffers
-    activations: int  # kept from the forward for the backward pass
+    activations: int  # kept by the forward pass for the backward pass
     loss: int
-    update: int  # the optimiser's own tensors, when the activations are gone
+    update: int  # temporary tensors of the optimiser's step, after the activations are freed
 
     @property
     def total(self) -> int:
-        """The most at once."""
+        """Peak memory in bytes."""
         return self.state + max(self.activations + self.loss, self.update)
 
 
 def largest_input(cfg: CfgNode, contents: Sequence[DatasetContent], divisibility: int) -> tuple[int, int]:
-    """Height and width of the largest padded batch: the largest sides of one orientation (Detectron2 groups by it)."""
+    """Height and width of the largest padded batch; Detectron2 batches wide and tall images separately."""
     sizes = np.concatenate([np.zeros((0, 2)), *(resized_sizes(cfg, content.sizes, max) for content in contents)])
     sizes = sizes[np.isfinite(sizes).all(axis=1)]
     if not len(sizes):
@@ -64,8 +65,8 @@ def estimate_memory(cfg: CfgNode, model: RetinaNet, height: int, width: int, *, 
     """Run backbone and head forward on the "meta" device and count what they keep.
 
     Args:
-        cfg: gives batch, optimiser and precision.
-        model: of ``build_detector``, whose weights take no memory.
+        cfg: batch size, optimiser and precision are read from it.
+        model: from ``build_detector``; its weights take no memory.
         height, width: of the padded batch, pixels.
         processes: GPUs that share the batch.
     """
@@ -87,32 +88,27 @@ def estimate_memory(cfg: CfgNode, model: RetinaNet, height: int, width: int, *, 
     outputs = sum(output.numel() for output in (*logits, *deltas))
     activations = sum(storage.nbytes() for storage in kept.values()) + batch.nbytes
     half = cfg.SOLVER.AMP.ENABLED
+    values = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
+    copies = 3 if cfg.SOLVER.OPTIMIZER == "AdamW" else 2  # the gradient, and one or two moments
+    half_weights = values // 2 if half else 0  # AMP's copy of the weights, two bytes each
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return MemoryNeed(
         images=images,
         height=height,
         width=width,
-        state=_state_bytes(cfg, model),
+        state=_FLOAT * (values + copies * trained + half_weights),
         activations=activations // 2 if half else activations,
         loss=_LOSS_COPIES.get(cfg.MODEL.RETINANET.CLS_LOSS_NAME, _USUAL_COPIES) * outputs * _FLOAT,
         update=_UPDATE_COPIES[cfg.SOLVER.OPTIMIZER] * trained * _FLOAT,
     )
 
 
-def _state_bytes(cfg: CfgNode, model: RetinaNet) -> int:
-    values = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    copies = 3 if cfg.SOLVER.OPTIMIZER == "AdamW" else 2  # the gradient, and one or two moments
-    half = values // 2 if cfg.SOLVER.AMP.ENABLED else 0  # the weights once more, in two bytes
-    return _FLOAT * (values + copies * trained + half)
-
-
 def available_memory() -> int:
-    """Bytes of memory of this machine, or of the container where that has less."""
+    """Return the bytes of memory of this machine, or of its container if that is less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**63
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             total = min(total, int(Path(limit).read_text()))
-        except (OSError, ValueError):  # not there, or "max"
+        except (OSError, ValueError):  # no such file, or "max"
             continue
     return total

@@ -1,6 +1,6 @@
-"""The findings of ``retina doctor`` as text (worst first, long lists shortened), as a page and as JSON (everything).
+"""Writes the findings of ``retina doctor`` as text (worst first, long lists cut), as a page and as complete JSON.
 
-The text and the JSON need no package, so that they can be made where Detectron2 is broken.
+Text and JSON need only the standard library, so that they work where Detectron2 cannot be imported.
 """
 
 import json
@@ -12,19 +12,19 @@ from ...findings import ERROR, NOTE, WARNING, Finding
 __all__ = ["Report"]
 
 SEVERITIES = (ERROR, WARNING, NOTE)
-FORMAT = 1  # of the JSON; raised when a name in it changes its meaning or goes
-MAX_PLACES = 5  # of a finding that are printed
-BAR = 40  # characters of the longest bar
-MAX_CLASSES, MAX_SIZES = 20, 5  # rows of these tables that are printed
+FORMAT = 1  # version of the JSON, raised when a name in it changes its meaning or is removed
+MAX_PLACES = 5  # places printed for a finding
+BAR = 40  # length of the longest bar, in characters
+MAX_CLASSES, MAX_SIZES = 20, 5  # rows printed of the tables of classes and of image sizes
 
 
 @dataclass
 class Report:
-    """Everything that one call found."""
+    """All findings and numbers of one call."""
 
     config_file: str
     findings: list[Finding] = field(default_factory=list)
-    # Versions and devices; data sets by name; anchors; memory in bytes. Empty where a step was not reached.
+    # ``data`` is by name of the set, ``memory`` in bytes. A step that was not reached leaves its dict empty.
     environment: dict = field(default_factory=dict)
     data: dict[str, dict] = field(default_factory=dict)
     anchors: dict = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Report:
 
     @property
     def makes_sense(self) -> bool:
-        """True if training makes sense: there is no error."""
+        """True if there is no error."""
         return not self.of(ERROR)
 
     def of(self, severity: str) -> list[Finding]:
@@ -69,8 +69,8 @@ class Report:
         return "\n\n".join([*sections, self._verdict()])
 
     def as_html(self) -> str:
-        """Make the page; it needs Jinja2."""
-        from ..report.pages import render  # here: a missing package is a finding, which the text shows
+        """Render the HTML page; needs Jinja2."""
+        from ..report.pages import render  # here, so that the text can be made without Jinja2
 
         found = {severity: self.of(severity) for severity in SEVERITIES if self.of(severity)}
         links = {severity: self._count(severity) for severity in found}
@@ -151,21 +151,25 @@ def _describe_place(place: Mapping) -> str:
 
 
 def _tables(described: dict) -> list[tuple[str, list[tuple[str, int]], int]]:
-    """Title, rows of (name, count) and number of rows left out, of each table of ``describe_set`` with a row."""
+    """Title, rows (name, count) and number of omitted rows of each non-empty table of ``describe_set``."""
     classes = sorted(described["boxes_by_class"].items(), key=lambda item: -item[1])
     sizes = list(described["image_sizes"].items())
     tables = [
         ("boxes by class", classes[:MAX_CLASSES], len(classes) - MAX_CLASSES),
-        ("side of a box (sqrt of its area), px after the resize", _inner(described["box_side_px_after_resize"]), 0),
-        ("height / width of a box", _inner(described["box_height_by_width"]), 0),
-        ("boxes in an image", _inner(described["boxes_per_image"]), 0),
+        (
+            "side of a box (sqrt of its area), px after the resize",
+            _trim(described["box_side_px_after_resize"]),
+            0,
+        ),
+        ("height / width of a box", _trim(described["box_height_by_width"]), 0),
+        ("boxes in an image", _trim(described["boxes_per_image"]), 0),
         ("image sizes", sizes[:MAX_SIZES], len(sizes) - MAX_SIZES),
     ]
     return [(title, rows, max(left_out, 0)) for title, rows, left_out in tables if rows]
 
 
-def _inner(bins: dict[str, int]) -> list[tuple[str, int]]:
-    """The bins from the first to the last that is not empty."""
+def _trim(bins: dict[str, int]) -> list[tuple[str, int]]:
+    """Drop the empty bins at both ends."""
     items = list(bins.items())
     full = [i for i, (_, count) in enumerate(items) if count]
     return items[full[0] : full[-1] + 1] if full else []

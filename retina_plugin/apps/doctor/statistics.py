@@ -1,4 +1,4 @@
-"""What a data set looks like in numbers: classes, sizes of boxes after the resize, aspect ratios, sizes of images."""
+"""Statistics of a data set: classes, box sizes after the resize, aspect ratios, image sizes."""
 
 from collections import Counter
 
@@ -10,7 +10,7 @@ from ...data.resized import resize_scales
 
 __all__ = ["describe_set"]
 
-# Sides of boxes, pixels: an octave each, as the levels of the pyramid are (paper Sec. 4: 32 to 512 px, P3 to P7).
+# Box sides in pixels, one octave a bin, as for the pyramid levels (paper Sec. 4: 32 to 512 px on P3 to P7).
 _SIDES = (0, 4, 8, 16, 32, 64, 128, 256, 512, np.inf)
 # Height / width; the paper's anchors have 1/2, 1 and 2.
 _RATIOS = (0, 0.2, 0.33, 0.5, 0.71, 1.41, 2, 3, 5, np.inf)
@@ -18,12 +18,12 @@ _PER_IMAGE = (0, 1, 2, 5, 10, 20, 50, 100, np.inf)
 
 
 def describe_set(cfg: CfgNode, content: DatasetContent, *, for_training: bool) -> dict:
-    """Counts of a set by class and in bins; a bin "8-16" holds 8 <= value < 16."""
+    """Count the boxes and images of a set by class and in bins; a bin "8-16" holds 8 <= value < 16."""
     images = len(content.image_ids)
-    told = (content.boxes[:, 2:] > 0).all(axis=1)  # boxes without area are findings, not numbers
-    boxes = content.boxes[told]
+    has_area = (content.boxes[:, 2:] > 0).all(axis=1)  # boxes without area are reported as findings
+    boxes = content.boxes[has_area]
     names = content.class_names or [str(i) for i in range(max(content.class_counts, default=-1) + 1)]
-    scales = resize_scales(cfg, content.sizes, max if for_training else None)[content.box_images[told]]
+    scales = resize_scales(cfg, content.sizes, max if for_training else None)[content.box_images[has_area]]
     sides = np.sqrt((boxes[:, 2:] * scales[:, None]).prod(axis=1))
     ratios = boxes[:, 3] / boxes[:, 2]
     sizes = Counter(f"{w:g}x{h:g}" for w, h in content.sizes)

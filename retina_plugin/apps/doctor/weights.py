@@ -1,4 +1,4 @@
-"""MODEL.WEIGHTS: whether a training would take the file, and what of it; its config where it has no manifest."""
+"""Checks that a training can load MODEL.WEIGHTS, and which layers; without a manifest, compares its config."""
 
 import logging
 import warnings
@@ -21,7 +21,7 @@ __all__ = ["find_weight_faults"]
 
 
 def find_weight_faults(cfg: CfgNode, model: RetinaNet) -> Iterator[Finding]:
-    """Load MODEL.WEIGHTS as a training does into ``model``: of ``build_detector``, names, shapes and manifest count."""
+    """Load MODEL.WEIGHTS into ``model`` (from ``build_detector``) as a training does; check names, shapes, manifest."""
     key, path = "MODEL.WEIGHTS", cfg.MODEL.WEIGHTS
     if not path:
         return
@@ -34,7 +34,7 @@ def find_weight_faults(cfg: CfgNode, model: RetinaNet) -> Iterator[Finding]:
     checkpointer = build_checkpointer(cfg, model, classes=classes)
     try:
         check_weights(path)
-        with _hushed():
+        with _without_loading_log():
             loaded = checkpointer.load(path)
     except SetupError as error:
         yield finding("weights-unusable", key, str(error))
@@ -51,13 +51,13 @@ def find_weight_faults(cfg: CfgNode, model: RetinaNet) -> Iterator[Finding]:
 
 
 def _other_config(ours: dict, beside: Path) -> Iterator[Finding]:
-    """The comparison of a training with a manifest that is made of the config beside the weights."""
+    """Build a manifest from the config beside the weights and compare it with that of this training."""
     if not beside.is_file():
         return
     try:
         trained = load_config(str(beside), [])
-        detector, _ = build_detector(trained, str(beside))  # its anchor generator is not on "meta"
-    except (SetupError, KeyError):  # of another program, or of a detector that is not registered here
+        detector, _ = build_detector(trained, str(beside))  # its anchors have values, unlike the weights
+    except (SetupError, KeyError):  # a config of another program or of an unknown detector
         return
     if clauses := disagreements(build_manifest(trained, detector, None), ours):
         what = f"By {beside} the weights were trained for something else: {'; '.join(clauses)}"
@@ -65,8 +65,8 @@ def _other_config(ours: dict, beside: Path) -> Iterator[Finding]:
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
-    """Without the log of loading, which the findings repeat, and torch's remark that "meta" tensors take no values."""
+def _without_loading_log() -> Iterator[None]:
+    """Silence the loading log, which the findings repeat, and torch's warnings about loading into "meta" tensors."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -9,8 +9,8 @@ from PIL import Image
 from tiny_pictures import HEIGHT, WIDTH, draw
 
 from retina_plugin.apps.doctor import image_scan, near_duplicates
-from retina_plugin.apps.doctor.fingerprint import THUMB_SIDE, ImageLook, look_at
-from retina_plugin.apps.doctor.image_scan import LookCache, default_cache, scan_images
+from retina_plugin.apps.doctor.fingerprint import THUMB_SIDE, ImageScan, scan_image
+from retina_plugin.apps.doctor.image_scan import ScanCache, default_cache, scan_images
 from retina_plugin.apps.doctor.near_duplicates import MAX_BITS, find_near, group_exact
 from retina_plugin.data.images import ImageHeader
 from retina_plugin.errors import SetupError
@@ -22,14 +22,14 @@ def test_damage_inside_a_file_is_found(tmp_path):
     draw(1, 400, 300).save(tmp_path / "a.jpg", quality=95)
     data = (tmp_path / "a.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(data[: len(data) // 2] + b"\xff\xd9")  # the end marker is there
-    assert look_at(str(tmp_path / "a.jpg")).header.fault == ""
+    assert scan_image(str(tmp_path / "a.jpg")).header.fault == ""
     draw(1, 400, 300).save(tmp_path / "a.png")
     data = bytearray((tmp_path / "a.png").read_bytes())
     data[len(data) // 2] ^= 255
     (tmp_path / "bad.png").write_bytes(data)
-    fault = look_at(str(tmp_path / "bad.png")).header.fault
+    fault = scan_image(str(tmp_path / "bad.png")).header.fault
     assert fault.startswith("cannot be read ("), fault
-    assert look_at(str(tmp_path / "none.png")).header.fault == "is missing"
+    assert scan_image(str(tmp_path / "none.png")).header.fault == "is missing"
 
 
 @pytest.mark.parametrize(
@@ -50,10 +50,10 @@ def test_a_copy_in_another_form_looks_like_its_original(tmp_path, name, change):
         exif[274] = 6  # shown turned by 90 degrees to the right: as the original
     change(original).save(tmp_path / name, **({"quality": 50, "exif": exif} if name.endswith("jpg") else {}))
     draw(4, 320, 240).save(tmp_path / "other.png")
-    train = [look_at(str(tmp_path / "other.png")), look_at(str(tmp_path / "a.png"))]
-    assert find_near(train, [look_at(str(tmp_path / name))]).keys() == {0}
-    assert find_near(train, [look_at(str(tmp_path / name))])[0][0] == 1
-    assert find_near(train[:1], [look_at(str(tmp_path / name))]) == {}
+    train = [scan_image(str(tmp_path / "other.png")), scan_image(str(tmp_path / "a.png"))]
+    assert find_near(train, [scan_image(str(tmp_path / name))]).keys() == {0}
+    assert find_near(train, [scan_image(str(tmp_path / name))])[0][0] == 1
+    assert find_near(train[:1], [scan_image(str(tmp_path / name))]) == {}
 
 
 def flip(dhash: bytes, bits) -> bytes:
@@ -69,7 +69,7 @@ def test_find_near_finds_every_pair_within_the_limit(monkeypatch):
     header = ImageHeader("")
 
     def make(dhash=None, thumb=None):
-        return ImageLook(header, rng.bytes(16), dhash or rng.bytes(8), thumb or rng.bytes(THUMB_SIDE**2))
+        return ImageScan(header, rng.bytes(16), dhash or rng.bytes(8), thumb or rng.bytes(THUMB_SIDE**2))
 
     train = [make() for _ in range(300)]
     copies = [  # 0 to 9 bits away, of every distance ten, at any place
@@ -79,12 +79,12 @@ def test_find_near_finds_every_pair_within_the_limit(monkeypatch):
     assert {j: i for j, (i, _) in found.items()} == {i: i for i in range(100) if i % 10 <= MAX_BITS}
     # The hash alone is no proof, and a picture that is even has none.
     assert find_near(train, [make(train[0].dhash)]) == {}
-    even = [ImageLook(header, bytes([i] * 16), bytes(8), bytes([90] * THUMB_SIDE**2)) for i in range(2)]
+    even = [ImageScan(header, bytes([i] * 16), bytes(8), bytes([90] * THUMB_SIDE**2)) for i in range(2)]
     assert find_near(even[:1], even[1:]) == {} and find_near([], even) == {} and find_near(train, []) == {}
 
 
 def test_group_exact_leaves_out_what_could_not_be_read():
-    looks = [ImageLook(ImageHeader(""), digest) for digest in (b"a", b"b", b"a", b"", b"", b"a")]
+    looks = [ImageScan(ImageHeader(""), digest) for digest in (b"a", b"b", b"a", b"", b"", b"a")]
     assert group_exact(looks) == [[0, 2, 5]]
 
 
@@ -97,16 +97,16 @@ def test_scan_reads_a_file_once_and_again_when_it_changed(tmp_path, monkeypatch)
     names += [str(tmp_path / "bad.png"), str(tmp_path / "absent.png"), names[0]]
     cache = tmp_path / "sub" / "cache.sqlite"
     seen = []
-    monkeypatch.setattr(image_scan, "look_at", lambda name: seen.append(name) or look_at(name))
+    monkeypatch.setattr(image_scan, "scan_image", lambda name: seen.append(name) or scan_image(name))
 
-    first = scan_images(names, jobs=1, cache=LookCache(cache), quiet=True)
+    first = scan_images(names, jobs=1, cache=ScanCache(cache), quiet=True)
     assert seen == names[:5] and list(first) == names[:5]
     seen.clear()
-    assert scan_images(names, jobs=1, cache=LookCache(cache), quiet=True) == first
+    assert scan_images(names, jobs=1, cache=ScanCache(cache), quiet=True) == first
     assert seen == [names[4]]  # what is not there is asked for each time
     seen.clear()
     draw(9, WIDTH + 1, HEIGHT).save(names[1])
-    again = scan_images(names, jobs=1, cache=LookCache(cache), quiet=True)
+    again = scan_images(names, jobs=1, cache=ScanCache(cache), quiet=True)
     assert seen == [names[1], names[4]] and again[names[1]].header.width == WIDTH + 1
 
 
@@ -127,15 +127,15 @@ def test_a_cache_that_cannot_be_used_does_no_harm(tmp_path):
     with sqlite3.connect(old) as connection:
         connection.execute("CREATE TABLE doctor_looks (path)")
     for path in (tmp_path / "file" / "cache", old, tmp_path):
-        assert scan_images(names, jobs=1, cache=LookCache(path), quiet=True)[names[0]].digest
-    assert LookCache(old).read(names).keys() == {names[0]}
+        assert scan_images(names, jobs=1, cache=ScanCache(path), quiet=True)[names[0]].digest
+    assert ScanCache(old).read(names).keys() == {names[0]}
 
 
 def test_a_file_that_is_no_cache_is_refused_and_kept(good_set):
     config = good_set()
     before = Path(config).read_text()
     with pytest.raises(SetupError, match="my.yaml is no cache of images .*name another file with --cache"):
-        LookCache(Path(config))
+        ScanCache(Path(config))
     assert Path(config).read_text() == before
 
 
