@@ -1,1 +1,1 @@
-"""``retina export``."""
+"""``retina export`` and ``retina measure-export``: detectors as files that run without Detectron2."""

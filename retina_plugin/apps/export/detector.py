@@ -1,6 +1,7 @@
-"""``ExportableDetector``: a RetinaNet from image to final boxes in tensors alone, for whatever traces or exports it.
+"""``ExportableDetector``: a RetinaNet from image to final boxes, in tensor operations that can be traced or exported.
 
-N images, K classes, A anchors of a location, C candidates of an image over all levels, D detections at most.
+N images, K classes, A anchors a location, T candidates a level, C candidates of an image over all levels, at most D
+detections of an image.
 """
 
 import math
@@ -16,24 +17,24 @@ from ...modeling import fold_batch_norms
 
 __all__ = ["PADDING_CLASS", "ExportableDetector", "keep_best_of_class"]
 
-# The class of padding rows, where there are fewer than D detections.
+# Class id of padding rows (fewer than D detections).
 PADDING_CLASS = -1
 
 
 class ExportableDetector(nn.Module):
-    """The detections of ``FocalRetinaNet`` for a batch of images of one size (paper Sec. 4.1, inference).
+    """Computes the detections of ``FocalRetinaNet`` for a batch of images of one size (paper Sec. 4.1, inference).
 
-    Without ``Instances``, loops over images or sizes fixed when it is exported: heights, widths and the number of
+    It uses no ``Instances`` and no loop over images, and no size is fixed at export: heights, widths and the number of
     images may change from call to call.
     """
 
     def __init__(self, model: RetinaNet):
         """
         Args:
-            model: trained; it is copied, its batch norms folded (``fold_batch_norms``).
+            model: a trained model; a copy of it with folded batch norms is used (``fold_batch_norms``).
 
         Raises:
-            SetupError: the model is no RetinaNet, or its backbone asks for square images.
+            SetupError: the model is no RetinaNet, or its backbone needs square images.
         """
         super().__init__()
         if not isinstance(model, RetinaNet):
@@ -41,9 +42,9 @@ class ExportableDetector(nn.Module):
                 f"A {type(model).__name__} cannot be exported: MODEL.META_ARCHITECTURE must be a RetinaNet."
             )
         if (model.backbone.padding_constraints or {}).get("square_size", 0) > 0:
-            raise SetupError("A backbone that wants square images cannot be exported: take a ResNet with FPN.")
-        # Not channels last, as training on a CPU lays weights out: torch.export guards on sizes to tell such maps from
-        # others, and the program refuses one image, or one of a side below 129 pixels, whose P7 has one row.
+            raise SetupError("A backbone that needs square images cannot be exported: take a ResNet with FPN.")
+        # Undo the channels-last layout of CPU training: with it torch.export adds guards on sizes, and the program
+        # would refuse a batch of one image, and images with a side below 129 pixels, whose P7 has one row.
         model = fold_batch_norms(model).to(memory_format=torch.contiguous_format)
         self.backbone, self.head = model.backbone, model.head
         self.features = list(model.head_in_features)
@@ -62,20 +63,24 @@ class ExportableDetector(nn.Module):
         self.nms_thresh = float(model.test_nms_thresh)
         self.topk_candidates = int(model.test_topk_candidates)
         self.max_detections = int(model.max_detections_per_image)
-        # What drops overlapping boxes; an export may put its own operator here.
+        # Suppresses overlapping boxes; an export may put its own operator here.
         self.keep = keep_best_of_class
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """
         Args:
-            images: (N, 3, H, W) in [0, 255], any number type, channels in the order of INPUT.FORMAT.
+            images: (N, 3, H, W) in [0, 255], any numeric type, channels in the order of INPUT.FORMAT.
 
         Returns:
-            boxes (N, D, 4) XYXY in pixels of the images and inside them, scores (N, D) falling, classes (N, D) int64
-            and counts (N,) int64. Past an image's count, boxes and scores are 0 and classes ``PADDING_CLASS``.
+            boxes (N, D, 4) XYXY in pixels, inside the image; scores (N, D), highest first; classes (N, D) int64;
+            counts (N,) int64. Beyond an image's count, boxes and scores are 0 and classes are ``PADDING_CLASS``.
         """
         height, width = images.shape[2], images.shape[3]
-        logits, deltas = self._network(images)
+        padded = (images.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
+        step = self.divisibility
+        padding = [0, (width + step - 1) // step * step - width, 0, (height + step - 1) // step * step - height]
+        features = self.backbone(F.pad(padded, padding))  # 0 is the mean colour
+        logits, deltas = self.head([features[name] for name in self.features])
         candidates = [
             self._candidates(level, logits[level], deltas[level], height, width) for level in range(len(self.strides))
         ]
@@ -85,37 +90,28 @@ class ExportableDetector(nn.Module):
         boxes, scores, classes = self._best(boxes, scores, classes)
         limit = torch.stack([torch.full_like(boxes[0, 0, 0], size) for size in (width, height, width, height)])
         boxes = boxes.clamp(min=0).minimum(limit)
-        # As Detectron2's postprocessing: boxes that are empty inside the image go, after the best D are taken.
+        # As in Detectron2's postprocessing, boxes that are empty after clipping are dropped after the best D are taken.
         full = (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
         boxes, scores, classes = self._best(boxes, scores.masked_fill(~full, -1.0), classes)
         found = scores > 0
         boxes, scores = boxes * found.unsqueeze(2), scores.clamp(min=0)
         return boxes, scores, classes.masked_fill(~found, PADDING_CLASS), found.sum(dim=1)
 
-    def _network(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Logits and deltas, per level (N, A*K, Hi, Wi) and (N, A*4, Hi, Wi), of images padded with the mean."""
-        images = (images.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
-        step = self.divisibility
-        height, width = images.shape[2], images.shape[3]
-        padding = [0, (width + step - 1) // step * step - width, 0, (height + step - 1) // step * step - height]
-        features = self.backbone(F.pad(images, padding))
-        return self.head([features[name] for name in self.features])
-
     def _candidates(
         self, level: int, logits: Tensor, deltas: Tensor, height: int, width: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes (N, T, 4), scores (N, T) and classes (N, T) of the best T pairs of anchor and class of a level.
+        """Boxes (N, T, 4), scores (N, T) and classes (N, T) of the T best pairs of anchor and class on a level.
 
-        The score is -1 where there is no pair above the threshold, or the anchor's centre lies in the padding.
-        The best T pairs are of the T anchors whose best class is best: no more of them need be looked at.
+        The score is -1 if the pair is not above the threshold or the anchor's centre lies in the padding. The T best
+        pairs belong to the T anchors with the highest best class score, so only these anchors are examined.
         """
         num_images, _, rows, columns = logits.shape
         num_best, num_classes = self.topk_candidates, self.num_classes
         best_logits = logits.unflatten(1, (-1, num_classes)).amax(dim=2)
         best_logits = best_logits.masked_fill(~self._inside(level, rows, columns, height, width), -math.inf).flatten(1)
-        # A small level has fewer than T anchors: T that are none make its number the same at every size.
-        none = best_logits.new_full((1, num_best), -math.inf).expand(num_images, num_best)
-        best_logits, index = torch.cat([best_logits, none], dim=1).topk(num_best, dim=1)
+        # A small level has fewer than T anchors: T empty ones are added, so that topk always finds T.
+        empty = best_logits.new_full((1, num_best), -math.inf).expand(num_images, num_best)
+        best_logits, index = torch.cat([best_logits, empty], dim=1).topk(num_best, dim=1)
         exists = best_logits > -math.inf
         index = index.masked_fill(~exists, 0)
         logits = _at_anchors(logits, index, num_classes).masked_fill(~exists.unsqueeze(2), -math.inf)
@@ -127,7 +123,7 @@ class ExportableDetector(nn.Module):
         return boxes, scores, pair % num_classes
 
     def _inside(self, level: int, rows: int, columns: int, height: int, width: int) -> Tensor:
-        """(A, Hi, Wi): whether an anchor's centre lies in the image, not in its padding."""
+        """(A, Hi, Wi) mask: True if an anchor's centre lies in the image, not in its padding."""
         cell = getattr(self, f"cell_anchors_{level}")
         x, y = (self._shifts(level, torch.arange(size, device=cell.device)) for size in (columns, rows))
         center_x = ((x + cell[:, 0:1]) + (x + cell[:, 2:3])) / 2
@@ -135,7 +131,7 @@ class ExportableDetector(nn.Module):
         return (center_x < width).unsqueeze(1) & (center_y < height).unsqueeze(2)
 
     def _anchors_at(self, level: int, index: Tensor, rows: int, columns: int) -> Tensor:
-        """(N, T, 4) XYXY of the anchors with an index (N, T) into (A, Hi, Wi); Detectron2's generator's."""
+        """(N, T, 4) XYXY, the anchors of Detectron2's generator at indices (N, T) into (A, Hi, Wi)."""
         shape, place = _divmod(index, rows * columns)
         row, column = _divmod(place, columns)
         x, y = self._shifts(level, column), self._shifts(level, row)
@@ -146,7 +142,7 @@ class ExportableDetector(nn.Module):
         return (position.to(self.pixel_mean.dtype) + self.offset) * self.strides[level]
 
     def _decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
-        """``Box2BoxTransform.apply_deltas`` on (..., 4), in operators that every exporter knows."""
+        """Apply deltas to anchors, (..., 4), as ``Box2BoxTransform`` does, in operators that every exporter knows."""
         size = anchors[..., 2:] - anchors[..., :2]
         center = anchors[..., :2] + 0.5 * size
         wx, wy, ww, wh = self.box_weights
@@ -156,16 +152,16 @@ class ExportableDetector(nn.Module):
         return torch.cat([center - half, center + half], dim=-1)
 
     def _best(self, boxes: Tensor, scores: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The D best of each image, or all where there are fewer candidates."""
+        """Select the D best of each image, or all if there are fewer candidates."""
         num_best = min(self.max_detections, self.topk_candidates * len(self.strides))
         scores, best = scores.topk(num_best, dim=1)
         return boxes.gather(1, best.unsqueeze(2).expand(-1, -1, 4)), scores, classes.gather(1, best)
 
 
 def _at_anchors(dense: Tensor, index: Tensor, num_values: int) -> Tensor:
-    """(N, T, V): the V values of the anchors with an index (N, T) into (A, Hi, Wi), of a map (N, A*V, Hi, Wi).
+    """Gather the V values of the anchors at indices (N, T) into (A, Hi, Wi) from a map (N, A*V, Hi, Wi): (N, T, V).
 
-    Looked up where they are: to bring the whole map into (N, Hi*Wi*A, V) first would be to copy it.
+    The map is not permuted to (N, Hi*Wi*A, V) first, which would copy it.
     """
     area = dense.shape[2] * dense.shape[3]
     value = torch.arange(num_values, device=dense.device)
@@ -175,7 +171,7 @@ def _at_anchors(dense: Tensor, index: Tensor, num_values: int) -> Tensor:
 
 
 def _divmod(index: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Quotient and remainder; torch.onnx cannot write ``%`` by a size that is dynamic."""
+    """Quotient and remainder; torch.onnx cannot export ``%`` with a dynamic size."""
     quotient = index // size
     return quotient, index - quotient * size
 
@@ -186,27 +182,27 @@ def keep_best_of_class(
     """Non-maximum suppression within each class of each image, by torchvision's operator.
 
     Args:
-        boxes, scores, classes: (N, C, 4), (N, C), (N, C); a score below 0 is no candidate.
-        threshold: IoU above which the box of the lower score goes.
+        boxes, scores, classes: (N, C, 4), (N, C), (N, C); a negative score marks an empty row.
+        threshold: IoU above which the box with the lower score is dropped.
         num_classes: K.
-        max_kept: boxes of a class wanted at least; more may be kept.
+        max_kept: number of boxes wanted of a class; more may be kept.
 
     Returns:
-        (N, C) bool.
+        (N, C) bool, True for the boxes that are kept.
     """
-    # Boxes of different images and classes are moved apart; in double, so that the distance costs no digits. What is no
-    # candidate becomes the first of two far boxes that are always kept, and goes at once. Two, since torchvision tells
-    # torch.export that no fewer are kept.
+    # Boxes of different images and classes are shifted apart, in double precision, so that the shift costs no digits.
+    # Empty rows become copies of a dummy box with the highest score, which suppresses them at once. There are two dummy
+    # boxes because torchvision tells torch.export that NMS keeps at least two boxes.
     num_images, num_candidates = scores.shape
     image = torch.arange(num_images, device=boxes.device).unsqueeze(1)
-    none = (scores < 0).flatten()
-    group = (image * num_classes + classes + 2).flatten().masked_fill(none, 0)
+    empty = (scores < 0).flatten()
+    group = (image * num_classes + classes + 2).flatten().masked_fill(empty, 0)
     group = torch.cat([torch.arange(2, device=boxes.device), group]).unsqueeze(1)
-    far = boxes.new_tensor([0.0, 0.0, 1.0, 1.0]).double()
+    dummy = boxes.new_tensor([0.0, 0.0, 1.0, 1.0]).double()
     span = boxes.amax().clamp(min=1).double() - boxes.amin().clamp(max=0) + 1
-    flat_boxes = torch.where(none.unsqueeze(1), far, boxes.flatten(0, 1).double())
-    flat_boxes = torch.cat([far.expand(2, 4), flat_boxes]) + group * span
+    flat_boxes = torch.where(empty.unsqueeze(1), dummy, boxes.flatten(0, 1).double())
+    flat_boxes = torch.cat([dummy.expand(2, 4), flat_boxes]) + group * span
     flat_scores = torch.cat([scores.new_ones(2) * 2, scores.flatten()]).double()
     kept = nms(flat_boxes, flat_scores, threshold)
     mask = torch.zeros_like(flat_scores, dtype=torch.bool).scatter(0, kept, torch.ones_like(kept, dtype=torch.bool))
-    return (mask[2:] & ~none).view(num_images, num_candidates)
+    return (mask[2:] & ~empty).view(num_images, num_candidates)

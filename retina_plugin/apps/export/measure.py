@@ -1,4 +1,4 @@
-"""Measures exported files beside their model: AP, time and size."""
+"""Measures exported files and their model: AP, time and size."""
 
 import argparse
 import importlib.metadata
@@ -15,7 +15,7 @@ from .scoring import score_detectors
 
 __all__ = ["measure"]
 
-# What an export promises of the same weights in fp32: pixels and score.
+# Largest differences that an fp32 export may have from PyTorch: box in pixels, and score.
 MAX_BOX, MAX_SCORE = 0.05, 1e-4
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 

@@ -1,4 +1,4 @@
-"""The metadata of an exported file: classes, input, sizes, thresholds, versions and the whole config."""
+"""Builds the metadata of an exported file: classes, input, sizes, thresholds, versions and the whole config."""
 
 import json
 import os
@@ -16,13 +16,13 @@ __all__ = ["build_metadata", "metadata_as_text", "sidecar_path"]
 
 
 def build_metadata(cfg: CfgNode, detector: ExportableDetector, class_names: list[str], *, weights: str) -> dict:
-    """The metadata block of every format; what is not known is None, never a guess.
+    """Build the metadata, the same for every format; unknown values are None, never guessed.
 
     Args:
         class_names: K names in the order of the class ids.
-        weights: the checkpoint's name.
+        weights: path of the checkpoint; only its file name is kept.
     """
-    # Without the folders of the machine that trained it.
+    # The config without the folders of the machine that trained the model.
     portable = cfg.clone()
     portable.defrost()
     portable.MODEL.WEIGHTS, portable.OUTPUT_DIR = os.path.basename(cfg.MODEL.WEIGHTS), ""
@@ -39,7 +39,7 @@ def build_metadata(cfg: CfgNode, detector: ExportableDetector, class_names: list
             "pixel_std": list(cfg.MODEL.PIXEL_STD),
             "normalised_inside": True,
         },
-        # Of the resizing, which is not inside: shorter side, 0 for none, and the longer side's limit.
+        # The caller resizes: min_size is the shorter side (0 for no resizing), max_size the limit of the longer one.
         "resize": {"min_size": cfg.INPUT.MIN_SIZE_TEST, "max_size": cfg.INPUT.MAX_SIZE_TEST, "filter": "bilinear"},
         "output": {
             "names": ["boxes", "scores", "classes", "counts"],
@@ -64,10 +64,10 @@ def build_metadata(cfg: CfgNode, detector: ExportableDetector, class_names: list
 
 
 def metadata_as_text(metadata: dict) -> dict[str, str]:
-    """Each value as text, JSON unless it is text already: ONNX and safetensors keep nothing else."""
+    """Convert each value to text, as JSON unless it is text already: ONNX and safetensors store only text."""
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
 
 
 def sidecar_path(path: Path) -> Path:
-    """The JSON file beside a format that has no place for metadata: model.pt -> model.pt.json."""
+    """Path of the JSON file for a format without metadata of its own: model.pt -> model.pt.json."""
     return path.with_name(f"{path.name}.json")

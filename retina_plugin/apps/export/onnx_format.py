@@ -1,4 +1,4 @@
-"""The detector as an ONNX file: size and number of images dynamic, NMS inside, metadata in it."""
+"""Exports the detector as an ONNX model with dynamic image size and batch, NMS inside, and metadata."""
 
 import contextlib
 import copy
@@ -15,21 +15,22 @@ from .torch_formats import DYNAMIC_AXES, EXAMPLE_SHAPE, exported_program_setting
 
 __all__ = ["OUTPUTS", "to_onnx"]
 
-# The oldest that torch's exporter writes without converting, so that older runtimes read it.
+# The oldest opset that torch's exporter writes without conversion, so that older runtimes can read the file.
 OPSET = 18
 OUTPUTS = ("boxes", "scores", "classes", "counts")
 AXIS_NAMES = {0: "batch", 2: "height", 3: "width"}
 
 
 def to_onnx(detector: ExportableDetector, metadata: Mapping[str, str], *, dtype: torch.dtype) -> onnx.ModelProto:
-    """Export on the CPU.
+    """Export the detector, on the CPU.
 
     Args:
-        metadata: text, put into the file's ``metadata_props``.
-        dtype: of the images, ``torch.uint8`` or ``torch.float32``.
+        metadata: texts for the file's ``metadata_props``.
+        dtype: type of the images, ``torch.uint8`` or ``torch.float32``.
 
     Returns:
-        a model with input ``images`` (N, 3, H, W) and the outputs of ``ExportableDetector``, which passed ONNX's check.
+        A model with the input ``images`` (N, 3, H, W) and the outputs of ``ExportableDetector``; ONNX's checker has
+        passed it.
     """
     detector = copy.copy(detector)
     detector.keep = keep_by_operator
@@ -46,16 +47,16 @@ def to_onnx(detector: ExportableDetector, metadata: Mapping[str, str], *, dtype:
         )
     model = program.model_proto
     graph = model.graph
-    # The exporter notes paths of the machine and lines of code.
+    # Remove the file paths and lines of code that the exporter stores.
     for item in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer, graph):
         del item.metadata_props[:]
         item.doc_string = ""
-    # The dynamic axes get names in place of the exporter's s34 and the like, wherever these stand.
+    # Give the dynamic axes readable names in place of the exporter's, such as s34.
     (images,) = graph.input
     names = {images.type.tensor_type.shape.dim[axis].dim_param: name for axis, name in AXIS_NAMES.items()}
     for value in (*graph.input, *graph.output, *graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param in names:  # set on any other, it would take the place of a fixed size
+            if dim.dim_param in names:  # setting dim_param replaces a fixed size
                 dim.dim_param = names[dim.dim_param]
     onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
@@ -64,7 +65,7 @@ def to_onnx(detector: ExportableDetector, metadata: Mapping[str, str], *, dtype:
 
 @contextlib.contextmanager
 def _quiet():
-    """Without the exporter's report of its own progress and the warnings about torch's own code."""
+    """Silence the exporter's progress report and its warnings about torch's own code."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Non-maximum suppression as one operator that ``torch.onnx`` writes as ONNX's NonMaxSuppression."""
+"""Non-maximum suppression as one operator, which ``torch.onnx`` exports as ONNX's NonMaxSuppression."""
 
 import torch
 from torch import Tensor
@@ -10,16 +10,16 @@ __all__ = ["OPERATOR_TRANSLATIONS", "keep_by_operator"]
 
 @torch.library.custom_op("retina_plugin::non_max_suppression", mutates_args=())
 def non_max_suppression(boxes: Tensor, scores: Tensor, max_kept: int, threshold: float) -> Tensor:
-    """What ONNX defines, with a score threshold of 0.
+    """Compute ONNX's NonMaxSuppression with a score threshold of 0.
 
     Args:
         boxes: (N, C, 4) XYXY.
         scores: (N, K, C).
-        max_kept: of each class of each image.
-        threshold: IoU above which the box of the lower score goes.
+        max_kept: number of boxes kept at most for each class of each image.
+        threshold: IoU above which the box with the lower score is dropped.
 
     Returns:
-        (S, 3) int64: image, class and box of what is kept.
+        (S, 3) int64: image, class and index of each box that is kept.
     """
     num_classes = scores.shape[1]
     score, label = scores.max(dim=1)
@@ -37,7 +37,7 @@ def _(boxes: Tensor, scores: Tensor, max_kept: int, threshold: float) -> Tensor:
 def keep_by_operator(
     boxes: Tensor, scores: Tensor, classes: Tensor, threshold: float, num_classes: int, max_kept: int
 ) -> Tensor:
-    """``keep_best_of_class`` by the operator, which keeps ``max_kept`` of a class and no more."""
+    """Same as ``keep_best_of_class``, by the operator, which keeps at most ``max_kept`` boxes of a class."""
     num_images, num_candidates = scores.shape
     of_class = classes.unsqueeze(1) == torch.arange(num_classes, device=boxes.device).view(1, -1, 1)
     kept = non_max_suppression(boxes, torch.where(of_class, scores.unsqueeze(1), -1.0), max_kept, threshold)

@@ -1,4 +1,4 @@
-"""Half precision and 8-bit integers for the network of an ONNX detector; what comes after it stays in fp32."""
+"""Converts the network of an ONNX detector to fp16 or int8; decoding, scores and NMS stay in fp32."""
 
 import logging
 import tempfile
@@ -15,20 +15,20 @@ __all__ = ["last_convolutions", "network_nodes", "to_half", "to_int8"]
 
 
 def network_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes between the first and the last convolutions, these included: backbone, FPN and head."""
+    """Return the nodes from the first to the last convolutions, inclusive: backbone, FPN and head."""
     after, before = _reached(graph, forward=True), _reached(graph, forward=False)
     return [node for node in graph.node if node.name in after and node.name in before]
 
 
 def last_convolutions(graph: onnx.GraphProto) -> list[str]:
-    """Names of the convolutions without another behind them: the class and box layers on each level."""
+    """Return the names of the convolutions that feed no other: the class and box layers of each level."""
     return [node.name for node in graph.node if node.op_type == "Conv" and not _feeds_convolution(graph, node)]
 
 
 def _reached(graph: onnx.GraphProto, *, forward: bool) -> set[str]:
-    """Names of the convolutions and of what depends on one (``forward``), or of what one depends on."""
+    """Names of the convolutions and of the nodes that depend on one (``forward``) or on which one depends."""
     reached, values = set(), set()
-    # Nodes stand in the order of computation.
+    # The nodes are in the order of computation.
     for node in graph.node if forward else reversed(graph.node):
         sources, results = (node.input, node.output) if forward else (node.output, node.input)
         if node.op_type == "Conv" or values.intersection(sources):
@@ -48,15 +48,15 @@ def _feeds_convolution(graph: onnx.GraphProto, start: onnx.NodeProto) -> bool:
 
 
 def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose network computes in fp16; images, decoding, scores and NMS keep their types."""
+    """Return a copy whose network computes in fp16; images, decoding, scores and NMS keep their types."""
     half = onnx.ModelProto()
     half.CopyFrom(model)
     inside = network_nodes(half.graph)
     names, values = {node.name for node in inside}, {value for node in inside for value in (*node.input, *node.output)}
-    # The converter rounds every value whose type it is told, between two nodes in fp32 as well: tell it no others.
-    told = [value for value in half.graph.value_info if value.name in values]
+    # The converter rounds every value with a known type, even between two fp32 nodes: keep only the network's types.
+    known = [value for value in half.graph.value_info if value.name in values]
     del half.graph.value_info[:]
-    half.graph.value_info.extend(told)
+    half.graph.value_info.extend(known)
     half = convert_float_to_float16(
         half,
         keep_io_types=True,
@@ -64,8 +64,8 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
         op_block_list=[],
         node_block_list=[node.name for node in half.graph.node if node.name not in names],
     )
-    OnnxModel.graph_topological_sort(half.graph, is_deterministic=True)  # the converter puts its casts last
-    del half.graph.value_info[:]  # some is there twice, as fp32 and fp16; it is optional
+    OnnxModel.graph_topological_sort(half.graph, is_deterministic=True)  # the converter appends its casts at the end
+    del half.graph.value_info[:]  # optional, and some values are listed twice, as fp32 and fp16
     onnx.checker.check_model(half, full_check=True)
     return half
 
@@ -80,12 +80,12 @@ class _Images(CalibrationDataReader):
 
 
 def to_int8(model: onnx.ModelProto, images: Iterable[np.ndarray]) -> onnx.ModelProto:
-    """A copy whose convolutions compute in 8-bit integers, but for the class and box layers.
+    """Return a copy whose convolutions compute in 8-bit integers, except for the class and box layers.
 
     Args:
-        images: (1, 3, H, W) as the model takes them; the ranges of the activations are measured on them.
+        images: (1, 3, H, W) each, as the model takes them; used to measure the ranges of the activations.
     """
-    logging.disable(logging.WARNING)  # the quantiser advises to fuse batch norms first; they are folded already
+    logging.disable(logging.WARNING)  # it advises to fuse batch norms, which are folded already
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "int8.onnx")
@@ -97,7 +97,7 @@ def to_int8(model: onnx.ModelProto, images: Iterable[np.ndarray]) -> onnx.ModelP
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 per_channel=True,
-                # 7 bits of weight: without the VNNI instructions, sums of 8 by 8 bits saturate.
+                # 7-bit weights: sums of 8-bit products saturate on processors without VNNI.
                 reduce_range=True,
                 op_types_to_quantize=["Conv"],
                 nodes_to_exclude=last_convolutions(model.graph),

@@ -1,4 +1,4 @@
-"""Running an exported file, for comparison with the model that it came from."""
+"""Runs an exported file and compares its detections with those of the original model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +13,11 @@ Detections = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def load_exported(path: Path, *, threads: int = 0) -> Callable[[np.ndarray], Detections]:
-    """A function from images (N, 3, H, W) to detections, on the CPU.
+    """Load a file as a function from images (N, 3, H, W) to detections, on the CPU.
 
     Args:
         path: .onnx, .pt (TorchScript) or .pt2 (torch.export).
-        threads: of ONNX Runtime; 0 takes PyTorch's number, which the other two run with.
+        threads: for ONNX Runtime; 0 for PyTorch's number, which the other two formats use.
     """
     if path.suffix == ".onnx":
         import onnxruntime
@@ -40,14 +40,15 @@ def load_exported(path: Path, *, threads: int = 0) -> Callable[[np.ndarray], Det
 def detections_differ(
     found: Detections, expected: Detections, *, max_box: float, max_score: float, threshold: float
 ) -> str:
-    """What differs between two sets of detections of the same images; "" where they are the same.
+    """Describe the first difference between two sets of detections of the same images; "" if there is none.
 
-    Detections of equal score may come in any order, and one within ``max_score`` of the threshold, or of the last of a
-    full list, may be there or not.
+    Detections of equal score may come in any order. A detection may be missing if its score is within ``max_score`` of
+    the threshold, or of the last score of a full list.
 
     Args:
-        max_box: pixels. ``max_score``: of scores of the same detection.
-        threshold: of the scores.
+        max_box: largest difference of a coordinate, pixels.
+        max_score: largest difference of a score.
+        threshold: the score threshold of both.
     """
     for image, (n, m) in enumerate(zip(found[3], expected[3], strict=True)):
         ours = [part[image, :n] for part in found[:3]]

@@ -1,4 +1,4 @@
-"""AP of exported files by Detectron2's evaluation, and whether they find what PyTorch finds."""
+"""Scores exported files with Detectron2's evaluation, and compares their detections with PyTorch's."""
 
 import math
 from pathlib import Path
@@ -22,19 +22,19 @@ __all__ = ["ExportedDetector", "score_detectors"]
 
 
 class ExportedDetector(nn.Module):
-    """A file, or a module, in the place of a Detectron2 model in evaluation."""
+    """Adapts an exported file to Detectron2's evaluation."""
 
     def __init__(self, detect, dtype: torch.dtype):
         """
         Args:
-            detect: from images (N, 3, H, W), numpy, to detections, as ``load_exported`` gives.
-            dtype: of the images that it takes.
+            detect: function from NumPy images (N, 3, H, W) to detections, as returned by ``load_exported``.
+            dtype: type of the images that ``detect`` takes.
         """
         super().__init__()
         self.detect, self.dtype = detect, dtype
 
     def forward(self, batched_inputs: list[dict]) -> list[dict]:
-        """Detectron2's, of images that are resized already."""
+        """Detectron2's model interface, for images that are resized already."""
         results = []
         for item in batched_inputs:
             boxes, scores, classes, (count,) = self.detect(item["image"][None].to(self.dtype).numpy())
@@ -49,11 +49,11 @@ class ExportedDetector(nn.Module):
 def score_detectors(
     cfg: CfgNode, model: nn.Module, files: list[Path], folder: Path, *, max_box: float, max_score: float
 ) -> list[dict]:
-    """A row for PyTorch and for each file: AP, ms an image, size, images with the same detections.
+    """Score PyTorch and each file, one row each: AP, ms an image, size, number of images with the same detections.
 
     Args:
-        folder: for the evaluators' files.
-        max_box, max_score: as for ``detections_differ``.
+        folder: for the files that the evaluators write.
+        max_box, max_score: tolerances, see ``detections_differ``.
 
     Raises:
         SetupError: there is no test set.

@@ -1,4 +1,4 @@
-"""The detector as TorchScript and as a ``torch.export`` program, and the weights as safetensors."""
+"""Writes the detector as TorchScript or as a ``torch.export`` program, and the weights as safetensors."""
 
 import io
 import warnings
@@ -19,23 +19,23 @@ __all__ = [
     "to_torchscript",
 ]
 
-# Of the images: batch, height, width. Every level of the example has more than one row and column, and the numbers
-# differ: a size that is 1, or equal to another, is taken for a constant.
+# Shape of the example images: N, 3, H, W. Sizes are all different and no level has a single row or column, because
+# the tracer would treat a size of 1, or one equal to another, as a constant.
 EXAMPLE_SHAPE = (2, 3, 288, 320)
 DYNAMIC_AXES = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
 
 
 def exported_program_settings():
-    """A context in which a dimension of size 1 is no other than the rest: P7 of a small image, a batch of one."""
+    """Context in which torch.export treats a size of 1 (a batch of one, P7 of a small image) like any other size."""
     return shape_config.patch(backed_size_oblivious=True)
 
 
 @torch.no_grad()
 def to_torchscript(detector: ExportableDetector, *, dtype: torch.dtype) -> bytes:
-    """A traced program; needs torch and torchvision (whose NMS it calls) where it runs."""
+    """Trace the detector; to run it, torch and torchvision (for its NMS) are needed."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # torch.jit is no longer developed; docs/export.md says so. And Detectron2's asserts on shapes hold at any size.
+        # docs/export.md says that torch.jit is deprecated, and Detectron2's asserts on shapes hold at any size.
         warnings.filterwarnings("ignore", message=r".*torch\.jit\..*deprecated")
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
         torch.jit.save(torch.jit.trace(detector, torch.zeros(EXAMPLE_SHAPE, dtype=dtype)), buffer)
@@ -43,11 +43,11 @@ def to_torchscript(detector: ExportableDetector, *, dtype: torch.dtype) -> bytes
 
 
 def to_torch_export(detector: ExportableDetector, *, dtype: torch.dtype) -> bytes:
-    """A ``torch.export`` program (.pt2); needs torch and torchvision where it runs."""
+    """Export a ``torch.export`` program (.pt2); to run it, torch and torchvision are needed."""
     buffer = io.BytesIO()
     with exported_program_settings(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*create_unbacked_symint.*deprecated")  # torchvision's own
-        warnings.filterwarnings("ignore", message="No complete tensor found in the group")  # of interest off the CPU
+        warnings.filterwarnings("ignore", message="No complete tensor found in the group")  # concerns GPUs
         images = torch.zeros(EXAMPLE_SHAPE, dtype=dtype)
         program = torch.export.export(detector, (images,), dynamic_shapes=(DYNAMIC_AXES,), strict=False)
         torch.export.save(program, buffer)
@@ -55,8 +55,8 @@ def to_torch_export(detector: ExportableDetector, *, dtype: torch.dtype) -> byte
 
 
 def to_safetensors(model: nn.Module, metadata: Mapping[str, str]) -> bytes:
-    """The state dict of the model, with Detectron2's keys, and the metadata in the header."""
-    from safetensors.torch import save  # here: it may be missing
+    """Serialise the model's state dict, with Detectron2's keys and the metadata in the header."""
+    from safetensors.torch import save  # here, because safetensors is optional
 
     state = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     return save(state, metadata=dict(metadata))

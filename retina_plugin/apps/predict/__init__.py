@@ -1,1 +1,1 @@
-"""Prediction: ``RetinaPredictor`` and ``retina predict``."""
+"""Prediction with a trained detector: ``RetinaPredictor`` and ``retina predict``."""

@@ -1,4 +1,4 @@
-"""Detections drawn into the picture they were found in."""
+"""Draws detections into their image."""
 
 import cv2
 import numpy as np
@@ -8,18 +8,18 @@ from .predictor import Detections
 
 __all__ = ["draw_detections"]
 
-# Short side, in pixels, from which on lines and letters grow with the picture: a screen shows it smaller than it is.
+# Pixels. If the short side is longer, lines and letters grow with the image, since a screen shrinks it.
 FULL_SIDE = 720
 
 
 def draw_detections(bgr: np.ndarray, detections: Detections) -> np.ndarray:
-    """A drawn copy of an image, in the colours of the classes, the best scores on top.
+    """Draw the boxes into a copy of an image, in the colours of the classes, the best scores on top.
 
-    A picture below 320 pixels is enlarged, so that the labels can be read.
+    A small image is enlarged so that the labels can be read.
 
     Args:
         bgr: (H, W, 3) uint8.
-        detections: of that image.
+        detections: the detections in that image.
 
     Returns:
         (H', W', 3) uint8 BGR with H' >= H.

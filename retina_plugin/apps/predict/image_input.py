@@ -1,4 +1,4 @@
-"""Images as a detector takes them: an array checked, a file read, both as (H, W, 3) uint8 BGR."""
+"""Checks an image array, or reads an image file; returns (H, W, 3) uint8 BGR."""
 
 import os
 from pathlib import Path
@@ -19,33 +19,24 @@ def as_bgr(image: ImageLike, channel_order: str = "BGR") -> np.ndarray:
     """Check an array, or read a file.
 
     Args:
-        image: (H, W, 3) uint8; or the path of a file that Pillow reads, whose EXIF rotation is applied, and whose gray,
-            palette, CMYK or alpha channel becomes three colours.
-        channel_order: of the array, "BGR" or "RGB". A file has its own.
+        image: (H, W, 3) uint8; or the path of a file that Pillow reads. A file's EXIF rotation is applied, and gray,
+            palette, CMYK and alpha images are converted to three colours.
+        channel_order: "BGR" or "RGB", the order of an array's channels; ignored for a file.
 
     Returns:
-        (H, W, 3) uint8 BGR; the array itself where it is that already.
+        (H, W, 3) uint8 BGR; the array itself if it is BGR already.
 
     Raises:
-        SetupError: it is neither, has no pixels, or cannot be read.
+        SetupError: the image is neither, has no pixels, or cannot be read.
     """
     if isinstance(image, (str, os.PathLike)):
-        if fault := find_fault(read_header(os.path.expanduser(image))):
+        path = os.path.expanduser(image)
+        if fault := find_fault(read_header(path)):
             raise SetupError(f"Image {image} {fault}.")
         try:
-            return np.ascontiguousarray(read_image(Path(os.path.expanduser(image)), "BGR"))
-        except Exception as error:  # a damaged file makes Pillow raise OSError, SyntaxError, ValueError ...
+            return np.ascontiguousarray(read_image(Path(path), "BGR"))
+        except Exception as error:  # damage makes Pillow raise OSError, SyntaxError, ValueError, struct.error ...
             raise SetupError(f"Image {image} cannot be read ({type(error).__name__}: {error}).") from error
-    _check_array(image)
-    return image if channel_order == "BGR" else image[:, :, ::-1]
-
-
-def to_format(bgr: np.ndarray, image_format: str) -> np.ndarray:
-    """``bgr`` in a format of ``INPUT.FORMAT``, by Detectron2's own conversion of what it reads."""
-    return bgr if image_format == "BGR" else convert_PIL_to_numpy(Image.fromarray(bgr[:, :, ::-1]), image_format)
-
-
-def _check_array(image: np.ndarray) -> None:
     if image is None:
         raise SetupError("The image is None: cv2.imread gives that for a file it cannot read; check its path.")
     if not isinstance(image, np.ndarray):
@@ -57,6 +48,12 @@ def _check_array(image: np.ndarray) -> None:
         raise SetupError(f"An image must be uint8 with values from 0 to 255, got {image.dtype}: convert it.")
     if image.size == 0:
         raise SetupError(f"An image must have pixels, got shape {image.shape}: leave it out.")
+    return image if channel_order == "BGR" else image[:, :, ::-1]
+
+
+def to_format(bgr: np.ndarray, image_format: str) -> np.ndarray:
+    """Convert a BGR image to a format of ``INPUT.FORMAT``, as Detectron2 converts the files it reads."""
+    return bgr if image_format == "BGR" else convert_PIL_to_numpy(Image.fromarray(bgr[:, :, ::-1]), image_format)
 
 
 def _shape_remedy(shape: tuple[int, ...]) -> str:

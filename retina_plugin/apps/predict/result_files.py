@@ -1,4 +1,4 @@
-"""``predictions.json`` and ``predictions.csv``: what was found, for programs and for spreadsheets."""
+"""Writes the detections as ``predictions.json`` for programs and ``predictions.csv`` for spreadsheets."""
 
 import csv
 import io
@@ -14,21 +14,21 @@ __all__ = ["ResultFiles"]
 
 NAMES = ("predictions.json", "predictions.csv")
 COLUMNS = ("file", "frame", "class", "label", "score", "x1", "y1", "x2", "y2")
-# A thousandth of a pixel, and finer than any threshold that a score is compared with.
+# Digits after the point: boxes to a thousandth of a pixel, scores finer than any threshold.
 BOX_DIGITS, SCORE_DIGITS = 3, 6
 
 
 class ResultFiles:
-    """Collects detections and writes them, each file whole or not at all.
+    """Collects detections and writes each file whole or not at all.
 
-    The JSON is a COCO data set whose annotations have a ``score``; they alone are COCO results. The id of a category is
-    its class, from 0 on, and that of an image its place, from 1 on.
+    The JSON is a COCO data set whose annotations have a ``score``; its list of annotations alone is a COCO result file.
+    Category ids are class indices from 0, image ids count from 1.
     """
 
     def __init__(self, folder: Path, class_names: tuple[str, ...], *, overwrite: bool = False):
         """
         Raises:
-            SetupError: the folder cannot be made, or holds results already and ``overwrite`` is not set.
+            SetupError: the folder cannot be created, or holds results already and ``overwrite`` is not set.
         """
         there = [folder / name for name in NAMES if (folder / name).exists()]
         if there and not overwrite:
@@ -45,7 +45,7 @@ class ResultFiles:
         self._rows: list[tuple] = []
 
     def add(self, name: str, detections: Detections, frame: int | None = None) -> None:
-        """Note what was found in the image ``name``, or in a frame (from 0 on) of the video ``name``."""
+        """Add the detections in the image ``name``, or in a frame (counted from 0) of the video ``name``."""
         height, width = detections.image_size
         image = {"id": len(self._images) + 1, "file_name": name, "width": width, "height": height}
         self._images.append(image if frame is None else {**image, "frame": frame})
@@ -66,7 +66,7 @@ class ResultFiles:
         self.num_objects += len(detections)
 
     def write(self, info: dict[str, Any]) -> list[Path]:
-        """Write both files; ``info`` says how they came about."""
+        """Write both files and return their paths; ``info`` describes how the predictions were made."""
         content = {
             "info": info,
             "images": self._images,

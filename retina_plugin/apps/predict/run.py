@@ -1,4 +1,4 @@
-"""``retina predict``: runs the detector over images, videos and cameras, and writes and reports the results."""
+"""``retina predict``: runs the detector on images, videos and cameras, and writes and reports the results."""
 
 import argparse
 import sys
@@ -22,8 +22,8 @@ from .sources import Source, find_sources
 
 __all__ = ["predict_sources"]
 
-JPEG_QUALITY = 90  # text and thin lines stay clean
-SHOWN = 20  # files named in the report; all are in predictions.json
+JPEG_QUALITY = 90  # keeps text and thin lines sharp
+SHOWN = 20  # failed files printed at most; predictions.json lists all
 
 
 @dataclass
@@ -32,21 +32,21 @@ class Progress:
 
     bar: tqdm
     num_images: int = 0
-    failures: dict[str, str] = field(default_factory=dict)  # path of a source -> what is wrong with it
+    failures: dict[str, str] = field(default_factory=dict)  # path of a source -> reason
 
     def fail(self, source: Source, error: Exception) -> None:
         self.failures[source.path] = str(error)
 
 
 def predict_sources(args: argparse.Namespace) -> dict[str, str]:
-    """Predict on all of ``args.inputs`` and write the results; prints where they are.
+    """Predict on all of ``args.inputs``, write the results and print the paths of the files.
 
     Returns:
-        the files that could not be read -> why.
+        The files that could not be read, each with the reason.
 
     Raises:
-        SetupError: in the arguments, the config or the weights; nothing is written then.
-        KeyboardInterrupt: after what was found so far has been written.
+        SetupError: a mistake in the arguments, the config or the weights; nothing is written then.
+        KeyboardInterrupt: raised after the results so far have been written.
     """
     for name in ("batch", "frames"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
@@ -69,7 +69,7 @@ def predict_sources(args: argparse.Namespace) -> dict[str, str]:
     results = ResultFiles(args.output, predictor.class_names, overwrite=args.overwrite)
     images = [source for source in sources if source.kind == "image"]
     start = time.perf_counter()
-    # tqdm's None: silent unless a person looks at a terminal
+    # disable=None: tqdm shows the bar only on a terminal
     with tqdm(total=len(images), unit="image", disable=None, file=sys.stderr) as bar:
         progress = Progress(bar)
         try:
@@ -149,7 +149,7 @@ def _predict_video(
     progress.bar.reset(total=expected)
     try:
         with VideoWriter(args.output / "drawn" / source.drawn_name, rate) as writer:
-            # A camera's frames are shown as they come.
+            # A camera's frames are processed one by one, as they come.
             batch = 1 if source.kind == "camera" else args.batch
             for frames in _chunks(read_frames(capture, args.frames), batch):
                 for frame, detections in zip(frames, predictor.batch(frames), strict=True):
@@ -160,11 +160,11 @@ def _predict_video(
                     progress.num_images += 1
                     progress.bar.update()
     except KeyboardInterrupt:
-        if source.kind != "camera":  # which has no other end
+        if source.kind != "camera":  # Ctrl-C is the usual way to stop a camera
             raise
     finally:
         capture.release()
-    # A header may be off by the frames of a second; a damaged file ends long before.
+    # The header's number of frames may be wrong by a second's worth; a damaged file ends much earlier.
     if done == 0 or (expected is not None and done < expected - rate):
         progress.fail(source, SetupError(f"Video {source.path}: only {done} of {expected or '?'} frames can be read."))
 

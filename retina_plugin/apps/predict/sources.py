@@ -1,4 +1,4 @@
-"""From the words of a command line to the images, videos and cameras they mean."""
+"""Expands the arguments of a command line into images, videos and cameras."""
 
 import glob
 import os
@@ -11,32 +11,32 @@ from ...errors import SetupError
 
 __all__ = ["Source", "find_sources"]
 
-# Taken from a folder, as IMAGE_SUFFIXES are.
+# In a folder, files with these suffixes or with IMAGE_SUFFIXES are taken.
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
-# Formats of drawn pictures and videos; a name with another suffix gets the first of these behind it.
+# Formats of drawn images and videos; the first is appended to a name with any other suffix.
 DRAWN_SUFFIXES = {"image": (".jpg", ".jpeg", ".png"), "video": (".mp4",), "camera": (".mp4",)}
 
 
 @dataclass(frozen=True)
 class Source:
-    """Something to predict on."""
+    """An image, a video or a camera to predict on."""
 
     kind: str  # "image", "video" or "camera"
-    path: str  # of the file, or the index of the camera
-    name: str  # the path below the folder that all inputs have in common, with "/"
-    drawn_name: str  # of the picture or video with boxes; no two sources have the same
+    path: str  # path of the file, or index of the camera
+    name: str  # path relative to the folder that all inputs share, with "/"
+    drawn_name: str  # name of the image or video with boxes drawn in, unique among the sources
 
 
 def find_sources(words: Sequence[str], *, recursive: bool = False, leave_out: Path | None = None) -> list[Source]:
-    """What ``words`` mean, each file once, in the order of the words and by name within a folder.
+    """Find the sources that ``words`` name, each file once, in the order of the words and by name within a folder.
 
     Args:
         words: files, folders, patterns such as "images/*.jpg", or the index of a camera.
-        recursive: take the folders inside a folder too.
-        leave_out: a folder whose files do not count, since they are results.
+        recursive: search the folders inside a folder too.
+        leave_out: folder of earlier results; files in it are skipped.
 
     Raises:
-        SetupError: a word means nothing.
+        SetupError: a word names no source.
     """
     found: dict[str, str] = {}  # path -> kind
     for word in words:
@@ -45,17 +45,17 @@ def find_sources(words: Sequence[str], *, recursive: bool = False, leave_out: Pa
             results = os.path.abspath(leave_out)
             here = {p: kind for p, kind in here.items() if not Path(os.path.abspath(p)).is_relative_to(results)}
         if not here:
-            raise SetupError(_describe_nothing(word, recursive))
+            raise SetupError(_describe_no_source(word, recursive))
         found.update({path: kind for path, kind in here.items() if path not in found})
     folders = [os.path.dirname(os.path.abspath(path)) for path, kind in found.items() if kind != "camera"]
     try:
         root = os.path.commonpath(folders)
-    except ValueError:  # none, or on two drives
+    except ValueError:  # only cameras, or files on two drives
         root = os.getcwd()
     sources, taken = [], set()
     for path, kind in found.items():
         name = f"camera{path}" if kind == "camera" else PurePath(os.path.relpath(path, root)).as_posix()
-        # The drawing gets a suffix that can be written, and a number if another source has its name in any case.
+        # The drawn file gets a writable suffix, and a number if its name is taken (ignoring case).
         stem, suffix = name, PurePath(name).suffix
         if suffix.lower() in DRAWN_SUFFIXES[kind]:
             stem = name[: -len(suffix)]
@@ -74,7 +74,7 @@ def _expand(word: str, recursive: bool) -> Iterator[tuple[str, str]]:
     if os.path.isdir(path):
         entries = Path(path).rglob("*") if recursive else Path(path).iterdir()
         for entry in sorted(entries):
-            hidden = any(part.startswith(".") for part in entry.relative_to(path).parts)  # "._a.jpg" of macOS too
+            hidden = any(part.startswith(".") for part in entry.relative_to(path).parts)  # or "._a.jpg" of macOS
             if not hidden and entry.is_file() and entry.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
                 yield str(entry), _kind(entry.suffix)
     elif os.path.exists(path):
@@ -91,7 +91,7 @@ def _kind(suffix: str) -> str:
     return "video" if suffix.lower() in VIDEO_SUFFIXES else "image"
 
 
-def _describe_nothing(word: str, recursive: bool) -> str:
+def _describe_no_source(word: str, recursive: bool) -> str:
     if os.path.isdir(os.path.expanduser(word)):
         deeper = "" if recursive else "; --recursive looks into the folders inside it"
         return f"The folder {word} has no image or video that is not a result of this command{deeper}."

@@ -1,4 +1,4 @@
-"""Videos and cameras by OpenCV: frames in, and an MP4 file that is there once it is whole."""
+"""Reads frames of videos and cameras with OpenCV, and writes an MP4 file whole or not at all."""
 
 import os
 from collections.abc import Iterator
@@ -12,19 +12,19 @@ from .sources import Source
 
 __all__ = ["VideoWriter", "count_frames", "frame_rate", "open_video", "read_frames"]
 
-# A camera that does not tell its frame rate.
+# Frames a second, for a camera that does not report its frame rate.
 DEFAULT_RATE = 30.0
-# OpenCV's own MPEG-4 encoder: every build of it has that; H.264 it may not have for its licence.
+# MPEG-4, which every build of OpenCV can encode; many lack H.264 because of its licence.
 CODEC = "mp4v"
 
 
 def open_video(source: Source) -> cv2.VideoCapture:
-    """A video file or camera, ready to be read. The caller releases it.
+    """Open a video file or a camera. The caller releases it.
 
     Raises:
-        SetupError: it cannot be opened.
+        SetupError: the file or camera cannot be opened.
     """
-    # What OpenCV and FFmpeg print of a file or camera that does not open, beside our own sentence.
+    # Silence what OpenCV and FFmpeg print if opening fails: the SetupError below says it.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -43,32 +43,33 @@ def open_video(source: Source) -> cv2.VideoCapture:
 
 
 def frame_rate(capture: cv2.VideoCapture) -> float:
-    """Frames a second."""
+    """Return the frames a second."""
     rate = capture.get(cv2.CAP_PROP_FPS)
     return rate if np.isfinite(rate) and rate > 0 else DEFAULT_RATE
 
 
 def count_frames(capture: cv2.VideoCapture) -> int | None:
-    """As the file's header has it; None for a camera and for a file that does not tell."""
+    """Return the number of frames by the file's header; None for a camera and if the header has none."""
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     return count if count > 0 else None
 
 
 def read_frames(capture: cv2.VideoCapture, limit: int | None) -> Iterator[np.ndarray]:
-    """(H, W, 3) uint8 BGR, up to ``limit`` of them (None: all)."""
+    """Yield frames, (H, W, 3) uint8 BGR, at most ``limit`` of them (None: all)."""
     read = 0
     while limit is None or read < limit:
-        there, frame = capture.read()
-        if not there:
+        success, frame = capture.read()
+        if not success:
             return
         read += 1
         yield frame
 
 
 class VideoWriter:
-    """Writes frames of one size to ``path``, an MP4 file; without any frame, nothing.
+    """Writes frames of one size to ``path``, an MP4 file; without a frame no file is made.
 
-    Leaving the context makes the file, after Ctrl-C with the frames so far, but not after another error.
+    The file appears when the context is left: with all frames, after Ctrl-C with those so far, and after any other
+    error not at all.
     """
 
     def __init__(self, path: Path, rate: float):
@@ -84,7 +85,7 @@ class VideoWriter:
         return self
 
     def write(self, frame: np.ndarray) -> None:
-        """Add a frame, (H, W, 3) uint8 BGR. An odd row or column, which MPEG-4 cannot have, is left out."""
+        """Add a frame, (H, W, 3) uint8 BGR; an odd last row or column is cut off, since MPEG-4 needs even sizes."""
         frame = frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2]
         if self._writer is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
