@@ -45,14 +45,17 @@ def load_config(config: str | CfgNode, opts: Iterable[Any]) -> CfgNode:
     Raises:
         SetupError: the file cannot be loaded, a key is unknown or a value has the wrong type.
     """
+    notes = []
     if isinstance(config, CfgNode):
         cfg = config.clone()
         cfg.defrost()
         add_retina_config(cfg)
     else:
         cfg = get_retina_cfg()
-        _merge_file(cfg, find_config(config))
-    _merge_opts(cfg, list(opts))
+        notes += _merge_file(cfg, find_config(config))
+    notes += _merge_opts(cfg, list(opts))
+    for note in notes:
+        logger.warning("%s", note)
     return cfg
 
 
@@ -85,7 +88,7 @@ def _leaves(values: dict, groups: CfgNode, prefix: str = "") -> Iterator[tuple[s
             yield f"{prefix}{key}", value
 
 
-def _merge_file(cfg: CfgNode, config_file: str) -> None:
+def _merge_file(cfg: CfgNode, config_file: str) -> list[str]:
     values = load_yaml(config_file)
     # A file without VERSION has 1 if it has a key that only Detectron2's version 1 had.
     old_keys = {"MODEL": "WEIGHT", "TEST": "AUG_ON"}
@@ -97,8 +100,7 @@ def _merge_file(cfg: CfgNode, config_file: str) -> None:
             f"({find_line(config_file, 'VERSION')}): files of today's Detectron2 have VERSION: {cfg.VERSION}."
         )
     if version == cfg.VERSION:
-        _set_values(cfg, _leaves(values, cfg), lambda key: find_line(config_file, key))
-        return
+        return _set_values(cfg, _leaves(values, cfg), lambda key: find_line(config_file, key))
     try:
         old = downgrade_config(cfg, to_version=version)
         old.merge_from_other_cfg(CfgNode(values))
@@ -107,14 +109,12 @@ def _merge_file(cfg: CfgNode, config_file: str) -> None:
         raise SetupError(
             f"Config file {config_file} has VERSION {version} and cannot be brought to {cfg.VERSION}: {error}"
         ) from error
-    logger.warning(
-        "Config file %s has VERSION %d: it is brought to %d as Detectron2 does", config_file, version, cfg.VERSION
-    )
     cfg.clear()
     cfg.update(new)
+    return [f"Config file {config_file} has VERSION {version}: it is brought to {cfg.VERSION} as Detectron2 does"]
 
 
-def _merge_opts(cfg: CfgNode, opts: list) -> None:
+def _merge_opts(cfg: CfgNode, opts: list) -> list[str]:
     flag = next((opt for opt in opts[::2] if str(opt).startswith("--")), None)
     if flag:
         raise SetupError(f"{flag} stands among the KEY VALUE pairs at the end: put it before them.")
@@ -123,18 +123,19 @@ def _merge_opts(cfg: CfgNode, opts: list) -> None:
         raise SetupError(f"Overrides are KEY VALUE with a space, got {joined!r}: write {joined.replace('=', ' ', 1)}.")
     if len(opts) % 2:
         raise SetupError(f"Overrides must be KEY VALUE pairs, got {len(opts)} words: {' '.join(map(str, opts))}.")
-    _set_values(cfg, zip(opts[::2], opts[1::2], strict=True), lambda key: "command line")
+    return _set_values(cfg, zip(opts[::2], opts[1::2], strict=True), lambda key: "command line")
 
 
-def _set_values(cfg: CfgNode, pairs: Iterable[tuple[str, Any]], place: Callable[[str], str]) -> None:
-    """Set each dotted key of ``cfg``; a mistake is refused with its ``place``."""
+def _set_values(cfg: CfgNode, pairs: Iterable[tuple[str, Any]], place: Callable[[str], str]) -> list[str]:
+    """Set each dotted key of ``cfg``, and return notes about removed keys; a mistake is refused with its ``place``."""
+    notes = []
     for key, value in pairs:
         try:
             if removed := REMOVED_KEYS.get(key):
                 value = _convert(value, removed.default, key)
                 note = removed.apply(cfg, value)
                 if value != removed.default:
-                    logger.warning("%s was removed, and is accepted for one release: %s", key, note)
+                    notes.append(f"{key} was removed, and is accepted for one release: {note}")
             elif cfg.key_is_renamed(key):
                 cfg.raise_key_rename_error(key)
             elif not cfg.key_is_deprecated(key):
@@ -147,6 +148,7 @@ def _set_values(cfg: CfgNode, pairs: Iterable[tuple[str, Any]], place: Callable[
                 group[name] = _convert(value, default, key)
         except (KeyError, ValueError) as error:
             raise SetupError(f"{error.args[0] if error.args else error} ({place(str(key))})") from error
+    return notes
 
 
 def _find(cfg: CfgNode, key: str) -> tuple[CfgNode, str]:

@@ -58,10 +58,11 @@ def test_load_config_equals_detectron2_on_a_file_with_an_eval_tag(write):
     assert load_config(path, []).MODEL.ANCHOR_GENERATOR.SIZES[0][2] == 32 * 2 ** (2.0 / 3)
 
 
-def test_load_config_upgrades_version_1_as_detectron2_does(write):
+def test_load_config_upgrades_version_1_as_detectron2_does(write, caplog):
     path = write("MODEL: {WEIGHT: old.pkl}\nVERSION: 1\n")
     cfg = load_config(path, [])
     assert cfg.MODEL.WEIGHTS == "old.pkl"
+    assert [m for m in caplog.messages if "user.yaml has VERSION 1: it is brought to 2" in m]
     assert cfg.VERSION == 2
     assert cfg.MODEL.RETINANET.CLS_LOSS_NAME == "FocalLoss"
 
@@ -319,6 +320,12 @@ def test_removed_key_is_accepted_with_a_note_mapped_or_refused(write, monkeypatc
         load_config(write("SOLVER:\n  HARD: True\n"), [])
     with pytest.raises(SetupError, match=r"SOLVER.HALF takes a whole number, got 'x' \(command line\)"):
         load_config(write("VERSION: 2\n"), ["SOLVER.HALF", "x"])
+    write("SOLVER: {SOFT: 3}\n", "base.yaml")
+    caplog.clear()
+    top = write("_BASE_: base.yaml\n")
+    load_base_config(top)  # a run loads both, and has one note
+    load_config(top, [])
+    assert len(caplog.messages) == 1
     plain = get_retina_cfg()
     plain.merge_from_list(["SOLVER.HALF", 8])  # Detectron2's own merging ignores it
     assert plain.SOLVER.MAX_ITER == get_retina_cfg().SOLVER.MAX_ITER
