@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.config import get_cfg
+from detectron2.engine import DefaultTrainer
 
+import retina_plugin
 from retina_plugin import CLASSIFICATION_LOSS_REGISTRY, FocalRetinaNet, get_retina_cfg
 from retina_plugin.config.load import config_difference
 from retina_plugin.modeling import build_classification_loss
@@ -23,6 +25,17 @@ def test_six_lines_build_the_paper_s_detector(monkeypatch):
     names = {}
     exec(snippet, names)
     assert isinstance(names["model"], FocalRetinaNet)
+
+
+def test_a_trainer_of_ones_own_takes_the_hooks_and_the_optimizer(tiny_cfg):
+    (snippet,) = [s for s in SNIPPETS if "DefaultTrainer" in s]
+    assert len(snippet.strip().splitlines()) == 3
+    names = {"DefaultTrainer": DefaultTrainer, "retina_plugin": retina_plugin}
+    exec(snippet, names)
+    tiny_cfg.SOLVER.OPTIMIZER = "AdamW"
+    optimizer = names["Trainer"].build_optimizer(tiny_cfg, torch.nn.Linear(2, 2))
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert "build_hooks" in vars(names["Trainer"])
 
 
 def test_own_loss_is_chosen_by_name():
