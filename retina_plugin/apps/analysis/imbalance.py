@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         SetupError: in the arguments, the config or the data.
     """
-    cfg, names = load_analysis_config(args, runs_network=False)
+    cfg, names = load_analysis_config(args, ["MODEL.DEVICE", "cpu"])
     filter_empty = args.split == "train" and cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
     records = sample_records(names, max_images=args.max_images, seed=args.seed, filter_empty=filter_empty)
     folder = make_output_folder(args.output)

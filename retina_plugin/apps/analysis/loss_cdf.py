@@ -64,9 +64,7 @@ def run(args: argparse.Namespace) -> None:
         SetupError: in the arguments, the config, the data or the weights; or no anchor is positive.
     """
     gammas = parse_numbers("--gamma", args.gamma)
-    if args.weights:
-        args.opts = [*args.opts, "MODEL.WEIGHTS", args.weights]
-    cfg, names = load_analysis_config(args, runs_network=True)
+    cfg, names = load_analysis_config(args, ["MODEL.WEIGHTS", args.weights] if args.weights else [])
     records = sample_records(names, max_images=args.max_images, seed=args.seed, filter_empty=False)
     folder = make_output_folder(args.output)
     model, report, _ = load_trained_model(cfg)

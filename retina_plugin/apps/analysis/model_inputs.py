@@ -3,7 +3,7 @@
 import argparse
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from detectron2.config import CfgNode
@@ -23,7 +23,6 @@ from ...training.terminal import escape_control_characters
 
 __all__ = [
     "build_mapper",
-    "check_max_images",
     "load_analysis_config",
     "map_images",
     "sample_records",
@@ -32,26 +31,22 @@ __all__ = [
 logger = logging.getLogger("retina_plugin")
 
 
-def check_max_images(max_images: int) -> None:
-    """Refuse a negative ``--max-images`` before anything is read."""
-    if max_images < 0:
-        raise SetupError(f"--max-images must be >= 0, got {max_images}: 0 takes all.")
-
-
-def load_analysis_config(args: argparse.Namespace, *, runs_network: bool) -> tuple[CfgNode, list[str]]:
+def load_analysis_config(args: argparse.Namespace, fixed: Sequence[str] = ()) -> tuple[CfgNode, list[str]]:
     """Return the frozen config of an analysis of one split, and the names of the split's data sets.
 
-    Without ``runs_network`` the device is the CPU, no matter what the config has.
+    Args:
+        fixed: KEY VALUE pairs on top of those of the command line.
 
     Raises:
         SetupError: in the arguments, the config or the data sets.
     """
-    check_max_images(args.max_images)
+    if args.max_images < 0:
+        raise SetupError(f"--max-images must be >= 0, got {args.max_images}: 0 takes all.")
     setup_logger(name="retina_plugin")
     escape_control_characters("retina_plugin")
     cfg = load_config(args.config_file, args.opts)
     # The other split may be missing here.
-    prepared = prepare(cfg, [] if runs_network else ["MODEL.DEVICE", "cpu"], use="data", split=args.split)
+    prepared = prepare(cfg, fixed, use="data", split=args.split)
     for warning in prepared.warnings:
         logger.warning("%s", warning)
     cfg = prepared.cfg

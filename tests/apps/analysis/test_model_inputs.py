@@ -19,7 +19,7 @@ def load(config_file, monkeypatch):
 
     def load_config(*words):
         args = build_parser("analyze").parse_args(["loss-cdf", "--config-file", str(config_file), *words])
-        return load_analysis_config(args, runs_network=True)
+        return load_analysis_config(args)
 
     return load_config
 
