@@ -21,7 +21,7 @@ __all__ = ["ERROR", "NOTE", "WARNING", "Finding", "finding", "raise_first_error"
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found, how bad it is, where, and what to do."""
+    """One fault or doubtful value: its severity, its place and the remedy."""
 
     # "error": training cannot work or makes no sense; "warning": probably not meant; "note": good to know.
     severity: str

@@ -1,4 +1,4 @@
-"""The one rule for boxes that cannot be trained on, whatever format and key they come by (docs/own_data.md)."""
+"""The one rule for boxes that cannot be trained on, for every format and every key (docs/own_data.md)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

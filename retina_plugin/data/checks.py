@@ -1,9 +1,10 @@
 """The data sets of a config, checked before a training or an evaluation starts, and by ``retina doctor``."""
 
 import difflib
+import itertools
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,7 +59,12 @@ def check_datasets(cfg: CfgNode, *, train: bool) -> DataSummary:
     contents: dict[str, DatasetContent] = {}
     found = raise_first_error(check_sets(cfg, contents, train=train, open_images=True))
     if train:
-        found += raise_first_error(_check_shared_images(contents, cfg.DATASETS.TRAIN, cfg.DATASETS.TEST))
+        # By their paths; retina doctor compares the pictures themselves.
+        files = {name: set(content.file_names) - {""} for name, content in contents.items()}
+        for train_name, test_name in itertools.product(cfg.DATASETS.TRAIN, cfg.DATASETS.TEST):
+            if shared := files[train_name] & files[test_name]:
+                text = f"{len(shared)} images of {test_name} are in {train_name} too"
+                found.append(finding("leak-exact", test_name, text, "AP on them does not show generalisation."))
         found += raise_first_error(find_doubtful(cfg, contents))
     sets = {
         name: SetSummary(
@@ -98,12 +104,13 @@ def check_sets(
         remedy = "Name a registered data set, or give DATASETS.VAL_JSON and VAL_IMAGES."
         yield finding("nothing-evaluated", "DATASETS.TEST", text, remedy, severity=ERROR)
     names = dict.fromkeys((*train_names, *test_names))
-    for name in names:
-        if name not in DatasetCatalog:
-            yield _unregistered(name, "TRAIN" if name in train_names else "TEST")
-    for name in names:
-        if name not in DatasetCatalog:
-            continue
+    for name in (name for name in names if name not in DatasetCatalog):
+        key, prefix = ("TRAIN", "TRAIN") if name in train_names else ("TEST", "VAL")
+        near = ", ".join(difflib.get_close_matches(str(name), DatasetCatalog.list(), n=3, cutoff=0.6))
+        text = f"DATASETS.{key} names {name!r}, which is not registered" + (f"; did you mean {near}?" if near else ".")
+        text += f"\nA COCO-format set needs no registration: give DATASETS.{prefix}_JSON and {prefix}_IMAGES"
+        yield finding("data-unusable", str(name), text)
+    for name in (name for name in names if name in DatasetCatalog):
         try:
             content = load_content(name, for_training=name in train_names, for_test=name in test_names)
         except SetupError as error:
@@ -112,7 +119,12 @@ def check_sets(
         contents[name] = content
         yield from content.findings
         yield from _check_classes(cfg, content, next(iter(contents.values())))
-        yield from _check_folder(content)
+        root = MetadataCatalog.get(name).get("image_root")
+        if root and "://" not in str(root) and not os.path.isdir(root):
+            full = "" if os.path.isabs(root) else f" ({os.path.abspath(root)})"
+            kind = "is a file" if os.path.exists(root) else "does not exist"
+            remedy = REMEDY.replace("_JSON", "_IMAGES").replace("file", "folder")
+            yield finding("data-unusable", name, f"{name}: the image folder {root}{full} {kind}", remedy)
         if open_images:
             yield from check_images(content)
         yield from check_boxes(content)
@@ -169,16 +181,6 @@ def check_boxes(content: DatasetContent) -> Iterator[Finding]:
         yield finding(fault.check, content.name, text, remedy, severity=fault.severity, places=places)
 
 
-def _unregistered(name: str, key: str) -> Finding:
-    near = difflib.get_close_matches(str(name), DatasetCatalog.list(), n=3, cutoff=0.6)
-    prefix = {"TRAIN": "TRAIN", "TEST": "VAL"}[key]
-    text = f"DATASETS.{key} names {name!r}, which is not registered" + (
-        f"; did you mean {', '.join(near)}?" if near else "."
-    )
-    text += f"\nA COCO-format set needs no registration: give DATASETS.{prefix}_JSON and {prefix}_IMAGES"
-    return finding("data-unusable", str(name), text)
-
-
 def _check_classes(cfg: CfgNode, content: DatasetContent, first: DatasetContent) -> Iterator[Finding]:
     """The classes against NUM_CLASSES, and against those of the ``first`` set."""
     key, number = "MODEL.RETINANET.NUM_CLASSES", cfg.MODEL.RETINANET.NUM_CLASSES
@@ -204,15 +206,6 @@ def _check_classes(cfg: CfgNode, content: DatasetContent, first: DatasetContent)
     yield finding("classes-differ", content.name, text)
 
 
-def _check_folder(content: DatasetContent) -> Iterator[Finding]:
-    root = MetadataCatalog.get(content.name).get("image_root")
-    if root and "://" not in str(root) and not os.path.isdir(root):
-        full = "" if os.path.isabs(root) else f" ({os.path.abspath(root)})"
-        kind = "is a file" if os.path.exists(root) else "does not exist"
-        remedy = REMEDY.replace("_JSON", "_IMAGES").replace("file", "folder")
-        yield finding("data-unusable", content.name, f"{content.name}: the image folder {root}{full} {kind}", remedy)
-
-
 def _check_annotated(content: DatasetContent, *, for_training: bool) -> Iterator[Finding]:
     """A set without boxes, and classes without boxes."""
     name, num_images = content.name, len(content.image_ids)
@@ -232,15 +225,3 @@ def _check_annotated(content: DatasetContent, *, for_training: bool) -> Iterator
         text = f"{name}: no box of {len(unused)} classes, so they {effect}: {', '.join(unused[:10])}"
         places = [{"file": content.source, "value": cls} for cls in unused]
         yield finding("class-without-boxes", name, text, severity=severity, places=places)
-
-
-def _check_shared_images(
-    contents: Mapping[str, DatasetContent], train: Iterable[str], test: Iterable[str]
-) -> Iterator[Finding]:
-    """Images by the same path; ``retina doctor`` compares the pictures themselves."""
-    files = {name: set(content.file_names) - {""} for name, content in contents.items()}
-    for train_name in train:
-        for test_name in test:
-            if shared := files[train_name] & files[test_name]:
-                text = f"{len(shared)} images of {test_name} are in {train_name} too"
-                yield finding("leak-exact", test_name, text, "AP on them does not show generalisation.")

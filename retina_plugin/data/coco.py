@@ -26,6 +26,9 @@ __all__ = [
 REMEDY = "Set DETECTRON2_DATASETS to the folder of Detectron2's sets, or DATASETS.TRAIN_JSON / VAL_JSON to your file."
 
 
+_ID_KINDS = (("id", int), ("image_id", (int, str)), ("category_id", int))
+
+
 @dataclass
 class CocoFile:
     """The usable records of a file, as they stand in it."""
@@ -216,18 +219,18 @@ def _annotation_fault(annotation: Any, class_of: dict[int, int], keys: tuple[str
         if key not in annotation:
             hint = " (COCO's evaluation needs it; area is width x height, iscrowd 0)" * (key in ("area", "iscrowd"))
             return f"has no {key}{hint}: {shorten(annotation)}"
-    for key in keys:
-        kinds = (int, str) if key == "image_id" else int
-        if key in ("id", "image_id", "category_id") and not isinstance(annotation[key], kinds):
+    for key, kinds in _ID_KINDS:
+        if key in keys and not isinstance(annotation[key], kinds):
             return f"must have a number as {key}, got {annotation[key]!r}: {shorten(annotation)}"
-    of = f" (annotation id {annotation['id']!r})" if "id" in annotation else ""
-    if annotation["category_id"] not in class_of:
-        listed = shorten(list(class_of))
-        return f"has category_id {annotation['category_id']!r}, which is not among the categories {listed}{of}"
-    bbox = annotation["bbox"]
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_number, bbox)):
-        return f"must have bbox [x, y, width, height], got {bbox!r}{of}"
-    return f"has ignore 1{of}, which Detectron2 refuses: use iscrowd 1" if annotation.get("ignore", 0) else ""
+    bbox, category_id = annotation["bbox"], annotation["category_id"]
+    fault = ""
+    if category_id not in class_of:
+        fault = f"has category_id {category_id!r}, which is not among the categories {shorten(list(class_of))}"
+    elif not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_number, bbox)):
+        fault = f"must have bbox [x, y, width, height], got {bbox!r}"
+    elif annotation.get("ignore", 0):
+        fault = "has ignore 1, which Detectron2 refuses: use iscrowd 1"
+    return f"{fault} (annotation id {annotation['id']!r})" if fault and "id" in annotation else fault
 
 
 def _usable(records: list, kind: str, path: str, faults: list[str], find_fault: Callable[[Any], str]) -> list[dict]:

@@ -126,11 +126,11 @@ def _load_records(name: str, class_names: list[str] | None) -> DatasetContent:
         for annotation in record.get("annotations", []):
             if not annotation.get("iscrowd", 0):
                 try:
-                    row = _to_xywh(annotation), len(content.image_ids), _to_class(annotation, class_names)
+                    box, class_id = _read_box(annotation, class_names)
                 except ValueError as error:
                     faults.append(f"{error} (image id {image_id!r})")
                 else:
-                    rows.append((*row, annotation.get("id", "none")))
+                    rows.append((box, len(content.image_ids), class_id, annotation.get("id", "none")))
         content.image_ids.append(image_id)
         content.file_names.append(str(record.get("file_name", "")))
         sizes.append((record.get("width", math.nan), record.get("height", math.nan)))
@@ -140,22 +140,23 @@ def _load_records(name: str, class_names: list[str] | None) -> DatasetContent:
     return content
 
 
-def _to_xywh(annotation: dict) -> list[float]:
+def _read_box(annotation: dict, class_names: list[str] | None) -> tuple[list[float], int]:
+    """XYWH and class of an annotation in Detectron2's format.
+
+    Raises:
+        ValueError: the end of a sentence about it.
+    """
     bbox, mode = annotation.get("bbox"), annotation.get("bbox_mode")
     if mode not in (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS):
         raise ValueError(f"bbox_mode must be XYXY_ABS or XYWH_ABS, got {mode!r}")
     numbers = [] if bbox is None else list(bbox)
     if len(numbers) != 4 or not all(map(_is_number, numbers)):
         raise ValueError(f"bbox must be 4 numbers, got {bbox!r}")
-    x, y, right, bottom = map(float, numbers)
-    return [x, y, right - x, bottom - y] if mode == BoxMode.XYXY_ABS else [x, y, right, bottom]
-
-
-def _to_class(annotation: dict, class_names: list[str] | None) -> int:
     class_id, limit = annotation.get("category_id"), len(class_names) if class_names else math.inf
     if not isinstance(class_id, (int, np.integer)) or isinstance(class_id, bool) or not 0 <= class_id < limit:
         raise ValueError(f"category_id must be a whole number in [0, {limit}), got {class_id!r}")
-    return int(class_id)
+    x, y, right, bottom = map(float, numbers)
+    return ([x, y, right - x, bottom - y] if mode == BoxMode.XYXY_ABS else [x, y, right, bottom]), int(class_id)
 
 
 def _is_number(value: Any) -> bool:

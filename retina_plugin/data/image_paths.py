@@ -1,4 +1,4 @@
-"""What an annotation file may call its images: paths in their folder, names of one line (docs/security.md)."""
+"""Limits on image names in annotation files: paths in their folder, names of one line (docs/security.md)."""
 
 import os
 from collections.abc import Iterable

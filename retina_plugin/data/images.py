@@ -12,7 +12,7 @@ from ..errors import SetupError
 
 __all__ = ["IMAGE_SUFFIXES", "ImageHeader", "find_fault", "join_faults", "read_header", "read_sizes"]
 
-# Taken from a folder. A file that is named itself is tried as an image whatever its suffix.
+# Suffixes of the images in a folder. A file that is named itself may have any.
 IMAGE_SUFFIXES = (
     ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip

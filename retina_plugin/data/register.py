@@ -28,7 +28,7 @@ __all__ = [
 
 # Prefix of the config's keys, name in the catalog, key of DATASETS that takes the name.
 _SPLITS = (("TRAIN", "custom_train", "TRAIN"), ("VAL", "custom_val", "TEST"))
-# Where a set says itself what is for validation: Pascal VOC's list, YOLO's folders.
+# Marks of a set that has a validation part of its own: Pascal VOC's list, YOLO's folders.
 _OWN_SPLITS = ("ImageSets/Main/val.txt", "images/val", "val")
 # Names of the sets that were converted: their reader has checked the paths of the images.
 _converted: set[str] = set()

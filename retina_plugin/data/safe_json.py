@@ -1,4 +1,4 @@
-"""JSON from others: what would take the process's stack or memory is refused before or while it is parsed."""
+"""JSON from others: refuses a file that would exhaust the stack or the memory, before or while it is parsed."""
 
 import json
 from pathlib import Path
@@ -16,6 +16,7 @@ MAX_RUN = 16 * 2**20
 # A guard: lists in one LabelMe file, each a point of a polygon, take 100 bytes each.
 MAX_LISTS = 2 * 10**6
 _CHUNK = 2**22
+_LARGEST = 2**1000  # a float holds it
 _IS_BRACKET = np.isin(np.arange(256), list(b"[]{}"))
 
 
@@ -44,8 +45,8 @@ def parse_json(text: str, path: Path) -> Any:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value of JSON is a number that a float holds: JSON's whole numbers may be larger."""
-    return type(value) is float or (type(value) is int and abs(value) < 2**1000)
+    """True for a number that a float can hold; whole numbers of JSON may be larger."""
+    return type(value) is float or (type(value) is int and -_LARGEST < value < _LARGEST)
 
 
 def _refuse_long_runs(path: Path) -> None:

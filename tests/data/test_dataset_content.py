@@ -25,7 +25,7 @@ pytest_plugins = ("tiny_sets",)
         (changed("annotations", 0, "bbox", []), r"must have bbox \[x, y, width, height\], got \[\]"),
         (changed("annotations", 0, "bbox", [1, 2, 3]), r"got \[1, 2, 3\] \(annotation id 1\)"),
         (changed("annotations", 0, "bbox", ["1", 2, 3, 4]), "must have bbox"),
-        (changed("annotations", 0, "ignore", 1), r"has ignore 1 \(annotation id 1\).*use iscrowd 1"),
+        (changed("annotations", 0, "ignore", 1), r"has ignore 1.*use iscrowd 1 \(annotation id 1\)"),
         (changed("annotations", 1, "id", 1), r"more than one annotation with the id 1 \(1 such ids\)"),
         (changed("images", 1, "id", 1), r"more than one image with the id 1 \(1 such ids\)"),
         (changed("images", 1, "id", "2"), "image ids in .* must be all numbers or all text, got int, str"),

@@ -117,7 +117,7 @@ RUN_CASES = [
         nothing,
         (*IN_PARTS, "DATALOADER.SAMPLER_TRAIN", "Balanced"),
         "DATALOADER.SAMPLER_TRAIN must be one of 'TrainingSampler', 'RepeatFactorTrainingSampler', "
-        "'RandomSubsetTrainingSampler', 'WeightedTrainingSampler', 'WeightedCategoryTrainingSampler', got 'Balanced'",
+        "'RandomSubsetTrainingSampler', 'WeightedTrainingSampler', 'WeightedCategoryTrainingSampler', got 'Balanced'.",
     ),
     RunCase(
         "config_sampler_without_threshold",

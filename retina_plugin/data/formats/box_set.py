@@ -1,4 +1,4 @@
-"""What every reader of an annotation format makes: images with their sizes, boxes with their origins, class names.
+"""The result of every reader of an annotation format: images with sizes, boxes with origins, class names.
 
 Coordinates are edges in pixels of the image as Detectron2 reads it (after the EXIF orientation): a box that covers an
 image of W x H is (0, 0, W, H).
@@ -22,7 +22,7 @@ __all__ = [
     "summarise_remarks",
 ]  # fmt: skip
 
-# What becomes of boxes with a fault that does not refuse the set (data/boxes.py).
+# Remarks on boxes with a fault that does not refuse the set (data/boxes.py).
 _REMARKS = {
     "box-empty": "box dropped: it has no width or height",
     "box-outside": "box dropped: it lies outside its image",
@@ -39,7 +39,7 @@ class Box(NamedTuple):
     x2: float
     y2: float
     class_name: str
-    # Where it is written: "file:line", or the file and the number of the record.
+    # "file:line", or the file and the number of the record.
     origin: str
     is_crowd: bool = False
 

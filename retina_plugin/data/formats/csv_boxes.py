@@ -15,7 +15,7 @@ from .files import choose_file, read_lines, read_names
 
 __all__ = ["read"]
 
-# What the columns are called; the first is keras-retinanet's word.
+# Names of the columns; the first is keras-retinanet's word.
 _COLUMNS = {
     "path": ("path", "filename", "file_name", "image", "image_path", "img_file"),
     "x1": ("x1", "xmin", "x_min", "left"),
@@ -85,7 +85,16 @@ def _read_rows(file: Path) -> list[_Row]:
                 if columns:
                     continue
                 columns = {name: i for i, name in enumerate(_COLUMNS)}
-            rows.append(_read_row(f"{file}:{reader.line_num}", fields, columns))
+            origin, number = f"{file}:{reader.line_num}", max(6, len(columns))
+            if len(fields) != number:
+                is_one = len(fields) == 1 and (";" in fields[0] or "\t" in fields[0])
+                hint = "; the separator must be a comma" if is_one else ""
+                raise SetupError(f"{origin}: a row must have {number} fields, got {len(fields)}{hint}.")
+            place, *corners, class_name = (fields[columns[name]] for name in _COLUMNS)
+            if not place:
+                raise SetupError(f"{origin}: the path is empty.")
+            others = {name: fields[i] for name, i in columns.items() if name not in _COLUMNS}
+            rows.append(_Row(origin, place.replace("\\", "/"), corners, class_name, others))
     except csv.Error as error:
         raise SetupError(f"{file}:{reader.line_num}: is not CSV: {error}.") from None
     return rows
@@ -101,17 +110,6 @@ def _read_header(file: Path, fields: list[str]) -> dict[str, int]:
     if lacking:
         raise SetupError(f"{file}:1: the columns lack {', '.join(lacking)}: name them {','.join(_COLUMNS)}.")
     return known | {f: i for i, f in enumerate(fields) if i not in known.values() and f}
-
-
-def _read_row(origin: str, fields: list[str], columns: dict[str, int]) -> _Row:
-    if len(fields) != max(6, len(columns)):
-        hint = "; the separator must be a comma" if len(fields) == 1 and (";" in fields[0] or "\t" in fields[0]) else ""
-        raise SetupError(f"{origin}: a row must have {max(6, len(columns))} fields, got {len(fields)}{hint}.")
-    path, *corners, class_name = (fields[columns[name]] for name in _COLUMNS)
-    if not path:
-        raise SetupError(f"{origin}: the path is empty.")
-    others = {name: fields[place] for name, place in columns.items() if name not in _COLUMNS}
-    return _Row(origin, path.replace("\\", "/"), corners, class_name, others)
 
 
 def _read_box(row: _Row) -> Box | None:

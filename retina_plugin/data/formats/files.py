@@ -31,7 +31,7 @@ IMAGES_REMEDY = "give their folder (DATASETS.TRAIN_IMAGES / VAL_IMAGES, --images
 MAX_BYTES = 64 * 2**20
 MAX_LINE = 2**20  # characters; eight fields of the size that csv takes
 MAX_YAML_BYTES = 2**20  # a guard: PyYAML reads 50 kB a second
-# What data sets call their validation part.
+# Names of the parts in use.
 SUBSET_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation")}
 
 
@@ -78,7 +78,7 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
     Raises:
         SetupError: it is missing, too large, not text, or cannot be read.
     """
-    with _told(path):
+    with _readable(path):
         if path.stat().st_size > max_bytes:
             raise SetupError(f"{path} has {path.stat().st_size} bytes, the limit is {max_bytes}: is it an annotation?")
         return path.read_text(encoding="utf-8-sig")
@@ -90,7 +90,7 @@ def read_lines(path: Path) -> Iterator[str]:
     Raises:
         SetupError: it is missing, not text, cannot be read, or has a line of more than MAX_LINE characters.
     """
-    with _told(path), path.open(encoding="utf-8-sig", newline="") as file:
+    with _readable(path), path.open(encoding="utf-8-sig", newline="") as file:
         number = 0
         while line := file.readline(MAX_LINE):
             number += 1
@@ -100,8 +100,8 @@ def read_lines(path: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """What may be wrong with a file, in a sentence."""
+def _readable(path: Path) -> Iterator[None]:
+    """Turn the errors of reading a file into sentences."""
     try:
         yield
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Where a YOLO data set has its images and class names: ``data.yaml``, or folders and a file of names."""
+"""The images and class names of a YOLO data set: by ``data.yaml``, or by folders and a file of names."""
 
 import os
 from pathlib import Path
