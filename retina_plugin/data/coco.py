@@ -123,7 +123,19 @@ def read_coco_json(name: str, json_file: str) -> dict[str, Any]:
     if not os.path.isfile(path):
         full = f" ({os.path.abspath(path)})" if not os.path.isabs(path) else ""
         raise SetupError(f"{name}: the annotation file {path}{full} does not exist. {REMEDY}")
-    content = _parse(name, path)
+    try:
+        content = load_json(Path(path))
+    except SetupError as error:
+        raise SetupError(f"{name}: {error}") from None
+    except json.JSONDecodeError as error:
+        where = f"is not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+        if error.pos == 0 and not os.path.getsize(path):
+            where = "is empty"
+        raise SetupError(f"{name}: the annotation file {path} {where}.") from error
+    except UnicodeDecodeError as error:
+        raise SetupError(f"{name}: the annotation file {path} is not text: give COCO-format JSON.") from error
+    except OSError as error:
+        raise SetupError(f"{name}: the annotation file {path} cannot be read: {error.strerror}.") from error
     if not isinstance(content, dict):
         kind = "a list" if isinstance(content, list) else type(content).__name__
         raise SetupError(
@@ -133,7 +145,18 @@ def read_coco_json(name: str, json_file: str) -> dict[str, Any]:
         if not isinstance(content.get(key), list) or not content[key]:
             found = "an empty list" if content.get(key) == [] else "none" if key not in content else "no list"
             raise SetupError(f"{name}: {path} needs a list of {key} (COCO format), got {found}.")
-    _check_categories(name, path, content["categories"])
+    categories = content["categories"]
+    for category in categories:
+        name_of = category.get("name") if isinstance(category, dict) else None
+        if not isinstance(name_of, str) or not name_of or type(category.get("id")) is not int:
+            raise SetupError(f"{name}: a category in {path} needs a whole number as id and a name, got {category!r}.")
+    refuse_line_breaks((category["name"] for category in categories), f"{name}: {path}")
+    for key in ("id", "name"):
+        counts = Counter(category[key] for category in categories)
+        if repeated := [value for value, count in counts.items() if count > 1]:
+            raise SetupError(
+                f"{name}: {path} has more than one category with the {key} {repeated[0]!r}: make it unique."
+            )
     return content
 
 
@@ -162,35 +185,6 @@ def shorten(value: Any) -> str:
     """A value for a message: lists without their brackets, at most 120 characters."""
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 120 else f"{text[:117]}..."
-
-
-def _parse(name: str, path: str) -> Any:
-    try:
-        return load_json(Path(path))
-    except SetupError as error:
-        raise SetupError(f"{name}: {error}") from None
-    except json.JSONDecodeError as error:
-        where = f"is not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}"
-        if error.pos == 0 and not os.path.getsize(path):
-            where = "is empty"
-        raise SetupError(f"{name}: the annotation file {path} {where}.") from error
-    except UnicodeDecodeError as error:
-        raise SetupError(f"{name}: the annotation file {path} is not text: give COCO-format JSON.") from error
-    except OSError as error:
-        raise SetupError(f"{name}: the annotation file {path} cannot be read: {error.strerror}.") from error
-
-
-def _check_categories(name: str, path: str, categories: list) -> None:
-    for category in categories:
-        name_of = category.get("name") if isinstance(category, dict) else None
-        if not isinstance(name_of, str) or not name_of or type(category.get("id")) is not int:
-            raise SetupError(f"{name}: a category in {path} needs a whole number as id and a name, got {category!r}.")
-    refuse_line_breaks((category["name"] for category in categories), f"{name}: {path}")
-    for key in ("id", "name"):
-        values = [category[key] for category in categories]
-        repeated = next((value for value in values if values.count(value) > 1), None)
-        if repeated is not None:
-            raise SetupError(f"{name}: {path} has more than one category with the {key} {repeated!r}: make it unique.")
 
 
 def _image_fault(image: Any, needs_size: bool) -> str:

@@ -164,6 +164,11 @@ def _read_sets(node: CfgNode) -> dict[str, BoxSet | Path]:
     by_json = node.VAL_FRACTION > 0 and not node.TRAIN_PATH
     keys = ("TRAIN_JSON",) if by_json else ("TRAIN_PATH", "VAL_PATH")
     given = {key: _as_paths(node[key]) for key in keys if node[key]}
+    classes = [node.CLASSES] if isinstance(node.CLASSES, str) and node.CLASSES else list(node.CLASSES)
+    if len(classes) == 1 and isinstance(classes[0], str) and Path(classes[0]).suffix:
+        classes = read_names(Path(os.path.expanduser(classes[0])))
+    if not all(isinstance(name, str) and name for name in classes) or len(set(classes)) != len(classes):
+        raise SetupError(f"DATASETS.CLASSES must be different names, or a file of them, got {node.CLASSES!r}.")
     nothing_here = not any(path.exists() for paths in given.values() for path in paths)
     sets: dict[str, BoxSet | Path] = {}
     for key, paths in given.items():
@@ -179,7 +184,7 @@ def _read_sets(node: CfgNode) -> dict[str, BoxSet | Path]:
             "coco" if by_json else node.FORMAT,
             images=node[f"{prefix}_IMAGES"],
             subset="" if node.VAL_FRACTION else prefix.lower(),
-            classes=_class_names(node.CLASSES),
+            classes=classes,
             allow_outside=node.ALLOW_OUTSIDE_PATHS,
         )  # fmt: skip
     train, val = sets.get("custom_train"), sets.get("custom_val")
@@ -210,16 +215,6 @@ def _read(
     folder = Path(os.path.expanduser(images)) if images else None
     names = list(classes) if classes else None
     return join_sets([read_boxes(path, file_format, images=folder, classes=names, **options) for path in paths])
-
-
-def _class_names(names: Sequence[str]) -> list[str]:
-    """DATASETS.CLASSES as given, or the names in the one file that is named instead."""
-    names = [names] if isinstance(names, str) and names else list(names)
-    if len(names) == 1 and isinstance(names[0], str) and Path(names[0]).suffix:
-        return read_names(Path(os.path.expanduser(names[0])))
-    if not all(isinstance(name, str) and name for name in names) or len(set(names)) != len(names):
-        raise SetupError(f"DATASETS.CLASSES must be different names, or a file of them, got {tuple(names)!r}.")
-    return names
 
 
 def _as_paths(path: str | os.PathLike | Sequence[str | os.PathLike]) -> tuple[Path, ...]:

@@ -28,7 +28,17 @@ def load_json(path: Path) -> Any:
         json.JSONDecodeError, UnicodeDecodeError, OSError: as their names say.
     """
     if path.stat().st_size > MAX_RUN:
-        _refuse_long_runs(path)
+        run = 0  # bytes since the last bracket
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                places = np.flatnonzero(_IS_BRACKET[np.frombuffer(chunk, np.uint8)])
+                ends = np.concatenate([[-1 - run], places, [len(chunk)]])
+                if np.diff(ends).max() - 1 > MAX_RUN:
+                    raise SetupError(
+                        f"{path} has a list or text of more than {MAX_RUN // 2**20} MB, which no box or polygon has: "
+                        "take it out."
+                    )
+                run = int(len(chunk) - 1 - ends[-2])
     return parse_json(path.read_text(encoding="utf-8-sig"), path)
 
 
@@ -47,17 +57,3 @@ def parse_json(text: str, path: Path) -> Any:
 def is_number(value: Any) -> bool:
     """True for a number that a float can hold; whole numbers of JSON may be larger."""
     return type(value) is float or (type(value) is int and -_LARGEST < value < _LARGEST)
-
-
-def _refuse_long_runs(path: Path) -> None:
-    run = 0  # bytes since the last bracket
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            places = np.flatnonzero(_IS_BRACKET[np.frombuffer(chunk, np.uint8)])
-            ends = np.concatenate([[-1 - run], places, [len(chunk)]])
-            if np.diff(ends).max() - 1 > MAX_RUN:
-                raise SetupError(
-                    f"{path} has a list or text of more than {MAX_RUN // 2**20} MB, which no box or polygon has: "
-                    "take it out."
-                )
-            run = int(len(chunk) - 1 - ends[-2])

@@ -40,7 +40,14 @@ def split_set(whole: BoxSet, fraction: float, seed: int, group: str = "") -> tup
     if len(groups) < 2:
         kind = f"1 group by {group!r}" if group else "1 image"
         raise SetupError(f"{whole.source} cannot be split: it has {kind}, and each part needs at least one.")
-    val_keys = _choose_val(groups, round(fraction * len(whole.images)), seed)
+    order = sorted(groups, key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
+    wanted = round(fraction * len(whole.images))
+    val_keys, count = [order[0]], len(groups[order[0]])  # at least one group, and not all
+    for key in order[1:-1]:
+        # A group that overshoots by more than it lacks stays in train.
+        if count + len(groups[key]) - wanted <= max(wanted - count, 0):
+            val_keys.append(key)
+            count += len(groups[key])
     remarks = _keep_classes_in_train(groups, val_keys)
     parts = []
     for in_val in (False, True):
@@ -54,18 +61,6 @@ def split_set(whole: BoxSet, fraction: float, seed: int, group: str = "") -> tup
         Remark(f"class {name!r} has no box in val: its AP cannot be computed", whole.source) for name in lacking
     ]
     return parts[0], parts[1]
-
-
-def _choose_val(groups: dict[str, list[AnnotatedImage]], wanted: int, seed: int) -> list[str]:
-    """Keys of the groups for val, at least one and not all, in the order in which they were taken."""
-    order = sorted(groups, key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
-    taken, count = [order[0]], len(groups[order[0]])
-    for key in order[1:-1]:
-        # A group that overshoots by more than it lacks stays in train.
-        if count + len(groups[key]) - wanted <= max(wanted - count, 0):
-            taken.append(key)
-            count += len(groups[key])
-    return taken
 
 
 def _keep_classes_in_train(groups: dict[str, list[AnnotatedImage]], val_keys: list[str]) -> list[Remark]:

@@ -33,7 +33,7 @@ def make_set(*boxes: Box, given=None, num_good=0) -> BoxSet:
     ],
 )
 def test_single_bad_box_is_dropped_with_its_origin(corners, what):
-    found = make_set(Box(*corners, "dog", "f:7"), num_good=9).tidy()
+    found = make_set(Box(*corners, "dog", "f:7"), num_good=9).clean()
     assert found.remarks == [Remark(what, "f:7")]
     assert found.class_counts == {"dog": 9}
 
@@ -42,12 +42,12 @@ def test_many_bad_boxes_are_refused():
     with pytest.raises(
         SetupError, match=r"folder: 1 of 11 boxes \(the first: .* f:8\) have no width or height. Correct or delete them"
     ):
-        make_set(Box(100, 5, 110, 9, "dog", "f:7"), Box(5, 5, 5, 5, "dog", "f:8"), num_good=9).tidy()
+        make_set(Box(100, 5, 110, 9, "dog", "f:7"), Box(5, 5, 5, 5, "dog", "f:8"), num_good=9).clean()
 
 
 @pytest.mark.parametrize(("edge", "remarked"), [(101, False), (101.5, True)])
 def test_box_that_sticks_out_is_clipped(edge, remarked):
-    found = make_set(Box(-0.5, 5, edge, 9, "dog", "f:7")).tidy()
+    found = make_set(Box(-0.5, 5, edge, 9, "dog", "f:7")).clean()
     assert found.images[1].boxes[0][:4] == (0, 5, 100, 9)
     assert found.remarks == ([Remark("box clipped: it sticks out of its image", "f:7")] if remarked else [])
 
@@ -67,23 +67,23 @@ def test_box_that_sticks_out_is_clipped(edge, remarked):
 )  # fmt: skip
 def test_box_that_cannot_be_meant_is_refused(box, message):
     with pytest.raises(SetupError) as caught:
-        make_set(box, num_good=1000).tidy()
+        make_set(box, num_good=1000).clean()
     assert str(caught.value) == message
 
 
 def test_set_without_images_is_refused():
     with pytest.raises(SetupError, match=r"^folder has no images\.$"):
-        BoxSet("folder", Path("root"), []).tidy()
+        BoxSet("folder", Path("root"), []).clean()
 
 
 def test_classes_that_differ_in_case_are_remarked_on():
-    found = make_set(GOOD, GOOD._replace(class_name="Dog", origin="f:7")).tidy()
+    found = make_set(GOOD, GOOD._replace(class_name="Dog", origin="f:7")).clean()
     assert found.remarks == [Remark("class 'Dog' differs from 'dog' in case", "f:7")]
     assert found.class_names == ["Dog", "dog"]
 
 
 def test_to_coco_counts_from_1_and_names_files_within_the_root():
-    found = make_set(GOOD, GOOD._replace(class_name="cat", is_crowd=True)).tidy()
+    found = make_set(GOOD, GOOD._replace(class_name="cat", is_crowd=True)).clean()
     coco = found.to_coco(["dog", "cow", "cat"])
     outside, inside = coco["images"]
     assert inside == {"id": 2, "file_name": "sub/a.jpg", "width": 100, "height": 50}

@@ -238,3 +238,12 @@ def test_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "run").write_text("a file")
     with pytest.raises(SetupError, match=r"run/custom_train.json, the COCO form of .*, cannot be written: "):
         register_config_datasets(make_cfg(TRAIN_PATH=write_yolo(tmp_path / "set")), tmp_path / "run")
+
+
+def test_config_of_an_earlier_run_is_read_and_own_sets_are_refused(tmp_path):
+    (tmp_path / "config.yaml").write_text("DATASETS: {OWN: [], TRAIN_PATH: '', VAL_PATH: cells}\n")
+    cfg = load_config(str(tmp_path / "config.yaml"), [])
+    assert (cfg.DATASETS.TRAIN_PATH, cfg.DATASETS.VAL_PATH) == ((), ("cells",))
+    assert "OWN" not in cfg.DATASETS
+    with pytest.raises(SetupError, match=r"DATASETS.OWN was removed: list the paths .*register_boxes\(name, path\)"):
+        load_config(str(tmp_path / "config.yaml"), ["DATASETS.OWN", "[{'name': 'a', 'path': 'b'}]"])

@@ -53,7 +53,7 @@ def read_boxes(
         refuse_outside((image.path for image in found.images), roots, str(path))
     if classes:
         found.given_classes = list(classes)
-    found = found.tidy()
+    found = found.clean()
     refuse_line_breaks([*(image.path for image in found.images), *found.class_names], str(path))
     return found
 

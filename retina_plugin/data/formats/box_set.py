@@ -98,8 +98,8 @@ class BoxSet:
         except ValueError:
             return os.path.abspath(image.path)
 
-    def tidy(self) -> "BoxSet":
-        """Drop boxes without area or outside their image, clip those that stick out, and say so in ``remarks``.
+    def clean(self) -> "BoxSet":
+        """Drop boxes without area or outside their image, clip those that stick out, and note both in ``remarks``.
 
         Raises:
             SetupError: there are no images, or boxes that cannot be meant: the one rule of ``data/boxes.py``.
@@ -125,10 +125,6 @@ class BoxSet:
             image.boxes = [inside for _, inside in clipped if inside]
             crowds = [box for box, inside in clipped if box.is_crowd and not inside]
             self.remarks += [Remark("crowd dropped: it has no area in its image", box.origin) for box in crowds]
-        self._check_class_names()
-        return self
-
-    def _check_class_names(self) -> None:
         known = None if self.given_classes is None else set(self.given_classes)
         lower: dict[str, str] = {}
         for image in self.images:
@@ -144,6 +140,7 @@ class BoxSet:
                 other = lower.setdefault(box.class_name.lower(), box.class_name)
                 if other != box.class_name and known is None:
                     self.remarks.append(Remark(f"class {box.class_name!r} differs from {other!r} in case", box.origin))
+        return self
 
     def to_coco(self, class_names: list[str]) -> dict[str, Any]:
         """The set as COCO's JSON: ids count from 1, images by name, classes in the order of ``class_names``."""

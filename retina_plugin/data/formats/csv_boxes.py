@@ -66,8 +66,18 @@ def read(path: Path, images: Path | None = None, subset: str = "") -> BoxSet:
         image = by_path.setdefault(place, AnnotatedImage(place, *sizes[place], [], row.others))
         if image.columns != row.others:
             image.columns = {key: value for key, value in row.others.items() if image.columns.get(key) == value}
-        if box := _read_box(row):
-            image.boxes.append(box)
+        values = [*row.corners, row.class_name]
+        if not any(values):
+            continue
+        if not all(values):
+            raise SetupError(
+                f"{row.origin}: x1,y1,x2,y2,class must be all filled, or all empty for an image without objects."
+            )
+        try:
+            corners = [float(value) for value in row.corners]
+        except ValueError:
+            raise SetupError(f"{row.origin}: x1,y1,x2,y2 must be numbers, got {','.join(row.corners)!r}.") from None
+        image.boxes.append(Box(*corners, row.class_name, row.origin))
     found.images = list(by_path.values())
     return found
 
@@ -110,18 +120,3 @@ def _read_header(file: Path, fields: list[str]) -> dict[str, int]:
     if lacking:
         raise SetupError(f"{file}:1: the columns lack {', '.join(lacking)}: name them {','.join(_COLUMNS)}.")
     return known | {f: i for i, f in enumerate(fields) if i not in known.values() and f}
-
-
-def _read_box(row: _Row) -> Box | None:
-    values = [*row.corners, row.class_name]
-    if not any(values):
-        return None
-    if not all(values):
-        raise SetupError(
-            f"{row.origin}: x1,y1,x2,y2,class must be all filled, or all empty for an image without objects."
-        )
-    try:
-        corners = [float(value) for value in row.corners]
-    except ValueError:
-        raise SetupError(f"{row.origin}: x1,y1,x2,y2 must be numbers, got {','.join(row.corners)!r}.") from None
-    return Box(*corners, row.class_name, row.origin)
