@@ -1,1 +1,1 @@
-"""``retina study``: the paper's ablations, run and reported."""
+"""``retina study``: runs the paper's ablations and reports the results."""

@@ -1,4 +1,4 @@
-"""Two plots across runs or studies: the learning curves of a study, and all studies at a glance."""
+"""Plots the learning curves of a study, and an overview of all studies."""
 
 import math
 import textwrap
@@ -16,12 +16,12 @@ from .summary import StudySummary
 __all__ = ["curve_panels", "draw_overview"]
 
 TITLES = {"total_loss": "Training loss by iteration", "AP": "AP by iteration"}
-LEGEND_LETTERS = 22  # of a label; with longer ones two columns do not fit
-OVERVIEW_WIDTH, OVERVIEW_COLUMNS = 12.0, 3  # inches: three plots of four, beside each other in a README
+LEGEND_LETTERS = 22  # longest label with which two columns of the legend fit
+OVERVIEW_WIDTH, OVERVIEW_COLUMNS = 12.0, 3  # inches, for three plots beside each other
 
 
 def curve_panels(summary: StudySummary) -> list[Panel]:
-    """Plot the mean over seeds of loss and AP while training, a line for each row; AP only if it was measured twice."""
+    """Plot loss and AP over the iterations, mean over seeds, a line for each row; AP only if measured twice or more."""
     panels = []
     with rc_context(STYLE):
         for key, title in TITLES.items():
@@ -36,8 +36,13 @@ def curve_panels(summary: StudySummary) -> list[Panel]:
             figure, axes = new_axes(title, 2.7 + 0.19 * lines)
             for number, (label, curve) in enumerate(curves):
                 if len(curve):
-                    style = _style(number, len(curves)) | ({"marker": "o", "ms": 3} if key == "AP" else {})
-                    axes.plot(*curve.T, label=label, lw=1.4, **style)
+                    if len(curves) <= 2 * len(PALETTE):  # dashes where the colours repeat
+                        color, dashes = PALETTE[number % len(PALETTE)], LINE_STYLES[number // len(PALETTE)]
+                    else:  # a scale from 0.25 to 0.85: the ends of viridis vanish on a dark or on a white page
+                        color = to_hex(colormaps["viridis"](0.25 + 0.6 * number / (len(curves) - 1)))
+                        dashes = LINE_STYLES[number % len(LINE_STYLES)]
+                    markers = {"marker": "o", "ms": 3} if key == "AP" else {}
+                    axes.plot(*curve.T, label=label, lw=1.4, color=color, ls=dashes, **markers)
             if key == "total_loss":
                 set_log_scale(axes, "y")
                 axes.grid(which="minor", lw=0.3)
@@ -47,19 +52,8 @@ def curve_panels(summary: StudySummary) -> list[Panel]:
     return panels
 
 
-def _style(number: int, total: int) -> dict:
-    """Give each line a colour, with dashes where colours repeat; a long series gets a scale of colours."""
-    if total <= 2 * len(PALETTE):
-        return {"color": PALETTE[number % len(PALETTE)], "ls": LINE_STYLES[number // len(PALETTE)]}
-    # 0.25 to 0.85: the ends of viridis vanish on a dark page or on a white one.
-    return {
-        "color": to_hex(colormaps["viridis"](0.25 + 0.6 * number / (total - 1))),
-        "ls": LINE_STYLES[number % len(LINE_STYLES)],
-    }
-
-
 def draw_overview(summaries: list[StudySummary]) -> Panel:
-    """Plot every study at a glance: AP relative to its reference row, ours with its spread beside the paper's."""
+    """Plot an overview: per study the AP minus the reference row's, ours with its spread beside the paper's."""
     shown = [s for s in summaries if s.reference and s.reference.ap is not None and len(s.rows) > 1]
     num_rows = max(1, math.ceil(len(shown) / OVERVIEW_COLUMNS))
     columns = min(OVERVIEW_COLUMNS, max(len(shown), 1))
@@ -74,7 +68,7 @@ def draw_overview(summaries: list[StudySummary]) -> Panel:
         grid = figure.subplots(
             num_rows, columns, squeeze=False, gridspec_kw={"height_ratios": [3 + h for h in heights]}
         )
-        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # inches: else titles and labels touch
+        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # inches; with less, titles and labels touch
         for axes, summary in zip(grid.flat, shown, strict=False):
             _draw_differences(axes, summary)
         for axes in grid.flat[len(shown) :]:
@@ -88,7 +82,7 @@ def draw_overview(summaries: list[StudySummary]) -> Panel:
 
 
 def _draw_differences(axes: Axes, summary: StudySummary) -> None:
-    """The whole spread of a row is drawn, not that of the difference: the reference row has its own."""
+    """Draw one study. The error bar is the spread of the row itself, not of its difference from the reference row."""
     axes.set_title(textwrap.fill(summary.study.title, 27))
     axes.axvline(0, color=INK, lw=0.8)
     reference = summary.reference

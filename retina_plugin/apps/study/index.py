@@ -1,7 +1,7 @@
-"""The studies as data: ``configs/ablations/index.yaml``, the files beside it, and the paper's figures.
+"""Reads the studies from ``configs/ablations/index.yaml`` and the files beside it, and the paper's figures.
 
-A study is a folder of YAML files (its rows) or a grid of values. What its files change is read off by comparing them
-with the study's base, so that the same changes can be laid over any other config.
+A study is a folder of YAML files (its rows) or a grid of values. The changes of a row are found by comparing its file
+with the study's base, so that they can be applied to any other config.
 """
 
 import csv
@@ -25,7 +25,7 @@ ABLATIONS = CONFIGS / "ablations"
 TABLES = Path(__file__).with_name("paper_tables.csv")
 METRICS = ("AP", "AP50", "AP75", "APS", "APM", "APL", "time_ms")
 PLOTS = ("line", "bars", "grouped", "heatmap", "speed", "none")
-# A folder without an entry in the index: what the paper's ablations change.
+# Base of a study without an entry in the index, the same as for the paper's ablations.
 DEFAULT_BASE = "retina_R50_FPN_600.yaml"
 STUDY_KEYS = {"title", "paper_table", "question", "base", "reference", "plot", "axes", "grid", "reported", "rows"}
 ROW_KEYS = {"label", "paper", "x"}
@@ -38,14 +38,14 @@ class Row:
     name: str
     label: str
     changes: dict[str, Any] = field(default_factory=dict)
-    paper: dict[str, Any] = field(default_factory=dict)  # metric, time_ms, source -> the paper's figure; may be {}
+    paper: dict[str, Any] = field(default_factory=dict)  # the paper's metrics, time_ms and source; may be {}
     x: dict[str, float] = field(default_factory=dict)  # values on the plot's axes
-    runs: tuple = ()  # what was run of it, by rising seed: see results.py
+    runs: tuple = ()  # its runs, by rising seed: see results.py
 
 
 @dataclass(frozen=True)
 class Study:
-    """A table: rows that differ in the study's keys alone, and how to show them."""
+    """A table whose rows differ only in the study's keys, and how to plot it."""
 
     name: str
     title: str
@@ -61,16 +61,16 @@ class Study:
 def load_studies(
     names: list[str] | None = None, folder: Path = ABLATIONS, *, with_changes: bool = True
 ) -> dict[str, Study]:
-    """Studies by name, in the order of the index, then those without an entry.
+    """Load studies by name, in the order of the index, then those without an entry.
 
     Args:
-        names: those wanted; "all" or None for every one.
-        folder: with ``index.yaml`` (may be missing) and one folder of YAML files per study.
-        with_changes: read what each file changes, by Detectron2. Without it ``changes`` of such rows are empty, and a
-            row that the index gives no label has its name for one.
+        names: names of the studies; "all" or None for every one.
+        folder: holds ``index.yaml`` (may be missing) and one folder of YAML files per study.
+        with_changes: load each file with Detectron2 to find its changes. Without it ``changes`` of such rows are empty,
+            and a row without a label in the index gets its name as label.
 
     Raises:
-        SetupError: an unknown study, or an index that does not fit the files.
+        SetupError: a study is unknown, or the index does not fit the files.
     """
     if not folder.is_dir():
         raise SetupError(f"{folder} is no folder: give --studies a folder with one folder of YAML files per study.")
@@ -84,7 +84,7 @@ def load_studies(
 
 
 def paper_figures(reference: str) -> dict[str, Any]:
-    """The paper's figures of ``TABLE/ROW``: METRICS (None where not printed) and ``source``.
+    """Look up the paper's figures of ``TABLE/ROW``: METRICS (None if the paper has none) and ``source``.
 
     Raises:
         SetupError: there is no such row in paper_tables.csv.
@@ -128,7 +128,7 @@ def _read_index(path: Path) -> dict[str, dict]:
 
 def _load_study(name: str, entry: dict, folder: Path, with_changes: bool) -> Study:
     base = folder.parent / entry.get("base", DEFAULT_BASE)
-    if not base.is_file():  # a folder of the user's own, elsewhere
+    if not base.is_file():  # the user's own folder, elsewhere
         base = CONFIGS / entry.get("base", DEFAULT_BASE)
     axes = entry.get("axes", {})
     if "grid" in entry:
@@ -143,11 +143,17 @@ def _load_study(name: str, entry: dict, folder: Path, with_changes: bool) -> Stu
     if lost := sorted(set(facts) - set(values)):
         raise SetupError(f"{folder / 'index.yaml'}: {name} lists {', '.join(lost)}, for which there is no file.")
     ordered = [*facts, *(row for row in values if row not in facts)] if "grid" not in entry else list(values)
-    rows = [_row(row, values[row], facts.get(row) or {}, axes) for row in ordered]
+    rows = []
+    for row in ordered:
+        changes, about = values[row], facts.get(row) or {}
+        x = {axis: float(changes[key]) for axis, key in axes.items() if isinstance(changes.get(key), (int, float))}
+        label = about.get("label") or ", ".join(f"{axis} {value:g}" for axis, value in x.items()) or row
+        paper = paper_figures(about["paper"]) if about.get("paper") else {}
+        rows.append(Row(name=row, label=label, changes=changes, paper=paper, x={**x, **about.get("x", {})}))
     reference = entry.get("reference", rows[0].name)
     if reference not in values:
         raise SetupError(f"{folder / 'index.yaml'}: {name} has the reference {reference!r}, which is none of its rows.")
-    reported = [  # detectors that are not run: the rows of whole tables
+    reported = [  # the paper's rows of detectors that the study does not run
         {"label": record["row_key"], **_figures(record), "source": f"{record['table']}: {record['row_key']}"}
         for table in entry.get("reported", [])
         for record in _tables()
@@ -166,16 +172,9 @@ def _load_study(name: str, entry: dict, folder: Path, with_changes: bool) -> Stu
     )
 
 
-def _row(name: str, changes: dict[str, Any], facts: dict, axes: dict[str, str]) -> Row:
-    x = {axis: float(changes[key]) for axis, key in axes.items() if isinstance(changes.get(key), (int, float))}
-    label = facts.get("label") or ", ".join(f"{axis} {value:g}" for axis, value in x.items()) or name
-    paper = paper_figures(facts["paper"]) if facts.get("paper") else {}
-    return Row(name=name, label=label, changes=changes, paper=paper, x={**x, **facts.get("x", {})})
-
-
 def _file_values(folder: Path, base: Path, with_changes: bool) -> dict[str, dict[str, Any]]:
-    """Row name -> every key that some row of the folder changes in ``base``, with this row's value."""
-    number = r"(\d+(?:\.\d+)?)"  # gamma_2 stands before gamma_10: numbers in a name are sorted as numbers
+    """Map the name of a row to its values of all keys that any row of the folder changes in ``base``."""
+    number = r"(\d+(?:\.\d+)?)"  # numbers in names sort as numbers: gamma_2 before gamma_10
     paths = sorted(
         folder.glob("*.yaml"),
         key=lambda path: [float(part) if i % 2 else part for i, part in enumerate(re.split(number, path.stem))],
@@ -187,11 +186,11 @@ def _file_values(folder: Path, base: Path, with_changes: bool) -> dict[str, dict
     base_cfg = load_config(str(base), [])
     changed = {}
     for path in paths:
-        # A file that inherits from nothing is laid over the base as it stands.
+        # A file without a _BASE_ is compared with the defaults: all that it sets is a change.
         before = base_cfg if base_files(str(path)) else load_base_config(str(path))
         difference = config_difference(load_config(str(path), []), before)
         changed[path.stem] = {key: value for key, (_, value) in difference.items()}
     keys = sorted({key for values in changed.values() for key in values})
-    # Where another row changes a key, this row states the base's value: over another config it must mean the same.
+    # If another row changes a key, this row states the base's value, so that it means the same over any config.
     defaults = {key: reduce(lambda node, part: node[part], key.split("."), base_cfg) for key in keys}
     return {name: {key: values.get(key, defaults[key]) for key in keys} for name, values in changed.items()}

@@ -1,4 +1,4 @@
-"""Learning curves of one run, from Detectron2's ``metrics.json``."""
+"""Reads the learning curves of a run from Detectron2's ``metrics.json`` and averages them over seeds."""
 
 import json
 import math
@@ -8,21 +8,21 @@ import numpy as np
 
 __all__ = ["Curve", "mean_curve", "read_curves"]
 
-Curve = np.ndarray  # (P, 2): iteration, value; by rising iteration
-KEYS = {"total_loss": "total_loss", "bbox/AP": "AP"}  # in the file -> here
-# More points than a plot of 400 pixels can show would only make the page heavy.
+Curve = np.ndarray  # (P, 2): iteration (increasing), value
+KEYS = {"total_loss": "total_loss", "bbox/AP": "AP"}  # name in the file -> name of the curve
+# A plot of 400 pixels cannot show more points, and they would make the page larger.
 MAX_POINTS = 40
 
 
 def read_curves(path: Path) -> dict[str, Curve]:
-    """Total loss and AP by iteration.
+    """Read total loss and AP by iteration.
 
     Args:
-        path: of JSON lines. After a resume an iteration may stand twice: the later line wins. A line that a kill cut
-            off, and what a resumed run wrote behind it, is left out.
+        path: file of JSON lines. A resumed run may repeat an iteration: the later line counts. A line that was cut off
+            when the run was killed is skipped.
 
     Returns:
-        "total_loss" and "AP" -> (P, 2); a key without a finite value is absent, {} without the file.
+        "total_loss" and "AP" -> (P, 2). A key without a finite value is absent; {} without the file.
     """
     if not path.is_file():
         return {}
@@ -40,14 +40,14 @@ def read_curves(path: Path) -> dict[str, Curve]:
 
 
 def mean_curve(curves: list[Curve], max_points: int = MAX_POINTS) -> Curve:
-    """Mean over seeds, by bins of equal length in iterations.
+    """Average curves over seeds, in bins of equal length in iterations.
 
     Args:
-        curves: (P_i, 2) each, one per seed. A bin has the mean of the values that lie in it, of whatever seed.
-        max_points: bins at most, >= 1.
+        curves: (P_i, 2) each, one per seed. The points of all seeds in a bin are averaged.
+        max_points: largest number of bins, >= 1.
 
     Returns:
-        (P, 2): mean iteration and mean value of each bin that is not empty; (0, 2) without a point.
+        (P, 2): mean iteration and mean value of each non-empty bin; (0, 2) without any point.
     """
     points = np.concatenate([np.empty((0, 2)), *curves])
     if not len(points):

@@ -1,14 +1,13 @@
-"""From studies to runs: which config each row and seed means, in which folder it runs, what is done already.
+"""Plans the runs of studies: config, folder and seed of each, and which are done already.
 
-Rows of several studies that mean the same config share one run. The plan is written to ``study.json``, which is all
-that the report needs besides the runs' own records.
+Rows of several studies with the same config share one run. The plan is written to ``study.json``; a report needs only
+this file and the records of the runs.
 """
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from detectron2.config import CfgNode
 
@@ -22,7 +21,7 @@ from .results import file_lock, read_record
 __all__ = ["PlannedRun", "StudySettings", "plan_runs", "write_manifest"]
 
 MANIFEST = "study.json"
-# A record's status after which a run is not begun again.
+# Values of a record's status after which the run is not started again.
 ENDED = ("finished", "diverged", "failed")
 # Keys whose values count iterations: --fraction scales them together.
 ITERATION_KEYS = ("SOLVER.MAX_ITER", "SOLVER.WARMUP_ITERS", "SOLVER.CHECKPOINT_PERIOD", "TEST.EVAL_PERIOD")
@@ -30,10 +29,11 @@ ITERATION_KEYS = ("SOLVER.MAX_ITER", "SOLVER.WARMUP_ITERS", "SOLVER.CHECKPOINT_P
 
 @dataclass(frozen=True)
 class StudySettings:
-    """What every run of a study folder has in common.
+    """Settings that all runs of a study folder share.
 
-    ``base_config``: the config that the rows' changes are laid over, "" for each study's own base.
-    ``overrides``: KEY VALUE pairs for all of them; ``fraction`` of the schedule's iterations, > 0.
+    ``base_config``: the config to which the rows' changes are applied; "" for each study's own base.
+    ``overrides``: KEY VALUE pairs for every run.
+    ``fraction``: factor on the iterations of the schedule, > 0.
     """
 
     base_config: str
@@ -43,7 +43,7 @@ class StudySettings:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One training: ``opts`` over ``config_file``, in ``folder``."""
+    """One training with ``config_file`` and ``opts``, in ``folder``."""
 
     name: str
     config_file: str
@@ -54,7 +54,7 @@ class PlannedRun:
 
     @property
     def status(self) -> str:
-        """Of its record; "" without one."""
+        """Status in the run's record; "" without a record."""
         return (read_record(self.folder) or {}).get("status", "")
 
     @property
@@ -65,10 +65,10 @@ class PlannedRun:
 def plan_runs(
     studies: dict[str, Study], settings: StudySettings, seeds: list[int], output: Path
 ) -> tuple[list[PlannedRun], dict[str, dict[str, dict[int, PlannedRun]]]]:
-    """The runs of all rows and seeds, seed by seed, so that every row has a first result before any has a second.
+    """Plan the runs of all rows and seeds, seed by seed: every row is run once before any is run a second time.
 
     Returns:
-        the runs, each once; and study -> row -> seed -> run.
+        The runs, each once; and a dict study -> row -> seed -> run.
     """
     per_row: dict[str, dict[str, dict[int, PlannedRun]]] = {}
     for study in studies.values():
@@ -77,12 +77,20 @@ def plan_runs(
         paper_base = load_config(str(study.base), [])
         per_row[study.name] = {}
         for row in study.rows:
-            opts = [*_row_opts(row.changes, base, paper_base), *settings.overrides]
+            opts = []
+            for key, value in row.changes.items():
+                # These weights fit the study's own base; another base has its own weights.
+                if key == "MODEL.WEIGHTS" and base.MODEL.WEIGHTS != paper_base.MODEL.WEIGHTS:
+                    continue
+                opts += [key, str(value)]
+            if row.changes.get("MODEL.META_ARCHITECTURE") == "GeneralizedRCNN":  # its key for the number of classes
+                opts += ["MODEL.ROI_HEADS.NUM_CLASSES", str(base.MODEL.RETINANET.NUM_CLASSES)]
+            opts += settings.overrides
             cfg = load_config(config_file, opts)
-            opts += _rescheduled(cfg, settings.fraction)
+            opts += _scale_schedule(cfg, settings.fraction)
             fingerprint = _fingerprint(load_config(config_file, opts))
             folder = output / "runs" / f"{row.name}-{fingerprint}"
-            if not folder.is_dir():  # an earlier call may have made one for another row of the same config
+            if not folder.is_dir():  # an earlier call may have named it after another row with the same config
                 folder = next(iter(sorted((output / "runs").glob(f"*-{fingerprint}"))), folder)
             per_row[study.name][row.name] = {
                 seed: PlannedRun(
@@ -95,7 +103,7 @@ def plan_runs(
                 )
                 for seed in seeds
             }
-    first: dict[tuple[str, int], PlannedRun] = {}  # rows of equal config take the run of the first of them
+    first: dict[tuple[str, int], PlannedRun] = {}  # rows with the same config share the first row's run
     for rows in per_row.values():
         for runs in rows.values():
             for seed, run in runs.items():
@@ -103,25 +111,13 @@ def plan_runs(
     return sorted(first.values(), key=lambda run: seeds.index(run.seed)), per_row
 
 
-def _row_opts(changes: dict[str, Any], base: CfgNode, paper_base: CfgNode) -> list[str]:
-    opts = []
-    for key, value in changes.items():
-        # Weights that fit the paper's base; another base has its own.
-        if key == "MODEL.WEIGHTS" and base.MODEL.WEIGHTS != paper_base.MODEL.WEIGHTS:
-            continue
-        opts += [key, str(value)]
-    if changes.get("MODEL.META_ARCHITECTURE") == "GeneralizedRCNN":  # it reads another key for the same number
-        opts += ["MODEL.ROI_HEADS.NUM_CLASSES", str(base.MODEL.RETINANET.NUM_CLASSES)]
-    return opts
-
-
-def _rescheduled(cfg: CfgNode, fraction: float) -> list[str]:
+def _scale_schedule(cfg: CfgNode, fraction: float) -> list[str]:
     if fraction == 1:
         return []
     opts = []
     for key in ITERATION_KEYS:
         group, name = key.split(".")
-        # Warm-up is there for the first steps' sake, which a longer schedule has no more of.
+        # A longer schedule needs no longer warm-up.
         scale = min(fraction, 1) if key == "SOLVER.WARMUP_ITERS" else fraction
         opts += [key, str(_scaled(cfg[group][name], scale))]
     steps = {_scaled(step, fraction) for step in cfg.SOLVER.STEPS}
@@ -129,23 +125,23 @@ def _rescheduled(cfg: CfgNode, fraction: float) -> list[str]:
 
 
 def _scaled(iterations: int, fraction: float) -> int:
-    """At least 1; what is off (0) stays off."""
+    """Scale a number of iterations, to at least 1; 0 (off) stays 0."""
     return max(round(iterations * fraction), 1) if iterations > 0 else iterations
 
 
 def _fingerprint(cfg: CfgNode) -> str:
-    """Eight letters that two configs share when they say the same; a key that a later version adds changes none."""
+    """Hash (8 letters) of the values that differ from the defaults; a new key in a later version does not change it."""
     values = {key: value for key, (_, value) in config_difference(cfg, get_retina_cfg()).items()}
-    # Studies that were run before MODEL.LOAD have its words as switches.
+    # Older studies were hashed when the words of MODEL.LOAD were switches of their own.
     values |= {LOAD_WORDS[word]: True for word in values.pop("MODEL.LOAD", "").split("+") if word in LOAD_WORDS}
     for key in ("DATASETS.TRAIN_PATH", "DATASETS.VAL_PATH"):
-        if len(values.get(key, ())) == 1:  # the name of a run from before these keys took several paths
+        if len(values.get(key, ())) == 1:  # hashed as in versions in which these keys took one path
             values[key] = values[key][0]
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 def _fingerprint_of(folder: Path) -> str:
-    """Of the config that a run's folder is named for."""
+    """Fingerprint in the name of a run's folder."""
     return folder.parent.name.rsplit("-", 1)[1]
 
 
@@ -155,7 +151,7 @@ def write_manifest(
     """Write or extend ``study.json``.
 
     Raises:
-        SetupError: the folder holds a study with other settings, or other seeds of a row whose config was another.
+        SetupError: the folder holds a study with other settings, or runs of a row whose config has changed since.
     """
     with file_lock(output / ".study.lock"):
         path = output / MANIFEST
@@ -179,7 +175,7 @@ def write_manifest(
 
 
 def _entry(study: Study, runs: dict[str, dict[int, PlannedRun]], manifest: dict, output: Path) -> dict:
-    """A study as JSON; seeds of earlier calls stay, and must be of the config that the row means now."""
+    """Describe a study for JSON; seeds of earlier calls stay, and must have the row's present config."""
     earlier = {row["name"]: row["runs"] for row in manifest["studies"].get(study.name, {}).get("rows", [])}
     entry = {**asdict(study), "base": study.base.name}
     for row in entry["rows"]:

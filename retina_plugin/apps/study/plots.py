@@ -1,4 +1,4 @@
-"""The plots of one study: ours with its spread beside the paper's, in the form that the study asks for."""
+"""Plots one study: our results with their spread, and the paper's, in the form that the study's ``plot`` names."""
 
 import re
 import textwrap
@@ -15,13 +15,13 @@ from .summary import RowSummary, StudySummary
 
 __all__ = ["study_panels"]
 
-OUR_TITLE = "Ours: AP, mean ± std"  # longer, it is cut off beside long labels of rows
+OUR_TITLE = "Ours: AP, mean ± std"  # a longer title is cut off beside long row labels
 MARKERS = "osD^vP"
-WRAP = 24  # characters of a label on the vertical axis; more would leave the bars no room
+WRAP = 24  # characters of a label on the vertical axis; longer ones leave too little room for the bars
 
 
 def study_panels(summary: StudySummary) -> list[Panel]:
-    """Draw our results, then the paper's if it has any. [] for plot "none" or without any result."""
+    """Draw our results, then the paper's if there are any; [] for plot "none" or without results."""
     draw = DRAWINGS.get(summary.study.plot)
     if draw is None:
         return []
@@ -44,12 +44,12 @@ def _ap(row: RowSummary, ours: bool) -> float | None:
 
 
 def _stopped(row: RowSummary, ours: bool) -> str | None:
-    """The word in place of a row's missing point."""
+    """Text to draw in place of a row's missing point; None if nothing is missing."""
     return row.status if ours and row.ap is None else None
 
 
-def _line(summary: StudySummary, ours: bool) -> Panel:
-    """AP over the study's one axis; its values evenly spaced, for the paper's steps are uneven."""
+def draw_line(summary: StudySummary, ours: bool) -> Panel:
+    """Draw AP over the study's axis; its values are evenly spaced, since the paper's steps are uneven."""
     panel, axes = _new_panel(summary, ours, 2.9)
     axis, rows = _axis_of(summary)
     for position, row in enumerate(rows):
@@ -70,13 +70,13 @@ def _line(summary: StudySummary, ours: bool) -> Panel:
     axes.set_xlim(-0.5, len(rows) - 0.5)
     axes.set(xlabel=f"{axis} (steps not to scale)" if axis else "", ylabel="AP")
     low, high = axes.get_ylim()
-    # From 0 if that is near: a point at 0, as the paper's collapsed rows have, is drawn whole.
+    # Start at 0 if it is near, so that points at 0 (collapsed rows) are fully visible.
     axes.set_ylim(min(low, 0.0) if low < 0.25 * high else low, high)
     return panel
 
 
 def _axis_of(summary: StudySummary) -> tuple[str, list[RowSummary]]:
-    """The axis: the study's own name, else the first whose value changes; rows in its order, those without it last."""
+    """Choose the axis (the study's name, else the first that varies) and sort the rows by it, rows without it last."""
     keys = list(dict.fromkeys(key for row in summary.rows for key in row.row.x))
     changing = [key for key in keys if len({repr(row.row.x.get(key)) for row in summary.rows}) > 1]
     axis = summary.study.name if summary.study.name in changing else (changing or keys or [""])[0]
@@ -92,8 +92,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _bars(summary: StudySummary, ours: bool) -> Panel:
-    """One bar a row, from the top in the table's order; the paper's panel also has the reported detectors."""
+def draw_bars(summary: StudySummary, ours: bool) -> Panel:
+    """Draw a bar for each row, in the table's order; the paper's panel also shows the reported detectors."""
     bars = [(row.row.label, _ap(row, ours), row.mean_std("AP")[1] if ours else None, _stopped(row, ours))
             for row in summary.rows]  # fmt: skip
     if not ours:
@@ -114,7 +114,7 @@ def _bars(summary: StudySummary, ours: bool) -> Panel:
 
 
 def wrap(label: str, width: int = WRAP) -> str:
-    """Two lines at the last space before ``width`` characters; the second is cut at that length too."""
+    """Break a label into two lines at the last space before ``width`` characters; a longer second line is cut."""
     if len(label) <= width:
         return label
     cut = label.rfind(" ", 0, width + 1)
@@ -123,8 +123,8 @@ def wrap(label: str, width: int = WRAP) -> str:
     return f"{label[:cut]}\n{rest if len(rest) <= width else rest[: width - 1] + '…'}"
 
 
-def _grouped(summary: StudySummary, ours: bool) -> Panel:
-    """Bars by batch size, a colour for each method (Table 1d). A row without batch size stands alone at the end."""
+def draw_grouped_bars(summary: StudySummary, ours: bool) -> Panel:
+    """Draw bars by batch size, a colour for each method (Table 1d); rows without a batch size come last."""
     batches = sorted({batch for row in summary.rows if (batch := _batch_size(row.row)) is not None})
     groups = list(dict.fromkeys(_method(row.row) for row in summary.rows))
     panel, axes = _new_panel(summary, ours, 3.1 + 0.1 * len(groups))
@@ -157,16 +157,16 @@ def _batch_size(row: Row) -> float | None:
 
 
 def _method(row: Row) -> str:
-    """The label without its batch size: "OHEM, 128, NMS 0.7" -> "OHEM, NMS 0.7"."""
+    """Label without the batch size: "OHEM, 128, NMS 0.7" -> "OHEM, NMS 0.7"."""
     batch = _batch_size(row)
     return row.label if batch is None else re.sub(rf",?\s*(batch\s*)?\b{batch:g}\b(?!\.)", "", row.label, count=1)
 
 
-def _heatmap(summary: StudySummary, ours: bool) -> Panel:
-    """AP by gamma (down) and alpha (across), as the grid's rows give them in ``x``."""
+def draw_heatmap(summary: StudySummary, ours: bool) -> Panel:
+    """Draw AP by gamma (vertical) and alpha (horizontal), read from the ``x`` of the rows."""
     keys = [key for key in ("gamma", "alpha") if any(key in row.row.x for row in summary.rows)]
     if len(keys) < 2:
-        return _bars(summary, ours)
+        return draw_bars(summary, ours)
     down, across = (sorted({r.row.x[key] for r in summary.rows if _is_number(r.row.x.get(key))}) for key in keys)
     panel, axes = _new_panel(summary, ours, 1.15 + 0.42 * len(down))
     cells = np.full((len(down), len(across)), np.nan)
@@ -190,8 +190,8 @@ def _heatmap(summary: StudySummary, ours: bool) -> Panel:
     return panel
 
 
-def _speed(summary: StudySummary, ours: bool) -> Panel:
-    """AP over time per image, a line for each depth (Figure 2); the paper's panel has the reported detectors too."""
+def draw_speed(summary: StudySummary, ours: bool) -> Panel:
+    """Draw AP over time per image, a line for each depth (Figure 2); in the paper's panel also the reported ones."""
     panel, axes = _new_panel(summary, ours, 3.6)
     for number, depth in enumerate(dict.fromkeys(row.row.x.get("depth") for row in summary.rows)):
         points = []
@@ -206,7 +206,7 @@ def _speed(summary: StudySummary, ours: bool) -> Panel:
             axes.errorbar(times, aps, y_std, x_std, label="RetinaNet" if depth is None else f"depth {depth}", **style)
     others = [] if ours else [i for i in summary.study.reported if None not in (i.get("AP"), i.get("time_ms"))]
     for number, item in enumerate(sorted(others, key=lambda item: (item["time_ms"], item["AP"]))):
-        below = number % 2 == 0  # neighbours' names, below and above in turn, do not run into each other
+        below = number % 2 == 0  # labels alternate below and above the points, so that neighbours do not overlap
         axes.plot(item["time_ms"], item["AP"], ls="", marker="s", color=PALETTE[-1])
         place = {"xytext": (5, -11 if below else 5), "textcoords": "offset points", "fontsize": 9}
         axes.annotate(item.get("label", "?"), (item["time_ms"], item["AP"]), **place)
@@ -220,9 +220,9 @@ def _speed(summary: StudySummary, ours: bool) -> Panel:
 
 
 DRAWINGS: dict[str, Callable[[StudySummary, bool], Panel]] = {
-    "line": _line,
-    "bars": _bars,
-    "grouped": _grouped,
-    "heatmap": _heatmap,
-    "speed": _speed,
+    "line": draw_line,
+    "bars": draw_bars,
+    "grouped": draw_grouped_bars,
+    "heatmap": draw_heatmap,
+    "speed": draw_speed,
 }

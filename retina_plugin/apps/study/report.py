@@ -1,4 +1,4 @@
-"""The report of a study folder: its content, and the page, Markdown text, tables and plots made of it."""
+"""Builds the report of a study folder and writes it as an HTML page, Markdown, tables and plots."""
 
 import json
 import re
@@ -33,19 +33,19 @@ TEST = (
 
 @dataclass(frozen=True)
 class StudyPart:
-    """One study, ready to be printed."""
+    """Tables, plots and sentences of one study."""
 
     study: Study
     summary: StudySummary
     anchor: str  # id on the page
-    amount: str  # finished rows and runs
+    amount: str  # number of finished rows and runs, in words
     verdict: str
-    pairs: str  # how much of the order of the rows is noise
+    pairs: str  # sentence on how many pairs of rows differ beyond seed noise
     panels: list[Panel]
     curves: list[Panel]
     discussion: list[str]  # paragraphs
     rows: Table
-    reported: Table | None  # detectors of the paper that are not run
+    reported: Table | None  # the paper's detectors that the study does not run
     stopped: Table  # runs without a result
     seeds: Table
     commands: list[str]
@@ -53,7 +53,7 @@ class StudyPart:
 
 @dataclass(frozen=True)
 class Report:
-    """The content that the HTML page, the Markdown text and the JSON file share."""
+    """Content of the HTML page, the Markdown text and the JSON file."""
 
     folder: StudyFolder
     parts: list[StudyPart]
@@ -69,18 +69,18 @@ def write_report(study_dir: Path, output: Path) -> list[Path]:
     """Write the report of a study folder.
 
     Args:
-        study_dir: folder of ``study.json`` and of the runs; it is only read.
-        output: folder, made if it is absent; files of an earlier report in it are replaced.
+        study_dir: folder with ``study.json`` and the runs; it is only read.
+        output: folder, created if missing; an earlier report in it is replaced.
 
     Returns:
-        the files: index.html, report.md, results.json, ``<study>.csv``, overview and ``plots/`` as PNG and SVG.
+        Paths of index.html, report.md, results.json, ``<study>.csv``, the overview and ``plots/`` as PNG and SVG.
 
     Raises:
-        SetupError: the study folder cannot be reported (``read_study_folder``), or ``output`` cannot be written.
+        SetupError: the study folder is not valid (see ``read_study_folder``), or ``output`` cannot be written.
     """
     report = build_report(read_study_folder(Path(study_dir)))
     overview = draw_overview([part.summary for part in report.parts])
-    # All is made before anything is written. The pages come last, for they link to the rest.
+    # Everything is made before the first file is written. The pages come last, since they link to the others.
     files: dict[str, str | bytes] = {"overview.png": overview.png, "overview.svg": overview.svg}
     for part in report.parts:
         files[f"{part.study.name}.csv"] = csv_text(part.summary)
@@ -102,7 +102,7 @@ def write_report(study_dir: Path, output: Path) -> list[Path]:
 
 
 def build_report(folder: StudyFolder) -> Report:
-    """Summarize, word and draw every study."""
+    """Compute the tables, sentences and plots of every study."""
     parts = []
     for study in folder.studies:
         summary = summarize(study)
@@ -133,7 +133,7 @@ def build_report(folder: StudyFolder) -> Report:
 
 
 def protocol_facts(folder: StudyFolder) -> list[tuple[str, str]]:
-    """(title, text): protocol, data, schedule, hardware, versions; counted over the finished runs."""
+    """Describe protocol, data, schedule, hardware and versions of the finished runs as pairs (title, text)."""
     settings = folder.settings
     runs = [run for run in folder.runs.values() if run.status == "finished"]
     sets = (runs[0].record.get("data") or {}).get("sets") or {} if runs else {}
@@ -182,7 +182,7 @@ def _count(runs: list[Run], describe: Callable[[dict[str, Any]], str]) -> str:
 
 
 def results_json(report: Report) -> dict[str, Any]:
-    """Collect the numbers of the report for another program; null where there is none."""
+    """Collect the numbers of the report for other programs; missing ones are null."""
     studies = {}
     for part in report.parts:
         summary = part.summary

@@ -1,8 +1,8 @@
 """Reads a study folder: the plan that the runner wrote, and the record and learning curves of each run.
 
-While a study runs, each training has a folder of its own below ``runs/``. ``runs.jsonl`` collects what a report needs
-of them, one line a run, so that a study is kept, shared and reported as two files: ``study.json`` and ``runs.jsonl``.
-A file that cannot be read is refused by its name: a report of half a study would look like a report of the whole.
+Each training has a folder of its own below ``runs/``. ``runs.jsonl`` collects the data that a report needs, one line a
+run, so that a study can be kept and shared as two files: ``study.json`` and ``runs.jsonl``. An unreadable file is an
+error: a report of half a study would look like a report of the whole.
 """
 
 import json
@@ -33,7 +33,7 @@ __all__ = [
     "store_run",
 ]
 
-# Names in a run record, as Detectron2's COCO evaluation gives them; the paper writes S, M and L.
+# Names in a run record, from Detectron2's COCO evaluation; the paper's table has capital S, M and L.
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 PAPER_NAMES = {"APS": "APs", "APM": "APm", "APL": "APl"}
 RECORD = "run_record.json"
@@ -45,10 +45,10 @@ class Run:
     """The outcome of one training of one row with one seed."""
 
     seed: int
-    path: str  # folder, relative to the study's
+    path: str  # folder, relative to the study folder
     status: str  # finished, diverged, failed or "not finished"
     reason: str | None = None
-    metrics: dict[str, float | None] = field(default_factory=dict)  # AP in [0, 100]; time_ms; of a finished run only
+    metrics: dict[str, float | None] = field(default_factory=dict)  # AP in [0, 100], time_ms; only of a finished run
     no_detections: bool = False
     record: dict[str, Any] = field(default_factory=dict)
     curves: dict[str, Curve] = field(default_factory=dict)
@@ -56,18 +56,18 @@ class Run:
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """Everything that a report is made of. The rows of its studies hold the outcomes of their runs."""
+    """Content of a study folder; the rows of its studies hold the outcomes of their runs."""
 
     settings: dict[str, Any]
     studies: tuple[Study, ...]
-    runs: dict[str, Run]  # path -> run; a run may serve several rows
+    runs: dict[str, Run]  # path -> run; several rows may share a run
     discussion: dict[str, str]  # study -> text
 
 
 def read_record(folder: Path) -> dict | None:
-    """The run record in the folder ``STUDY/runs/ROW-FINGERPRINT/seedN``, else the one in the study's ``runs.jsonl``.
+    """Read the record in the folder ``STUDY/runs/ROW-FINGERPRINT/seedN``, else that in the study's ``runs.jsonl``.
 
-    Returns None without either, or with half a record.
+    Returns None if both are missing or the record is not complete.
     """
     try:
         return json.loads((folder / RECORD).read_text(encoding="utf-8"))
@@ -79,7 +79,7 @@ def read_record(folder: Path) -> dict | None:
 
 
 def store_run(folder: Path) -> None:
-    """Write the line of a run in the study's ``runs.jsonl``: its record and the points of its learning curves."""
+    """Write the run's line in the study's ``runs.jsonl``: its record and the points of its learning curves."""
     study_dir = folder.parents[2]
     path = folder.relative_to(study_dir).as_posix()
     curves = {name: curve.tolist() for name, curve in read_curves(folder / "metrics.json").items()}
@@ -90,7 +90,7 @@ def store_run(folder: Path) -> None:
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[IO]:
-    """Hold an exclusive lock on a file, which is made where it is missing; wait for whoever holds it."""
+    """Hold an exclusive lock on a file, created if missing; wait until it is free."""
     import fcntl  # here: Windows has no fcntl, and reading a study needs no lock
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,11 +100,11 @@ def file_lock(path: Path) -> Iterator[IO]:
 
 
 def read_study_folder(study_dir: Path) -> StudyFolder:
-    """Read and check ``study.json``, the runs that it names and ``discussion.md`` where there is one.
+    """Read and check ``study.json``, its runs and, if there is one, ``discussion.md``.
 
     Raises:
-        SetupError: a file is absent or half written, a field is missing, the runs are of different data sets, or none
-            of them has finished.
+        SetupError: a file is missing or half written, a field is missing, the runs use different data sets, or none of
+            them has finished.
     """
     plan_path = study_dir / "study.json"
     if not plan_path.is_file():
@@ -123,7 +123,7 @@ def read_study_folder(study_dir: Path) -> StudyFolder:
         for path in (path for row in study.rows for path in row.runs):
             runs[path] = runs.get(path) or _read_run(study_dir, path, lines.get(path))
         studies.append(study)
-    # COCO's AP by size is undefined without a detection, and also where the data have no box of that size.
+    # COCO's AP by size is undefined without a detection, and also if the data have no box of that size.
     defined = {name for name in METRICS for run in runs.values() if run.metrics.get(name) is not None}
     for run in runs.values():
         if run.no_detections:
@@ -135,12 +135,20 @@ def read_study_folder(study_dir: Path) -> StudyFolder:
         replace(study, rows=tuple(replace(row, runs=tuple(runs[path] for path in row.runs)) for row in study.rows))
         for study in studies
     )
-    discussion = _read_discussion(study_dir / "discussion.md")
-    return StudyFolder(plan.get("settings", {}), finished, {path: runs[path] for path in sorted(runs)}, discussion)
+    discussion: dict[str, list[str]] = {}  # text under each "## STUDY" heading
+    lines_of_study: list[str] = []
+    path = study_dir / "discussion.md"
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        if line.startswith("## "):
+            lines_of_study = discussion.setdefault(line[3:].strip(), [])
+        else:
+            lines_of_study.append(line)
+    texts = {name: "\n".join(text).strip() for name, text in discussion.items()}
+    return StudyFolder(plan.get("settings", {}), finished, {path: runs[path] for path in sorted(runs)}, texts)
 
 
 def _read_json(path: Path, text: str | None = None) -> dict:
-    """A JSON object from a file, or from a line of it."""
+    """Parse a JSON object from a file, or from one line of it (``text``)."""
     try:
         content = json.loads(path.read_text(encoding="utf-8") if text is None else text)
     except (OSError, ValueError) as error:
@@ -153,7 +161,7 @@ def _read_json(path: Path, text: str | None = None) -> dict:
 
 
 def _read_lines(study_dir: Path) -> dict[str, dict]:
-    """The lines of ``runs.jsonl`` by the path of their run; {} without the file."""
+    """Read the lines of ``runs.jsonl`` by path of their run; {} without the file."""
     path = study_dir / RUNS
     if not path.is_file():
         return {}
@@ -171,8 +179,8 @@ def _field(node: dict, key: str, kind: type, where: str) -> Any:
 
 
 def _read_study(name: str, entry: dict, where: str) -> Study:
-    """A study of the plan; the ``runs`` of its rows are paths, by rising seed."""
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):  # it becomes a file's name
+    """Read a study of the plan; the ``runs`` of its rows are paths, by rising seed."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):  # it is used as a file name
         raise SetupError(f"{where}: a study's name must be letters, digits, '_' and '-'. Rename it there.")
     plot = entry.get("plot", "none")
     if plot not in PLOTS:
@@ -220,7 +228,7 @@ def _with_record_names(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_run(study_dir: Path, path: str, line: dict | None) -> Run:
-    """The outcome of a run, from its own folder where that has a record, else from its line in ``runs.jsonl``."""
+    """Read the outcome of a run from the record in its folder, else from its line in ``runs.jsonl``."""
     folder = study_dir / path
     seed_text = folder.name.removeprefix("seed")
     seed = int(seed_text) if seed_text.isdecimal() else -1
@@ -248,14 +256,14 @@ def _read_run(study_dir: Path, path: str, line: dict | None) -> Run:
             raise SetupError(
                 f"{folder / RECORD}: '{name}' must be a number in [0, 100] or null, got {value!r}. Evaluate it again."
             )
-    no_detections = metrics["AP"] is None  # COCO's AP is then not a number; it counts as 0 here
+    no_detections = metrics["AP"] is None  # COCO's AP is NaN then; it counts as 0 here
     if no_detections:
         metrics |= {"AP": 0.0, "AP50": 0.0, "AP75": 0.0}
     return Run(seed, path, "finished", None, metrics, no_detections, **facts)
 
 
 def _check_data(runs: list[Run]) -> None:
-    """Refuse runs of two data sets: their figures must not stand in one table."""
+    """Refuse runs on different data sets, whose figures must not be compared in one table."""
     known = [(run, run.record["data"]["sets"]) for run in runs if (run.record.get("data") or {}).get("sets")]
     for run, sets in known[1:]:
         first, expected = known[0]
@@ -270,15 +278,3 @@ def _describe(sets: dict[str, dict]) -> str:
     return ", ".join(
         f"{name}: {facts.get('images')} images, {facts.get('boxes')} boxes" for name, facts in sets.items()
     )
-
-
-def _read_discussion(path: Path) -> dict[str, str]:
-    """The text under each ``## <study>`` heading; {} without the file."""
-    sections: dict[str, list[str]] = {}
-    lines: list[str] = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        if line.startswith("## "):
-            lines = sections.setdefault(line[3:].strip(), [])
-        else:
-            lines.append(line)
-    return {name: "\n".join(lines).strip() for name, lines in sections.items()}

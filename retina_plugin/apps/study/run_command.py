@@ -1,4 +1,4 @@
-"""``study run``: plans and runs the trainings, or with ``--dry-run`` prints their time and disk."""
+"""``study run``: plans and runs the trainings, or with ``--dry-run`` prints the time and disk space they need."""
 
 import argparse
 import math
@@ -10,7 +10,7 @@ import torch
 from ...config.load import load_config
 from ...errors import SetupError
 from .estimate import checkpoint_megabytes, measure_seconds
-from .index import Study, load_studies
+from .index import load_studies
 from .plan import PlannedRun, StudySettings, plan_runs, write_manifest
 from .runner import StudyRunner, clock, past_seconds, run_is_over, shell_command
 
@@ -18,13 +18,21 @@ __all__ = ["run_studies", "show_plan"]
 
 
 def run_studies(args: argparse.Namespace) -> int:
-    """Run or show the trainings that the arguments ask for; return the number of runs that failed.
+    """Run or show the trainings of the given studies; return the number of runs that failed.
 
     Raises:
-        SetupError: in the arguments, the studies or the configs.
+        SetupError: a mistake in the arguments, the studies or the configs.
     """
     studies = load_studies(args.names, args.studies)
-    settings = StudySettings(args.config_file, args.opts, _fraction(args, studies))
+    fraction = args.fraction
+    if args.iterations is not None:
+        config_file = args.config_file or str(next(iter(studies.values())).base)
+        if args.iterations < 1:
+            raise SetupError(f"--iterations must be at least 1, got {args.iterations}.")
+        fraction = args.iterations / load_config(config_file, args.opts).SOLVER.MAX_ITER
+    if not 0 < fraction < math.inf:
+        raise SetupError(f"--fraction must be a finite number above 0, got {fraction:g}.")
+    settings = StudySettings(args.config_file, args.opts, fraction)
     runs, per_row = plan_runs(studies, settings, _seeds(args.seeds), args.output)
     devices = _devices(args.devices)
     if args.dry_run:
@@ -38,13 +46,13 @@ def run_studies(args: argparse.Namespace) -> int:
 
 
 def show_plan(runs: list[PlannedRun], devices: list[str], *, retry_failed: bool) -> None:
-    """Print what would run, how long and with how much disk, and start nothing."""
+    """Print the runs to do with their time and disk space, and start nothing."""
     waiting = [run for run in runs if not run_is_over(run, retry_failed)]
     print(f"{len(waiting)} of {len(runs)} runs to do on {', '.join(devices)}")
     if waiting:
         seconds, source = past_seconds(runs), "finished runs"
         if not seconds:
-            # Each row by itself: rows of other sizes or depths take other times.
+            # Time each row, since rows with other sizes or depths take other times.
             rows = {run.folder.parent: run for run in waiting}.values()
             seconds = [measure_seconds(run) for run in rows]
             source = "three steps of each row, evaluation not counted"
@@ -59,19 +67,6 @@ def show_plan(runs: list[PlannedRun], devices: list[str], *, retry_failed: bool)
 
 def _say(line: str) -> None:
     print(line, flush=True)
-
-
-def _fraction(args: argparse.Namespace, studies: dict[str, Study]) -> float:
-    if args.iterations is None:
-        fraction = args.fraction
-    else:
-        config_file = args.config_file or str(next(iter(studies.values())).base)
-        if args.iterations < 1:
-            raise SetupError(f"--iterations must be at least 1, got {args.iterations}.")
-        fraction = args.iterations / load_config(config_file, args.opts).SOLVER.MAX_ITER
-    if not 0 < fraction < math.inf:
-        raise SetupError(f"--fraction must be a finite number above 0, got {fraction:g}.")
-    return fraction
 
 
 def _seeds(text: str) -> list[int]:

@@ -1,7 +1,7 @@
 """Runs the planned trainings one after another, each in a process of its own, and survives being killed at any time.
 
-A run is `train_net.py --resume`: it goes on from its last checkpoint, with the batch that came next. A lock on its
-folder, which the training process holds too, keeps a second runner out until both are gone.
+A run is `retina train --resume`: it continues from its last checkpoint with the next batch. A lock on its folder is
+shared by the runner and the training process, so no second runner can start the run until both have ended.
 """
 
 import fcntl
@@ -27,22 +27,22 @@ from .results import RECORD, read_record, store_run
 __all__ = ["StudyRunner", "clock"]
 
 CONSOLE = "console.txt"  # Detectron2 writes log.txt
-SETUP_MARK = "setup_error"  # in a record: a mistake that the user may have fixed before the next call
-LAST_LINES = 3  # of the console, as the reason of a failure
+SETUP_MARK = "setup_error"  # marks a record of a run that failed by a mistake of the user, who may have fixed it
+LAST_LINES = 3  # lines of the console that are recorded as the reason of a failure
 
 
 class StudyRunner:
-    """Works through runs on one or several devices."""
+    """Runs trainings on one or several devices."""
 
     def __init__(
         self, runs: list[PlannedRun], devices: list[str], *, retry_failed: bool, say: Callable[[str], None] = print
     ):
         """
         Args:
-            runs: in the order in which they shall run.
-            devices: "cpu", or the number of a GPU each; one run at a time on each.
-            retry_failed: begin again what failed (not what diverged: that is a result).
-            say: where a line of progress goes.
+            runs: in the order in which to run them.
+            devices: "cpu" or GPU numbers; each device trains one run at a time.
+            retry_failed: start failed runs again, but not diverged ones, which are results.
+            say: called with each line of progress.
         """
         self._runs, self._devices, self._retry_failed, self._say = runs, devices, retry_failed, say
         self._queue: queue.Queue[PlannedRun] = queue.Queue()
@@ -51,7 +51,7 @@ class StudyRunner:
         self._guard = threading.Lock()
 
     def run(self) -> int:
-        """Run all and return how many failed in this call. Ctrl-C or SIGTERM ends the trainings and raises it."""
+        """Run all and return the number of failures. Ctrl-C or SIGTERM ends the trainings with KeyboardInterrupt."""
         for run in self._runs:
             if not run_is_over(run, self._retry_failed):
                 self._queue.put(run)
@@ -66,13 +66,13 @@ class StudyRunner:
                 thread.start()
             for thread in threads:
                 while thread.is_alive():
-                    thread.join(0.5)  # seconds: a join without end would keep Ctrl-C waiting
+                    thread.join(0.5)  # seconds; a join without a timeout would block Ctrl-C
         except KeyboardInterrupt:
             self._stopping.set()
             with self._guard:
                 for child in self._children:
                     child.terminate()
-            for thread in threads:  # until the locks are free, or the same command at once would find them taken
+            for thread in threads:  # until the locks are released, so that the command can be repeated at once
                 thread.join()
             raise
         finally:
@@ -82,7 +82,7 @@ class StudyRunner:
         return self._failures
 
     def _work(self, device: str, errors: list[BaseException]) -> None:
-        """Train on one device until no run is left; an error, which a thread would only print, goes into ``errors``."""
+        """Train on one device until no run is left; put an error into ``errors``, as a thread would only print it."""
         try:
             while not self._stopping.is_set():
                 run = self._queue.get_nowait()
@@ -94,7 +94,7 @@ class StudyRunner:
                         self._say(f"{run.name} seed {run.seed}: another runner has it")
                         self._count(None)
                         continue
-                    if run_is_over(run, self._retry_failed):  # another runner did it meanwhile
+                    if run_is_over(run, self._retry_failed):  # another runner has finished it
                         self._count(None)
                     else:
                         self._train(run, device, lock)
@@ -105,7 +105,7 @@ class StudyRunner:
 
     def _train(self, run: PlannedRun, device: str, lock: IO) -> None:
         start = time.monotonic()
-        if run.ended:  # begun again: what it said then must not pass for what it says now
+        if run.ended:  # started again: the old record must not be taken for the new one
             keep_previous(run.folder / RECORD)
         self._say(f"{run.name} seed {run.seed}: {run.max_iter} iterations on {device}, log {run.folder / CONSOLE}")
         with (run.folder / CONSOLE).open("ab") as console:
@@ -115,7 +115,7 @@ class StudyRunner:
                 stdout=console,
                 stderr=subprocess.STDOUT,
                 env=environment(device),
-                pass_fds=[lock.fileno()],  # so that the lock lives as long as the training
+                pass_fds=[lock.fileno()],  # keeps the lock for as long as the training runs
             )
             with self._guard:
                 self._children.add(child)
@@ -126,7 +126,7 @@ class StudyRunner:
                 self._children.remove(child)
         if self._stopping.is_set():
             return
-        if status in (EXIT_INTERRUPTED, -signal.SIGINT):  # by somebody else: no result, and no failure of the run
+        if status in (EXIT_INTERRUPTED, -signal.SIGINT):  # interrupted from outside: no result to record
             self._count(None, failed=True)
             self._say(f"{run.name} seed {run.seed}: interrupted; the same command goes on with it")
             return
@@ -150,7 +150,7 @@ class StudyRunner:
 
 
 def run_is_over(run: PlannedRun, retry_failed: bool = False) -> bool:
-    """Return True for a run that finished or diverged, or failed by anything but a mistake in the setup."""
+    """Return True for a run that finished, diverged or failed; False if it failed by a mistake in the setup."""
     record = read_record(run.folder) or {}
     if record.get("status") == "failed":
         return not (retry_failed or record.get(SETUP_MARK))
@@ -158,7 +158,7 @@ def run_is_over(run: PlannedRun, retry_failed: bool = False) -> bool:
 
 
 def training_command(run: PlannedRun, device: str) -> list[str]:
-    """`python -m retina_cli train` is `train_net.py` wherever the package is installed."""
+    """Return the command of a training, which works wherever the package is installed."""
     opts = [*run.opts, "SEED", str(run.seed), "OUTPUT_DIR", str(run.folder), "MODEL.DEVICE", device_name(device)]
     return [sys.executable, "-m", "retina_cli", "train", "--config-file", run.config_file, "--resume", *opts]
 
@@ -172,7 +172,7 @@ def environment(device: str) -> dict[str, str]:
 
 
 def record_outcome(folder: Path, status: int) -> None:
-    """Write how a run ended into its record if the process was killed before it could."""
+    """Record a run as failed if its process died before it could write that itself."""
     record = read_record(folder) or {}
     if record.get("status") in ENDED and (status == 0) == (record["status"] == "finished"):
         return
@@ -193,7 +193,7 @@ def drop_intermediate_checkpoints(folder: Path) -> None:
 
 
 def outcome(run: PlannedRun) -> str:
-    """A finished run's AP and time, or how else it ended."""
+    """Describe a finished run by its AP and time, another one by its status and reason."""
     record = read_record(run.folder) or {}
     if record.get("status") != "finished":
         return f"{record.get('status', 'no record')}: {str(record.get('reason')).splitlines()[0]}"
@@ -207,14 +207,14 @@ def past_seconds(runs: list[PlannedRun]) -> list[float]:
 
 
 def clock(seconds: float) -> str:
-    """1 h 02 min, 5 min or 42 s."""
-    if seconds < 90:  # of a minute and a half: below, minutes are too coarse
+    """Format a duration: 1 h 02 min, 5 min or 42 s."""
+    if seconds < 90:  # below a minute and a half, minutes are too coarse
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
 def shell_command(run: PlannedRun) -> str:
-    """The command that repeats the run by hand."""
+    """Return the command that repeats the run by hand."""
     opts = [*run.opts, "SEED", str(run.seed), "OUTPUT_DIR", str(run.folder)]
     return shlex.join(["python", "train_net.py", "--config-file", run.config_file, *opts])

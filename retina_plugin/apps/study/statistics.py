@@ -1,4 +1,4 @@
-"""The statistics of a report: numbers in, numbers out.
+"""Statistics of a report.
 
 Spread over seeds, Welch's test of a difference, Holm's correction, Kendall's rank correlation with the paper.
 """
@@ -41,18 +41,17 @@ class Paired(NamedTuple):
 
 
 def mean_std(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Mean and sample standard deviation (divisor n - 1); None for the mean of none and the deviation of one."""
+    """Mean and sample standard deviation (divisor n - 1): (None, None) of no value, (mean, None) of one."""
     if not values:
         return None, None
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def welch_test(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Two-sided p-value of Welch's t-test that both have the same mean; variances may differ.
+    """Two-sided p-value of Welch's t-test for equal means; the variances may differ.
 
     Returns:
-        p in [0, 1], symmetric in its arguments; None where there is nothing to test with: fewer than two values on a
-        side, or no spread on either.
+        p in [0, 1], symmetric in the arguments; None if a side has fewer than two values or neither has any spread.
     """
     if min(len(first), len(second)) < 2 or len(set(first)) == len(set(second)) == 1:
         return None
@@ -62,7 +61,7 @@ def welch_test(first: Sequence[float], second: Sequence[float]) -> float | None:
 
 
 def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -> Paired | None:
-    """``first - second`` by seed (seed -> value); None if the seeds are not the same, or none."""
+    """Difference ``first - second`` paired by seed (seed -> value); None if the seeds differ or there are none."""
     if not first or first.keys() != second.keys():
         return None
     differences = [first[seed] - second[seed] for seed in first]
@@ -73,11 +72,11 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down correction for testing several differences at once.
 
     Args:
-        p_values: in [0, 1]; None is a comparison without a test and is not counted.
+        p_values: in [0, 1]; None for a comparison without a test, which is not counted.
 
     Returns:
-        the corrected p-values, in the given order: the k-th smallest of m times (m - k + 1), at least its predecessor
-        and at most 1.
+        The corrected p-values in the given order: the k-th smallest of m is multiplied by (m - k + 1), raised to at
+        least the one before it, and limited to 1.
     """
     order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
@@ -92,7 +91,7 @@ def compare_ordering(ours: Sequence[float], papers: Sequence[float]) -> Ordering
     """Kendall's tau-b of two rankings of the same rows, ties allowed.
 
     Returns:
-        None below three rows (two are in the same order or not, which is no correlation) or if all are tied.
+        tau, p-value and number of rows; None with fewer than three rows or if all are tied.
     """
     if len(ours) < 3:
         return None

@@ -1,4 +1,4 @@
-"""From the runs of a study to what its table says: mean and spread, differences, tests, agreement with the paper."""
+"""Summarizes the runs of a study: mean and spread, differences, tests, agreement with the paper."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +13,7 @@ __all__ = ["Pairs", "RowSummary", "StudySummary", "summarize"]
 
 
 class Pairs(NamedTuple):
-    """Pairs of rows: all, those with a test, and those whose test finds no difference beyond seed noise."""
+    """Numbers of pairs of rows: all, tested, and tested without a difference beyond seed noise."""
 
     total: int
     tested: int
@@ -26,7 +26,7 @@ class RowSummary:
 
     row: Row
     is_reference: bool = False
-    difference: float | None = None  # of the mean AP from the reference row's
+    difference: float | None = None  # mean AP minus that of the reference row
     paired: Paired | None = None
     p_value: float | None = None  # Welch, before correction
     p_holm: float | None = None
@@ -42,12 +42,12 @@ class RowSummary:
 
     @property
     def status(self) -> str:
-        """finished if any run is, else the gravest that befell one: diverged, failed, not finished."""
+        """ "finished" if any run is, else the first of diverged, failed, not finished that a run has."""
         found = {run.status for run in self.row.runs}
         return next((s for s in ("finished", "diverged", "failed") if s in found), "not finished")
 
     def values(self, metric: str) -> list[float]:
-        """Of the finished runs that have it, by seed."""
+        """Values of a metric in the finished runs that have it, by seed."""
         return [run.metrics[metric] for run in self.finished if run.metrics.get(metric) is not None]
 
     def mean_std(self, metric: str) -> tuple[float | None, float | None]:
@@ -59,12 +59,12 @@ class RowSummary:
 
     @property
     def beyond_noise(self) -> bool | None:
-        """None without a test."""
+        """True if the corrected p-value is significant; None without a test."""
         return None if self.p_holm is None else self.p_holm < SIGNIFICANCE
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know of this row's runs beside its figures."""
+        """Remarks on unfinished runs and on runs without detections."""
         notes = [f"{run.status} with seed {run.seed}" for run in self.row.runs if run.status != "finished"]
         empty = [str(run.seed) for run in self.finished if run.no_detections]
         return notes + ([f"no detections with seed {', '.join(empty)}"] if empty else [])
@@ -72,7 +72,7 @@ class RowSummary:
 
 @dataclass(frozen=True)
 class StudySummary:
-    """A study with all that is derived from its runs."""
+    """A study and the numbers derived from its runs."""
 
     study: Study
     rows: tuple[RowSummary, ...]
@@ -95,38 +95,37 @@ class StudySummary:
 def summarize(study: Study) -> StudySummary:
     """Compare every row of a study with its reference row and with the paper.
 
-    The tests of a study are corrected together by Holm; pairs of rows (for the ordering) are not corrected. A row
-    without a finished run takes no part in either.
+    The tests against the reference row are corrected together by Holm; the tests of pairs of rows are not corrected.
+    Rows without a finished run are not tested.
     """
     plain = [RowSummary(row) for row in study.rows]
     reference = next((row for row in plain if row.row.name == study.reference), None)
     others = [row for row in plain if reference and row is not reference]
     p_values = [welch_test(row.values("AP"), reference.values("AP")) for row in others]
     tests = {row.row.name: pair for row, pair in zip(others, zip(p_values, holm(p_values), strict=True), strict=True)}
-    rows = tuple(_compare(row, reference, *tests.get(row.row.name, (None, None))) for row in plain)
+    rows = []
+    for row in plain:
+        if reference is None or row is reference:
+            rows.append(RowSummary(row.row, is_reference=reference is not None))
+            continue
+        p_value, p_holm = tests[row.row.name]
+        rows.append(
+            RowSummary(
+                row.row,
+                difference=_subtract(row.ap, reference.ap),
+                paired=paired_difference(_by_seed(row), _by_seed(reference)),
+                p_value=p_value,
+                p_holm=p_holm,
+                paper_difference=_subtract(row.row.paper.get("AP"), reference.row.paper.get("AP")),
+            )
+        )
     shown = [row for row in rows if row.ap is not None]
     both = [row for row in shown if row.row.paper.get("AP") is not None]
     ordering = compare_ordering([row.ap for row in both], [row.row.paper["AP"] for row in both])
     pairwise = [welch_test(first.values("AP"), second.values("AP")) for first, second in combinations(shown, 2)]
     tested = [p for p in pairwise if p is not None]
     pairs = Pairs(len(pairwise), len(tested), sum(p >= SIGNIFICANCE for p in tested))
-    return StudySummary(study, rows, ordering, pairs)
-
-
-def _compare(row: RowSummary, reference: RowSummary | None, p_value: float | None, p_holm: float | None) -> RowSummary:
-    if reference is None:
-        return row
-    if row is reference:
-        return RowSummary(row.row, is_reference=True)
-    papers = row.row.paper.get("AP"), reference.row.paper.get("AP")
-    return RowSummary(
-        row.row,
-        difference=_subtract(row.ap, reference.ap),
-        paired=paired_difference(_by_seed(row), _by_seed(reference)),
-        p_value=p_value,
-        p_holm=p_holm,
-        paper_difference=_subtract(*papers),
-    )
+    return StudySummary(study, tuple(rows), ordering, pairs)
 
 
 def _subtract(first: float | None, second: float | None) -> float | None:

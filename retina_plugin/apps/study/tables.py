@@ -1,4 +1,4 @@
-"""The tables of a report as text cells, and as CSV with full precision."""
+"""Makes the tables of a report as text cells, and as CSV with full precision."""
 
 import csv
 import io
@@ -11,18 +11,22 @@ from .verdict import format_p
 __all__ = ["csv_text", "reported_table", "seed_table", "signed", "stopped_table", "study_table"]
 
 MINUS = "\N{MINUS SIGN}"
-
-
 CELL_CLASSES = {"beyond": "beyond", "within": "within", "diverged": "bad", "failed": "bad"}
 
 
 def study_table(summary: StudySummary) -> Table:
-    """Make the table of ours as mean ± std over n seeds, the tested difference from the reference, and the paper's."""
+    """Make the table of our mean ± std over n seeds, tested differences from the reference, and the paper's figures."""
     metrics = METRICS + (("time_ms",) if summary.has_times else ())
     titles = tuple("ms / image" if name == "time_ms" else name for name in metrics)
     columns = ("setting", "n", "AP", "Δ AP", "p (Holm)", "seed noise", "paper AP", "paper Δ", *titles[1:])
     rows = []
     for row in summary.rows:
+        if row.is_reference or row.difference is None:
+            noise = DASH
+        elif row.beyond_noise is None:
+            noise = "n = 1: no test" if row.n == 1 else "no test"
+        else:
+            noise = "beyond" if row.beyond_noise else "within"
         values, paper = [_mean_std(row, name) for name in metrics], row.row.paper
         if not row.n:
             values[0] = row.status
@@ -32,7 +36,7 @@ def study_table(summary: StudySummary) -> Table:
             values[0],
             "reference" if row.is_reference else signed(row.difference),
             DASH if row.p_holm is None else format_p(row.p_holm).removeprefix("p = ").removeprefix("p "),
-            _noise(row),
+            noise,
             _decimals(paper.get("AP")),
             "reference" if row.is_reference and paper.get("AP") is not None else signed(row.paper_difference),
             *values[1:],
@@ -41,14 +45,6 @@ def study_table(summary: StudySummary) -> Table:
     columns += ("paper ms",) if summary.has_times else ()
     kinds = ["reference" if row.is_reference else "" for row in summary.rows]
     return Table(summary.study.title, columns, rows, row_classes=kinds, cell_classes=CELL_CLASSES)
-
-
-def _noise(row: RowSummary) -> str:
-    if row.is_reference or row.difference is None:
-        return DASH
-    if row.beyond_noise is None:
-        return "n = 1: no test" if row.n == 1 else "no test"
-    return "beyond" if row.beyond_noise else "within"
 
 
 def _mean_std(row: RowSummary, metric: str) -> str:
@@ -63,7 +59,7 @@ def _decimals(value: float | None, digits: int = 1) -> str:
 
 
 def signed(value: float | None) -> str:
-    """+1.2, −0.3 or 0.0, with a true minus sign; a dash for None."""
+    """Format a difference: +1.2, −0.3 or 0.0, with a true minus sign; a dash for None."""
     if value is None:
         return DASH
     text = f"{abs(value):.1f}"
@@ -71,7 +67,7 @@ def signed(value: float | None) -> str:
 
 
 def reported_table(summary: StudySummary) -> Table:
-    """Make the table of the paper's detectors that are not run here."""
+    """Make the table of the paper's detectors that the study does not run."""
     reported = summary.study.reported
     names = [name for name in (*METRICS, "time_ms") if any(item.get(name) is not None for item in reported)]
     titles = ["ms / image" if name == "time_ms" else name for name in names]
@@ -115,7 +111,7 @@ def stopped_table(summary: StudySummary) -> Table:
 
 
 def csv_text(summary: StudySummary) -> str:
-    """One line per row of the study and per reported detector; an absent figure is an empty field."""
+    """Make the CSV text, a line for each row of the study and each reported detector; missing figures are empty."""
     out = io.StringIO()
     metrics = (*METRICS, "time_ms")
     spread = [f"{name}_{part}" for name in metrics for part in ("mean", "std")]

@@ -1,9 +1,9 @@
-"""Sentences of a report that follow from its figures alone: verdicts, warnings, what may be concluded."""
+"""Writes the sentences of a report from its figures: verdicts, warnings, conclusions."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-from .results import Run, StudyFolder
+from .results import StudyFolder
 from .statistics import SIGNIFICANCE, welch_test
 from .summary import RowSummary, StudySummary
 
@@ -19,7 +19,7 @@ def format_p(p_value: float) -> str:
 
 
 def verdict(summary: StudySummary) -> str:
-    """One line: whose row is best, by how much, and whether the order is the paper's."""
+    """Write one line: the best row, its lead, and the agreement of the order with the paper's."""
     shown = [row for row in summary.rows if row.ap is not None]
     if not shown:
         return "No row has a finished run yet." + _missing(summary)
@@ -56,7 +56,7 @@ def _lead(best: RowSummary, rest: list[RowSummary]) -> str:
 
 
 def _noise(first: RowSummary, second: RowSummary) -> str:
-    """Of one pair, not corrected: the pair was picked for being first and second, so its p is on the low side."""
+    """Test one pair of rows, without correction; as the pair is picked for its rank, the p-value is a little low."""
     p_value = welch_test(first.values("AP"), second.values("AP"))
     if p_value is None:
         return f"no test with n = {min(first.n, second.n)}" if min(first.n, second.n) < 2 else "no spread to test with"
@@ -72,7 +72,7 @@ def _missing(summary: StudySummary) -> str:
 
 
 def pairs_sentence(summary: StudySummary) -> str:
-    """How much of the order of the rows is noise."""
+    """Write the number of pairs of rows that differ by no more than seed noise."""
     total, tested, within = summary.pairs
     if not total:
         return "Fewer than two rows have a figure: there is no order to judge."
@@ -83,11 +83,14 @@ def pairs_sentence(summary: StudySummary) -> str:
 
 
 def conclusions(folder: StudyFolder) -> tuple[str, str]:
-    """What the report shows and what it does not: the first lines of it."""
+    """Write the first lines of the report: the conclusions that it allows, and those it does not."""
     finished = [run for run in folder.runs.values() if run.status == "finished"]
     seeds = sorted({run.seed for run in finished})
-    images = max((_training_images(run) for run in finished), default=0)
-    seen = max((_images_seen(run) for run in finished), default=0)
+    images = seen = 0
+    for record in (run.record for run in finished):
+        sets = (record.get("data") or {}).get("sets") or {}
+        images = max([images, *(facts.get("images") or 0 for facts in sets.values())])  # training has the largest set
+        seen = max(seen, (record.get("iterations") or 0) * (record.get("images_per_batch") or 0))
     amount = f"{images:,} training images ({_share(images, PAPER_IMAGES)} of the paper's {PAPER_IMAGES:,})"
     schedule = f"{seen:,.0f} image presentations ({_share(seen, PAPER_IMAGES_SEEN)} of its {PAPER_IMAGES_SEEN:,})"
     shows = (
@@ -105,22 +108,12 @@ def conclusions(folder: StudyFolder) -> tuple[str, str]:
     return shows, hides
 
 
-def _training_images(run: Run) -> int:
-    """Of the largest set, which in a study is the training set."""
-    sets = (run.record.get("data") or {}).get("sets") or {}
-    return max((facts.get("images") or 0 for facts in sets.values()), default=0)
-
-
-def _images_seen(run: Run) -> int:
-    return (run.record.get("iterations") or 0) * (run.record.get("images_per_batch") or 0)
-
-
 def _share(part: float, whole: float) -> str:
     percent = 100 * part / whole
     return f"{percent:.2g} %" if percent < 10 else f"{percent:.0f} %"
 
 
-# What should be the same in all runs: title -> the fact in a record.
+# Facts of a record that should be the same in all runs, by title.
 UNIFORM: dict[str, Callable[[dict[str, Any]], Any]] = {
     "commits": lambda record: (record.get("git") or {}).get("commit"),
     "devices": lambda record: (record.get("hardware") or {}).get("gpu") or (record.get("hardware") or {}).get("cpu"),
@@ -131,11 +124,11 @@ UNIFORM: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 def run_warnings(folder: StudyFolder) -> list[str]:
-    """What weakens a comparison of the runs: different code, machines or schedules, uncommitted changes, gaps."""
+    """List what weakens a comparison of the runs: different code, machines or schedules, changed code, missing runs."""
     records = [run.record for run in folder.runs.values() if run.status == "finished"]
     warnings = []
     for title, fact in UNIFORM.items():
-        found = _distinct(fact(record) for record in records)
+        found = sorted({str(value) for record in records if (value := fact(record)) is not None})
         if len(found) > 1:
             warnings.append(f"The runs are of different {title}: {', '.join(found)}.")
     dirty = sum(bool((record.get("git") or {}).get("dirty")) for record in records)
@@ -146,7 +139,3 @@ def run_warnings(folder: StudyFolder) -> list[str]:
         if count:
             warnings.append(f"{count} of {len(folder.runs)} runs: {status}. They are listed under their study.")
     return warnings
-
-
-def _distinct(facts: Iterable[Any]) -> list[str]:
-    return sorted({str(fact) for fact in facts if fact is not None})
