@@ -1,1 +1,1 @@
-"""``retina analyze``."""
+"""``retina analyze``: examines losses, labels, anchors and checkpoints without training."""

@@ -1,4 +1,4 @@
-"""``anchors``: how well the anchors of configs reach the boxes of a data set, and anchors fitted to it."""
+"""``anchors``: measures how well the anchors of configs cover the boxes of a data set, and fits better anchors."""
 
 import argparse
 import time
@@ -20,14 +20,14 @@ from .ground_truth import load_ground_truth, resize_boxes
 
 __all__ = ["run"]
 
-PICTURE_COLUMNS = 3  # configs in anchors_on_images: more would exceed 2000 px
+PICTURE_COLUMNS = 3  # configs shown in anchors_on_images; more would exceed 2000 px
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure, fit, print and write; see ``docs/analysis.md``.
+    """Measure and fit, print the tables and write the files; see ``docs/analysis.md``.
 
     Raises:
-        SetupError: in an argument, a config, the data set, or an image that is to be drawn.
+        SetupError: a mistake in an argument, a config, the data set, or an image to draw.
     """
     start = time.perf_counter()
     if args.max_anchors is not None and args.max_anchors < 1:
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
         fill_num_classes(cfg)
     folder = make_output_folder(args.output)
     frames = [resize_boxes(truth, cfg) for cfg in cfgs]
-    # The file's stem, or its path where stems repeat; repeats of a path are numbered.
+    # Configs are named by the stem of their file, by the path if stems repeat, and numbered if paths repeat.
     stems = [Path(config_file).stem for config_file in args.config_file]
     short = stems if len(set(stems)) == len(stems) else args.config_file
     names = [name if short.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(short)]
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
     figure = coverage_figure(coverages, truth.boxes, f"{truth.content.name}: {len(truth.boxes)} boxes")
     save_figure(figure, folder / "coverage", dpi=110)
     if images:
-        # The first configs and the last, which is the fitted one.
+        # Show the first configs and the last one, which has the fitted anchors.
         number = len(coverages)
         shown = range(number) if number <= PICTURE_COLUMNS else [*range(PICTURE_COLUMNS - 1), number - 1]
         figure = anchors_figure(truth, images, pictures, [coverages[i] for i in shown], [frames[i] for i in shown])

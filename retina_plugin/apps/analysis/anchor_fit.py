@@ -1,6 +1,6 @@
-"""Fitting anchors to boxes: base size, scales and ratios, or sizes level by level (paper Sec. 4, Table 1c).
+"""Fits anchors to boxes: base size, scales and ratios, or sizes level by level (paper Sec. 4, Table 1c).
 
-The search is deterministic: a grid over the octave anchors' few numbers, then moves of one number at a time.
+The search is deterministic: a grid over the parameters of the octave anchors, then hill climbing, one number at a time.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,23 +15,23 @@ from .anchor_layout import AnchorLayout
 
 __all__ = ["AnchorFit", "Objective", "cluster_ratios", "fit_octaves", "fit_sizes", "gain_with_error", "split_images"]
 
-MAX_SCALES = 4  # Table 1c goes to 4 scales an octave
-# From 1 (an anchor as wide as the stride; smaller ones would leave gaps between them) to 8 strides, 2^(1/4) apart.
+MAX_SCALES = 4  # scales an octave, the most in Table 1c
+# In strides: from 1 (smaller anchors would leave gaps between them) to 8, in steps of 2^(1/4).
 BASE_SIZES = tuple(2 ** (k / 4) for k in range(13))
-# Of single sizes per level, in strides: as above; 16 is the paper's 4 two octaves up.
+# Smallest and largest size of a single anchor in strides; 16 is the paper's 4, two octaves up.
 SIZE_LIMITS = (1.0, 16.0)
-# Factors of one move, coarse to fine; the last is smaller than what IoU 0.01 tells apart.
+# Factors on a number, coarse to fine; the finest changes an IoU by less than 0.01.
 MOVES = tuple(2**step for step in (-0.5, 0.5, -0.25, 0.25, -0.125, 0.125, -0.0625, 0.0625))
-SWEEPS = 3  # of the moves over all numbers; a guard, most searches stop by themselves
-PENALTY = 10.0  # a box lost costs more than any gain of 10 others: each gains less than 1
-CLUSTER_ROUNDS = 50  # of k-means; a guard as well
+SWEEPS = 3  # passes over all numbers, at most; most searches stop earlier
+PENALTY = 10.0  # a lost box costs more than ten others can gain, since a gain is below 1
+CLUSTER_ROUNDS = 50  # iterations of k-means, at most
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What is maximised over M boxes (M >= 1): mean best IoU, or the share of boxes that reach ``threshold``.
+    """Objective over M boxes (M >= 1): mean best IoU, or the share of boxes that reach ``threshold``.
 
-    A mean alone would give up the rare sizes for a better fit of the common one, so ``limits`` bind beside it.
+    A mean alone would sacrifice rare sizes for a better fit of the common size, so ``limits`` restrict the search.
     """
 
     # None for mean best IoU.
@@ -40,12 +40,12 @@ class Objective:
     limits: tuple[tuple[float, float], ...] = ()
 
     def score(self, best: Tensor) -> float:
-        """The objective, less a penalty for each limit that (M,) best IoU break."""
+        """Objective of (M,) best IoU minus a penalty for each limit that they break."""
         excess = sum(max(0.0, float((best < iou).to(best).mean()) - share) for iou, share in self.limits)
         return float(self.per_box(best).mean()) - PENALTY * excess
 
     def per_box(self, best: Tensor) -> Tensor:
-        """(M,) best IoU to (M,) numbers whose mean is the objective."""
+        """Convert (M,) best IoU to (M,) numbers whose mean is the objective."""
         return best if self.threshold is None else (best >= self.threshold).to(best)
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class AnchorFit:
-    """Anchors in the keys of a config; ``sizes`` only for explicit ones, of which ``base_size`` is then the start."""
+    """Fitted anchors as values of config keys; if ``sizes`` is set, it replaces ``base_size`` and ``scales``."""
 
     base_size: float
     scales: int
@@ -70,14 +70,14 @@ class AnchorFit:
 def fit_octaves(
     like: AnchorLayout, boxes: Tensor, grids: Tensor, *, max_anchors: int, objective: Objective
 ) -> AnchorFit:
-    """The best ``OctaveAnchorGenerator`` for the boxes, on the grid of ``like``.
+    """Find the best ``OctaveAnchorGenerator`` for the boxes, on the grid of ``like``.
 
     Args:
-        like: gives strides, offset and padding.
+        like: strides, offset and padding are taken from it.
         boxes: (M, 4) XYXY, pixels of the resized images, M >= 1.
-        grids: (M, L, 2) rows and columns of their levels.
-        max_anchors: limit of scales times ratios, >= 1.
-        objective: what counts; of equals the one found first, which has fewer scales.
+        grids: (M, L, 2) rows and columns of the levels of each box's image.
+        max_anchors: largest number of scales times ratios, >= 1.
+        objective: to be maximised; of equals the first found, with fewer scales, is taken.
     """
 
     def score(fit: AnchorFit) -> float:
@@ -105,7 +105,7 @@ def fit_octaves(
 
 
 def fit_sizes(start: AnchorFit, like: AnchorLayout, boxes: Tensor, grids: Tensor, *, objective: Objective) -> AnchorFit:
-    """Sizes of each level by themselves, with the number of sizes and the ratios of ``start``."""
+    """Fit the sizes of each level separately, with the number of sizes and the ratios of ``start``."""
 
     def move(fit: AnchorFit, factor: float, level: int, i: int) -> AnchorFit:
         low, high = (limit * like.strides[level] for limit in SIZE_LIMITS)
@@ -126,13 +126,13 @@ def fit_sizes(start: AnchorFit, like: AnchorLayout, boxes: Tensor, grids: Tensor
 
 
 def cluster_ratios(log_ratios: np.ndarray, number: int) -> tuple[float, ...]:
-    """Centres of k-means in log(height / width), begun evenly: ``number`` >= 1 aspect ratios, increasing."""
-    # Between percentiles, so that one odd box draws no centre to itself.
+    """Cluster log(height / width) by k-means into ``number`` >= 1 aspect ratios, increasing."""
+    # The centres start evenly spaced between percentiles, so that an outlier gets no centre of its own.
     low, high = np.percentile(log_ratios, (2, 98))
     centers = low + (high - low) * (np.arange(number) + 0.5) / number
     for _ in range(CLUSTER_ROUNDS):
         nearest = np.abs(log_ratios[:, None] - centers[None]).argmin(axis=1)
-        # A centre without boxes stays where it is.
+        # A centre without boxes is not moved.
         moved = np.array(
             [log_ratios[nearest == k].mean() if (nearest == k).any() else centers[k] for k in range(number)]
         )
@@ -143,14 +143,14 @@ def cluster_ratios(log_ratios: np.ndarray, number: int) -> tuple[float, ...]:
 
 
 def split_images(images: np.ndarray, *, seed: int) -> np.ndarray:
-    """Divide the images that have boxes in two halves.
+    """Divide the images that have boxes into two halves at random.
 
     Args:
         images: (M,) index of each box's image.
-        seed: of the shuffling.
+        seed: seed of the random division.
 
     Returns:
-        (M,) bool, True in the half that is fitted on; with an odd number of images that half has one more.
+        (M,) bool, True for boxes in the half to fit on, which has one image more if their number is odd.
     """
     with_boxes = np.unique(images)
     chosen = np.random.default_rng(seed).permutation(with_boxes)[: (len(with_boxes) + 1) // 2]
@@ -158,9 +158,9 @@ def split_images(images: np.ndarray, *, seed: int) -> np.ndarray:
 
 
 def gain_with_error(gains: np.ndarray, images: np.ndarray) -> tuple[float, float]:
-    """Mean of (M,) gains of boxes and its standard error, boxes of one image counted as dependent; M >= 1.
+    """Mean of (M,) gains of boxes and its standard error, with boxes of one image taken as dependent; M >= 1.
 
-    The error is that of a mean over clusters: sqrt(sum over images of (sum of its deviations)^2) / M.
+    The error is that of a mean over clusters: sqrt(sum over images of (sum of the image's deviations)^2) / M.
     """
     mean = float(gains.mean())
     _, inverse = np.unique(images, return_inverse=True)
@@ -174,7 +174,7 @@ def _score(fit: AnchorFit, like: AnchorLayout, boxes: Tensor, grids: Tensor, obj
 
 
 def ratio_sets(log_ratios: np.ndarray, number: int) -> list[tuple[float, ...]]:
-    """Candidates of ``number`` ratios: octaves around 1 as in the paper, clusters and quantiles of the boxes' own."""
+    """List candidate sets of ``number`` ratios: octaves around 1 (paper), clusters and quantiles of the boxes."""
     middle = (number - 1) / 2
     quantiles = np.exp(np.quantile(log_ratios, (np.arange(number) + 0.5) / number))
     return [
@@ -185,7 +185,7 @@ def ratio_sets(log_ratios: np.ndarray, number: int) -> list[tuple[float, ...]]:
 
 
 def _climb(start: AnchorFit, moves: Sequence[Callable], score: Callable[[AnchorFit], float]) -> AnchorFit:
-    """Take each move by each factor while it raises the score."""
+    """Hill climbing: try each move with each factor and keep those that raise the score."""
     best, best_score = start, score(start)
     for _ in range(SWEEPS):
         before = best_score
@@ -200,5 +200,5 @@ def _climb(start: AnchorFit, moves: Sequence[Callable], score: Callable[[AnchorF
 
 
 def _round_ratio(ratio: float) -> float:
-    # Three digits are finer than any move; a box one pixel high must not round to 0.
+    # Three significant digits are finer than any move, and a very flat ratio does not round to 0.
     return float(f"{ratio:.3g}")

@@ -1,4 +1,4 @@
-"""``AnchorLayout``: the anchors of a config, taken from Detectron2's generator without the weights."""
+"""``AnchorLayout``: the anchors of a config, from Detectron2's generator, without loading weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,32 +22,33 @@ __all__ = ["AnchorLayout", "build_detector", "resized_size"]
 class AnchorLayout:
     """Anchors of L pyramid levels, A at each point of a level."""
 
-    # Of the feature maps, such as "p3".
+    # Names of the feature maps, such as "p3".
     level_names: tuple[str, ...]
     strides: tuple[int, ...]
-    # Per level (A, 4) XYXY around a grid point, pixels, float64.
+    # For each level (A, 4) XYXY around a grid point, pixels, float64.
     cell_anchors: tuple[Tensor, ...]
-    # Of a level's first point from the image's corner, in strides.
+    # Distance of a level's first point from the image's corner, in strides.
     offset: float
-    # The image is padded to a multiple of it, or first to a square of this side (0: no).
+    # Sides of images are padded to a multiple of size_divisibility, after padding to a square of side square_size
+    # (0: no square).
     size_divisibility: int
     square_size: int
-    # Of the feature maps; what the class layer reads.
+    # Number of channels of the feature maps, the input of the class layer.
     channels: int
 
     @property
     def per_point(self) -> int:
-        """A, anchors at a point of a level: the most of any level."""
+        """A, the number of anchors at a point; the largest of any level."""
         return max(len(cells) for cells in self.cell_anchors)
 
     def grid_sizes(self, image_sizes: Tensor) -> Tensor:
-        """(N, 2) heights and widths of resized images to (N, L, 2) rows and columns."""
+        """Convert (N, 2) heights and widths of resized images to (N, L, 2) rows and columns of the levels."""
         return grid_sizes(
             image_sizes, self.strides, size_divisibility=self.size_divisibility, square_size=self.square_size
         )
 
     def best_anchors(self, boxes: Tensor, grids: Tensor) -> tuple[Tensor, Tensor]:
-        """Best IoU and its shape for (M, 4) boxes on (M, L, 2) grids: ``ops.best_anchors``."""
+        """Best IoU and index of its anchor shape for (M, 4) boxes on (M, L, 2) grids; see ``ops.best_anchors``."""
         return best_anchors(boxes, self.cell_anchors, grids, strides=self.strides, offset=self.offset)
 
     def shapes(self) -> list[tuple[int, float, float]]:
@@ -57,7 +58,7 @@ class AnchorLayout:
         ]
 
     def with_octaves(self, base_size: float, scales: int, ratios: Sequence[float]) -> "AnchorLayout":
-        """The same grid with the anchors of ``OctaveAnchorGenerator``."""
+        """Return the same grid with the anchors of ``OctaveAnchorGenerator``."""
         generator = OctaveAnchorGenerator(
             base_size=base_size,
             scales_per_octave=scales,
@@ -68,7 +69,7 @@ class AnchorLayout:
         return replace(self, cell_anchors=_cell_anchors(generator))
 
     def with_sizes(self, sizes: Sequence[Sequence[float]], ratios: Sequence[float]) -> "AnchorLayout":
-        """The same grid with the anchors of ``DefaultAnchorGenerator``, which has a list of sizes a level."""
+        """Return the same grid with the anchors of ``DefaultAnchorGenerator``, with a list of sizes for each level."""
         generator = DefaultAnchorGenerator(
             sizes=[list(level) for level in sizes],
             aspect_ratios=[list(ratios)],
@@ -79,17 +80,17 @@ class AnchorLayout:
 
 
 def build_detector(cfg: CfgNode, config_file: str) -> tuple[RetinaNet, AnchorLayout]:
-    """The detector without memory for its weights (torch's "meta" device), and its anchors.
+    """Build the detector without memory for its weights (torch's "meta" device), and its anchors.
 
-    Its anchor generator and matcher work; the network does not run.
+    Its anchor generator and matcher work; the network cannot run.
 
     Raises:
-        SetupError: the config builds no RetinaNet, or one whose anchors are no boxes or none.
+        SetupError: the config builds no RetinaNet, or a level has no anchors or no upright boxes.
     """
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.RETINANET.NUM_CLASSES = max(1, cfg.MODEL.RETINANET.NUM_CLASSES)  # 0 counts the data's; none matters here
+    cfg.MODEL.RETINANET.NUM_CLASSES = max(1, cfg.MODEL.RETINANET.NUM_CLASSES)  # 0: of the data; any will do
     if not issubclass(architecture := META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), RetinaNet):
         raise SetupError(
             f"{config_file}: MODEL.META_ARCHITECTURE must be a RetinaNet to have dense anchors, got "
@@ -127,7 +128,7 @@ def build_detector(cfg: CfgNode, config_file: str) -> tuple[RetinaNet, AnchorLay
 
 def resized_size(cfg: CfgNode, height: int, width: int) -> tuple[int, int]:
     """Height and width after the test-time resize of ``cfg`` (INPUT.MIN_SIZE_TEST, MAX_SIZE_TEST), before padding."""
-    if cfg.INPUT.MIN_SIZE_TEST == 0:  # as in Detectron2: no resizing, whatever MAX_SIZE_TEST
+    if cfg.INPUT.MIN_SIZE_TEST == 0:  # no resizing, as in Detectron2; MAX_SIZE_TEST is ignored
         return height, width
     return ResizeShortestEdge.get_output_shape(height, width, cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
 

@@ -1,4 +1,4 @@
-"""Real images with each box's best anchor, coloured by pyramid level."""
+"""Draws images with each box's best anchor, coloured by pyramid level."""
 
 from collections.abc import Sequence
 
@@ -19,13 +19,13 @@ from .ground_truth import GroundTruth
 
 __all__ = ["anchors_figure", "best_anchor_boxes", "outlines", "pick_images", "read_picture"]
 
-# Inches by the number of columns: at 100 dpi the picture stays below 2000 px.
+# Inches by number of columns; at 100 dpi the figure stays below 2000 px.
 PANEL_WIDTHS = {1: 12.0, 2: 7.5, 3: 6.4}
-TRUTH_COLOR, UNREACHED_COLOR = "black", "#FF2D2D"  # both on a white halo
+TRUTH_COLOR, UNREACHED_COLOR = "black", "#FF2D2D"  # both are drawn on a wider white line
 
 
 def pick_images(truth: GroundTruth, unreached: np.ndarray, number: int) -> list[int]:
-    """Up to ``number`` images: the one with most unreached boxes (if any), then evenly spread ones that have boxes."""
+    """Pick up to ``number`` images: the one with most unreached boxes, if any, then evenly spaced ones with boxes."""
     with_boxes = np.unique(truth.images)
     spread = with_boxes[np.linspace(0, len(with_boxes) - 1, num=min(number, len(with_boxes))).round().astype(int)]
     worst = np.bincount(truth.images[unreached], minlength=1).argmax() if len(unreached) else spread[:1]
@@ -33,7 +33,11 @@ def pick_images(truth: GroundTruth, unreached: np.ndarray, number: int) -> list[
 
 
 def read_picture(truth: GroundTruth, image: int) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of one image of the set, or a ``SetupError`` that names its file."""
+    """Read an image of the set as (H, W, 3) uint8 RGB.
+
+    Raises:
+        SetupError: the file cannot be read, or has another size than the annotations say.
+    """
     file_name = truth.content.file_names[image]
     try:
         picture = np.asarray(read_image(file_name, "RGB"))
@@ -47,12 +51,12 @@ def read_picture(truth: GroundTruth, image: int) -> np.ndarray:
     return picture
 
 
-def outlines(boxes: np.ndarray, **look) -> LineCollection:
-    """(n, 4) XYXY boxes as one drawing of closed lines; n may be 0."""
+def outlines(boxes: np.ndarray, **style) -> LineCollection:
+    """Outlines of (n, 4) XYXY boxes as one collection of lines; n may be 0."""
     x1, y1, x2, y2 = np.asarray(boxes, dtype=float).reshape(-1, 4).T
     corners = np.stack([x1, y1, x2, y1, x2, y2, x1, y2, x1, y1], axis=1).reshape(-1, 5, 2)
-    # Unsnapped, so that a line and its halo stay on each other.
-    return LineCollection(list(corners), snap=False, **look)
+    # No snapping to pixels, so that a line and the wider line below it stay aligned.
+    return LineCollection(list(corners), snap=False, **style)
 
 
 def anchors_figure(
@@ -62,13 +66,14 @@ def anchors_figure(
     coverages: Sequence[AnchorCoverage],
     frames: Sequence[tuple[Tensor, Tensor]],
 ) -> Figure:
-    """One row an image, one column a config: boxes, and each box's best anchor dashed in the colour of its level.
+    """Draw boxes, and each box's best anchor dashed in the colour of its level; a row per image, a column per config.
 
     Args:
         truth: the data set.
-        images: indices of the images, at least one; pictures: their pixels, (H, W, 3) RGB.
-        coverages: of one to three configs.
-        frames: per config the (M, 4) boxes and (N, 2) sizes of the resized images.
+        images: indices of the images, at least one.
+        pictures: pixels of these images, (H, W, 3) RGB.
+        coverages: coverages of one to three configs.
+        frames: for each config the (M, 4) boxes and (N, 2) sizes of the resized images.
     """
     shapes = [pictures[i].shape[0] / pictures[i].shape[1] for i in range(len(images))]
     panel_width = PANEL_WIDTHS[len(coverages)]
@@ -94,7 +99,7 @@ def anchors_figure(
 
 
 def best_anchor_boxes(coverage: AnchorCoverage, boxes: Tensor, images: np.ndarray, chosen: np.ndarray) -> Tensor:
-    """(n, 4) XYXY of the best anchors of the ``chosen`` boxes, pixels of the resized images."""
+    """Return the best anchors of the ``chosen`` boxes, (n, 4) XYXY, pixels of the resized images."""
     layout, shapes = coverage.layout, coverage.layout.shapes()
     starts = np.cumsum([0, *(len(cells) for cells in layout.cell_anchors)])
     found = [torch.zeros(0, 4, dtype=torch.float64)]
@@ -129,7 +134,7 @@ def _draw_panel(
     axes.add_collection(outlines(corners[~reached], colors=UNREACHED_COLOR, linewidths=1.8))
     colors = [PALETTE[level % len(PALETTE)] for level in levels]
     axes.add_collection(outlines(anchors, colors=colors, linewidths=1.2, linestyles=(0, (3, 1.5))))
-    # A border for anchors that stick out of the image.
+    # Leave a border for anchors that extend beyond the image.
     axes.set(xlim=(-0.04 * width, 1.04 * width), ylim=(1.04 * height, -0.04 * height), xticks=[], yticks=[])
     name = truth.content.file_names[image].rsplit("/", 1)[-1]
     mean = coverage.best[chosen].mean() if len(chosen) else float("nan")

@@ -1,4 +1,4 @@
-"""Whether fitted anchors are worth it: fitted on one half of the images, judged on the other, and said as YAML."""
+"""Fits anchors on half of the images, tests them on the other half, and proposes the better ones as YAML."""
 
 from dataclasses import dataclass, field
 
@@ -13,23 +13,23 @@ from .coverage_numbers import AnchorCoverage
 
 __all__ = ["Proposal", "propose"]
 
-FIT_BOXES = 4000  # that a candidate is scored on: a mean IoU (deviation 0.15) then has an error of 0.002
-# Share of held-out boxes that a proposal may lose to no anchor at all. A guard: none would let one odd box decide.
+FIT_BOXES = 4000  # boxes to fit on at most: a mean IoU (deviation 0.15) then has an error of 0.002
+# Share of held-out boxes that may become unreached by the proposal. With 0 a single outlier would decide.
 LOSS_ALLOWED = 0.005
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """The outcome of fitting."""
+    """Outcome of fitting."""
 
     # None: keep the anchors of the first config.
     fit: AnchorFit | None
-    # One sentence with its numbers.
+    # A sentence with the numbers.
     decision: str
-    # To paste into a config: the fitted anchors, or those that are kept.
+    # Text to paste into a config: the fitted anchors, or the present ones.
     yaml: str
     numbers: dict = field(default_factory=dict)
-    # The fitted anchors are better by the objective and reach fewer boxes.
+    # True if the fitted anchors are better by the objective but reach fewer boxes.
     is_trade_off: bool = False
 
 
@@ -44,29 +44,30 @@ def propose(
     margin: float,
     seed: int,
 ) -> Proposal:
-    """Fit anchors on half of the images and judge them on the other half, against the first config's.
+    """Fit anchors on half of the images and compare them on the other half with the first config's anchors.
 
-    Octave anchors come first; sizes level by level are tried if those are not worth it.
+    Octave anchors are tried first, then sizes level by level if the octave anchors are not better by ``margin``.
 
     Args:
-        first: coverage under the first config.
-        cfg: that config.
-        boxes: (M, 4) XYXY of its resized images, M >= 1; images: (M,) index of their images.
-        by_coverage: maximise the share of boxes that reach the upper IOU_THRESHOLDS, else the mean best IoU.
-        max_anchors: most anchors a point.
-        margin: gain of the objective on the held-out half from which on a fit is worth it.
-        seed: of the halves and of the boxes drawn from them.
+        first: coverage of the first config.
+        cfg: the first config.
+        boxes: (M, 4) XYXY in its resized images, M >= 1.
+        images: (M,) index of each box's image.
+        by_coverage: True to maximise the share of boxes that reach the upper IOU_THRESHOLDS, else the mean best IoU.
+        max_anchors: largest number of anchors at a point.
+        margin: smallest gain of the objective on the held-out half for which a fit is proposed.
+        seed: seed of the halves and of the boxes drawn from them.
     """
     settings = {"max_anchors": max_anchors, "margin": margin, "seed": seed, "against": first.name}
     if len(np.unique(images)) < 2:
-        decision = f"keep the anchors of {first.name}: all boxes are in one image, and none is left to judge others on"
+        decision = f"keep the anchors of {first.name}: all boxes are in one image, and none is left to test others on"
         return Proposal(None, decision, _keep_yaml(cfg, decision), settings)
     half = split_images(images, seed=seed)
     chosen = np.flatnonzero(half)
     if len(chosen) > FIT_BOXES:
         chosen = np.random.default_rng(seed).choice(chosen, FIT_BOXES, replace=False)
     data = _Data(boxes, images, chosen, ~half)
-    # The fit must not reach fewer boxes than the first config's anchors do.
+    # On the boxes it is fitted to, the fit must reach no fewer than the first config's anchors.
     thresholds, best = tuple(cfg.MODEL.RETINANET.IOU_THRESHOLDS), torch.from_numpy(first.best[data.fitted_on])
     limits = tuple((t, float((best < t).double().mean())) for t in thresholds)
     objective = Objective(max(thresholds) if by_coverage else None, limits)
@@ -76,7 +77,7 @@ def propose(
     if not _is_worth(tried["octaves"][1], margin):
         sizes = fit_sizes(octaves, first.layout, fit_boxes, grids, objective=objective)
         tried["sizes"] = (sizes, _measure(sizes, first, data, objective))
-    # At most one of them is worth it, for nothing is tried after that.
+    # At most one of them is worth it, since nothing more is tried then.
     fit, result = max(tried.values(), key=lambda found: (_is_worth(found[1], margin), found[1]["gain"]))
     worth = _is_worth(result, margin)
     decision = _decision(worth, result, first.name, objective, margin)
@@ -88,7 +89,7 @@ def propose(
 
 @dataclass(frozen=True)
 class _Data:
-    """Boxes (M, 4), the index (M,) of their images, indices of the boxes to fit on, mask (M,) of those to judge on."""
+    """Boxes (M, 4), indices (M,) of their images, indices of the boxes to fit on, mask (M,) of the held-out boxes."""
 
     boxes: Tensor
     images: np.ndarray
@@ -97,7 +98,7 @@ class _Data:
 
 
 def _measure(fit: AnchorFit, first: AnchorCoverage, data: _Data, objective: Objective) -> dict[str, float]:
-    """The objective and the share of boxes not reached on the held-out images, before and after; gain and its error."""
+    """Measure objective and share of unreached boxes on the held-out images, before and after; gain and its error."""
     images = data.images[data.held_out]
     boxes, grids = data.boxes[torch.from_numpy(data.held_out)], first.grids[torch.from_numpy(images)]
     best, _ = fit.layout(first.layout).best_anchors(boxes, grids)
@@ -114,19 +115,19 @@ def _measure(fit: AnchorFit, first: AnchorCoverage, data: _Data, objective: Obje
 
 
 def _is_worth(result: dict[str, float], margin: float) -> bool:
-    # Two standard errors: a gain that chance alone gives once in 40 times is none.
+    # Two standard errors: chance alone exceeds them once in 40 times.
     beyond_chance = result["gain"] > 2 * result["standard_error"]
     return result["gain"] >= margin and beyond_chance and _lost(result) <= LOSS_ALLOWED
 
 
 def _lost(result: dict[str, float]) -> float:
-    """Share of the held-out boxes that the fitted anchors reach less."""
+    """Share of the held-out boxes that only the first config's anchors reach, net."""
     return result["fitted_not_reached"] - result["default_not_reached"]
 
 
 def _decision(worth: bool, result: dict[str, float], first: str, objective: Objective, margin: float) -> str:
     price = _lost(result) > 0
-    digits = 2 if price else 1  # a loss of LOSS_ALLOWED or less would often not show in one
+    digits = 2 if price else 1  # one digit would often not show a loss of LOSS_ALLOWED or less
     numbers = (
         f"on held-out images {objective} {result['fitted']:.3f} instead of {result['default']:.3f} "
         f"(gain {result['gain']:+.3f}, standard error {result['standard_error']:.3f}), {'but ' if price else ''}"
@@ -153,7 +154,7 @@ def _keep_yaml(cfg: CfgNode, decision: str) -> str:
     generator = yaml.safe_load(cfg.MODEL.ANCHOR_GENERATOR.dump())
     octaves = generator["NAME"] == "OctaveAnchorGenerator"
     keys = ("NAME", *(("BASE_SIZE", "SCALES_PER_OCTAVE") if octaves else ("SIZES",)), "ASPECT_RATIOS")
-    # A scalar is followed by YAML's end-of-document mark, on a line of its own.
+    # After a scalar, YAML adds a line with its end-of-document mark.
     values = [yaml.safe_dump(generator[key], default_flow_style=True, width=1000).splitlines()[0] for key in keys]
     return _yaml(decision, [f"{key}: {value}" for key, value in zip(keys, values, strict=True)])
 

@@ -1,4 +1,4 @@
-"""``assignment``: which anchors of given images the detector's matcher makes positive, ignored or background."""
+"""``assignment``: shows which anchors of given images the matcher labels positive, ignored or background."""
 
 import argparse
 from collections.abc import Sequence
@@ -25,26 +25,26 @@ from .ground_truth import GroundTruth, load_ground_truth, resize_boxes
 __all__ = ["Assignment", "assign_anchors", "box_colors", "run"]
 
 DPI = 100
-# Inches at this DPI: a small image is enlarged until letters fit beside it, a large one reduced.
+# Inches: a small image is enlarged so that the text fits, a large one reduced.
 WIDTH_LIMITS = (11.0, 19.0)
-BORDER = 0.06  # of the image's side, shown around it for anchors that stick out
-BOX_COLORS = PALETTE[:-1]  # grey is too faint on a picture
+BORDER = 0.06  # of the image's side, shown around it for anchors that extend beyond it
+BOX_COLORS = PALETTE[:-1]  # without grey, which is too faint on an image
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """Labels of the R anchors of one image with M boxes, as training gives them."""
+    """Labels of the R anchors of one image with M boxes, the same as in training."""
 
     boxes: Tensor  # (M, 4) XYXY, pixels of the resized image
     anchors: Tensor  # (R, 4)
     levels: Tensor  # (R,) index of the anchor's level
-    matched: Tensor  # (R,) the box that the anchor overlaps most; of no meaning without boxes
+    matched: Tensor  # (R,) index of the box that the anchor overlaps most; undefined without boxes
     labels: Tensor  # (R,) 1 positive, -1 ignored, 0 background
     overlaps: Tensor  # (R,) IoU with that box
-    best_iou: Tensor  # (M,) with any anchor
+    best_iou: Tensor  # (M,) best IoU of the box with any anchor
 
     def counts(self, label: int, num_levels: int) -> Tensor:
-        """(M, L) anchors with this label by box and level."""
+        """Count the anchors with this label by box and level, (M, L)."""
         chosen = self.labels == label
         index = self.matched[chosen] * num_levels + self.levels[chosen]
         return torch.bincount(index, minlength=len(self.boxes) * num_levels).reshape(-1, num_levels)[: len(self.boxes)]
@@ -54,10 +54,10 @@ class Assignment:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Label, print, draw and write; see ``docs/analysis.md``.
+    """Label the anchors, print and draw them and write the files; see ``docs/analysis.md``.
 
     Raises:
-        SetupError: in the config or the data set, or an image that is not in it or cannot be read.
+        SetupError: a mistake in the config or the data set, or an image that is not in the set or cannot be read.
     """
     cfg = prepare(args.config_file, args.opts, use="look").cfg
     model, layout = build_detector(cfg, args.config_file)
@@ -73,11 +73,18 @@ def run(args: argparse.Namespace) -> None:
         assignment = assign_anchors(model, layout, boxes[rows], sizes[image])
         results.append(_describe(truth, image, rows, assignment, layout, sizes[image]))
         stem = Path(truth.content.file_names[image]).stem
-        if stems.count(stem) > 1:  # its place tells it from the others of its name
+        if stems.count(stem) > 1:  # several images have this name: add its index
             stem = f"{stem}_{image}"
         figure = assignment_figure(picture, tuple(sizes[image].tolist()), assignment, results[-1])
         save_figure(figure, folder / f"assignment_{stem}", dpi=DPI)
-        print(printable(_summary(results[-1])))
+        result = results[-1]
+        levels = ", ".join(f"{name} {number}" for name, number in result["positives_by_level"].items())
+        summary = (
+            f"{Path(result['file_name']).name} (id {result['image_id']}): {len(result['boxes'])} boxes, "
+            f"{result['boxes_without_positive']} without a positive anchor; {result['positives']} positive ({levels}), "
+            f"{result['ignored']} ignored, {result['negatives']} background"
+        )
+        print(printable(summary))
     keys = ("IOU_THRESHOLDS", "IOU_LABELS", "ALLOW_LOW_QUALITY_MATCHES", "LOW_QUALITY_MIN_IOU")
     rules = {key: cfg.MODEL.RETINANET[key] for key in keys}
     write_json(folder / "assignment.json", {"rules": rules, "images": results})
@@ -95,15 +102,15 @@ def run(args: argparse.Namespace) -> None:
 def find_images(
     truth: GroundTruth, image_ids: Sequence[str], file_names: Sequence[str], indices: Sequence[int]
 ) -> list[int]:
-    """Places of the images asked for, in that order and once each; the first image if none is.
+    """Find the indices of the requested images, each once and in that order; [0] if none is requested.
 
     Raises:
-        SetupError: an id, a name or a place that the set does not have.
+        SetupError: the set has no such id, name or index.
     """
     content = truth.content
     number = len(content.image_ids)
     by_id = {str(image_id): i for i, image_id in reversed(list(enumerate(content.image_ids)))}
-    # By whole path, and by the name alone.
+    # Keys are the whole path and the file name alone.
     by_name = {
         key: i for i in reversed(range(number)) for key in (content.file_names[i], Path(content.file_names[i]).name)
     }
@@ -133,8 +140,8 @@ def assign_anchors(model: RetinaNet, layout: AnchorLayout, boxes: Tensor, size: 
 
     Args:
         model: its anchor generator and matcher are used.
-        layout: its grid.
-        boxes: (M, 4) XYXY, pixels of the resized image; M may be 0, then every anchor is background.
+        layout: the grid of its anchors.
+        boxes: (M, 4) XYXY, pixels of the resized image; with M = 0 every anchor is background.
         size: (2,) height and width of the resized image.
     """
     grid = layout.grid_sizes(size[None])[0].tolist()
@@ -158,7 +165,7 @@ def assign_anchors(model: RetinaNet, layout: AnchorLayout, boxes: Tensor, size: 
 def _describe(
     truth: GroundTruth, image: int, rows: np.ndarray, assignment: Assignment, layout: AnchorLayout, size: Tensor
 ) -> dict:
-    """The numbers of one image and of its boxes."""
+    """Collect the numbers of one image and of its boxes."""
     content = truth.content
     names = layout.level_names
     positives = assignment.counts(1, len(names))
@@ -191,23 +198,14 @@ def _describe(
     }
 
 
-def _summary(result: dict) -> str:
-    levels = ", ".join(f"{name} {number}" for name, number in result["positives_by_level"].items())
-    return (
-        f"{Path(result['file_name']).name} (id {result['image_id']}): {len(result['boxes'])} boxes, "
-        f"{result['boxes_without_positive']} without a positive anchor; {result['positives']} positive ({levels}), "
-        f"{result['ignored']} ignored, {result['negatives']} background"
-    )
-
-
 def assignment_figure(picture: np.ndarray, size: tuple[int, int], assignment: Assignment, numbers: dict) -> Figure:
-    """Draw the image, its ignored anchors (thin, dashed), its positive ones (solid) and its boxes (thick).
+    """Draw the image, its ignored anchors (thin, dashed), positive anchors (solid) and boxes (thick).
 
     Args:
         picture: (H, W, 3) uint8 RGB, the original image.
         size: height and width of the resized image, the frame of the drawing.
         assignment: labels of its anchors.
-        numbers: what ``assignment.json`` says about the image.
+        numbers: the image's entry in ``assignment.json``.
     """
     height, width = size
     figure_width = min(max(width / DPI, WIDTH_LIMITS[0]), WIDTH_LIMITS[1])
@@ -219,7 +217,7 @@ def assignment_figure(picture: np.ndarray, size: tuple[int, int], assignment: As
     boxes = assignment.boxes.numpy()
     colors = np.array(box_colors(boxes) or BOX_COLORS[:1])
     ignored, positive = labels == -1, labels == 1
-    # Thick lines would cover small boxes and their anchors.
+    # Thinner lines for small boxes, which thick ones would cover.
     sides = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)) * figure_width * DPI / width
     line_width = float(np.clip(np.median(sides) / 25, 1.5, 3)) if len(boxes) else 3.0
     axes.add_collection(
@@ -255,12 +253,12 @@ def assignment_figure(picture: np.ndarray, size: tuple[int, int], assignment: As
 
 
 def box_colors(boxes: np.ndarray) -> list[str]:
-    """A colour for each of (M, 4) XYXY boxes; those of one colour lie far from each other. [] for none."""
+    """Choose a colour for each of (M, 4) XYXY boxes so that boxes of one colour are far apart; [] for none."""
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     chosen: list[int] = []
     for m in range(len(boxes)):
         distance = np.full(len(BOX_COLORS), np.inf)
         for other, color in enumerate(chosen):
             distance[color] = min(distance[color], float(np.linalg.norm(centers[m] - centers[other])))
-        chosen.append(int(distance.argmax()))  # a colour not in use is infinitely far
+        chosen.append(int(distance.argmax()))  # an unused colour has an infinite distance
     return [BOX_COLORS[color] for color in chosen]

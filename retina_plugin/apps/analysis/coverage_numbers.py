@@ -1,4 +1,4 @@
-"""What share of the boxes anchors reach, by size and aspect ratio, and what the anchors cost."""
+"""Measures the share of boxes that anchors reach, by size and aspect ratio, and the cost of the anchors."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ from .anchor_layout import AnchorLayout
 
 __all__ = ["THRESHOLDS", "AnchorCoverage", "box_groups", "measure_coverage"]
 
-THRESHOLDS = (0.4, 0.5, 0.7)  # background and foreground bounds of the paper (Sec. 4), and the RPN's bound
-COCO_AREAS = (32**2, 96**2)  # small, medium and large of COCO's evaluation, pixels of the original image
-# Of height / width: the paper's ratios 1/2, 1 and 2 lie within; beyond 3 no default anchor fits well.
+THRESHOLDS = (0.4, 0.5, 0.7)  # the paper's bounds for background and foreground (Sec. 4), and that of the RPN
+COCO_AREAS = (32**2, 96**2)  # limits of small, medium and large in COCO's evaluation, original pixels
+# Height / width. The paper's ratios 1/2, 1 and 2 fall into the middle bins; beyond 3 no default anchor fits well.
 RATIO_EDGES = (1 / 3, 2**-0.5, 2**0.5, 3)
 RATIO_NAMES = ("h/w < 0.33", "h/w 0.33-0.71", "h/w 0.71-1.41", "h/w 1.41-3", "h/w >= 3")
 
@@ -25,9 +25,9 @@ class AnchorCoverage:
     name: str
     layout: AnchorLayout
     best: np.ndarray  # (M,) best IoU
-    shapes: np.ndarray  # (M,) index of the shape that reaches it
+    shapes: np.ndarray  # (M,) index of the anchor shape with the best IoU
     grids: Tensor  # (N, L, 2) rows and columns of each image's levels
-    lower_iou: float  # IOU_THRESHOLDS[0]: below it an anchor is background
+    lower_iou: float  # IOU_THRESHOLDS[0]; an anchor with a lower IoU is background
     num_classes: int
 
     @property
@@ -37,18 +37,18 @@ class AnchorCoverage:
 
     @property
     def anchors_per_image(self) -> float:
-        """Mean over the images."""
+        """Mean number of anchors over the images."""
         points = self.grids.prod(dim=2).double()  # (N, L)
         per_point = points.new_tensor([len(cells) for cells in self.layout.cell_anchors])
         return float((points * per_point).sum(dim=1).mean())
 
     @property
     def class_layer_macs(self) -> float:
-        """Multiply-adds of the last class layer per image: 3 x 3 from C channels to one score an anchor and class."""
+        """Multiply-adds of the last class layer per image: 3 x 3, from C channels to a score per anchor and class."""
         return self.anchors_per_image * self.num_classes * 9 * self.layout.channels
 
     def unused_shapes(self) -> list[dict]:
-        """Anchor shapes that are the best of no box."""
+        """List the anchor shapes that are not the best for any box."""
         used = set(self.shapes.tolist())
         return [
             {"level": self.layout.level_names[level], "width": round(width, 1), "height": round(height, 1)}
@@ -57,7 +57,7 @@ class AnchorCoverage:
         ]
 
     def rows(self, groups: dict[str, np.ndarray]) -> list[dict]:
-        """One row a group of boxes: how many, mean best IoU, and the share at each of ``THRESHOLDS`` (None of none)."""
+        """Number, mean best IoU and share at each of ``THRESHOLDS`` for each group of boxes; None for empty groups."""
         found = []
         for name, mask in groups.items():
             best = self.best[mask]
@@ -67,7 +67,7 @@ class AnchorCoverage:
         return found
 
     def as_dict(self, groups: dict[str, np.ndarray]) -> dict:
-        """All numbers, for JSON."""
+        """Return all numbers for JSON."""
         return {
             "anchors_per_point": self.layout.per_point,
             "anchors_per_image": round(self.anchors_per_image, 1),
@@ -85,12 +85,12 @@ class AnchorCoverage:
 def measure_coverage(
     name: str, cfg: CfgNode, layout: AnchorLayout, images: np.ndarray, frame: tuple[Tensor, Tensor]
 ) -> AnchorCoverage:
-    """Set the anchors of a config against boxes.
+    """Measure how well the anchors of a config cover boxes.
 
     Args:
         name, cfg, layout: the config and its anchors.
         images: (M,) index of each box's image.
-        frame: (M, 4) boxes and (N, 2) heights and widths after the resize: ``resize_boxes``.
+        frame: (M, 4) boxes and (N, 2) heights and widths after the resize, from ``resize_boxes``.
     """
     boxes, sizes = frame
     grids = layout.grid_sizes(sizes)
@@ -102,7 +102,7 @@ def measure_coverage(
 
 
 def box_groups(boxes: np.ndarray) -> dict[str, np.ndarray]:
-    """Name -> (M,) bool of all boxes, COCO's sizes, and aspect ratios, for (M, 4) XYXY boxes of the original images."""
+    """Group (M, 4) XYXY boxes of the original images by COCO's sizes and by aspect ratio: name -> (M,) bool."""
     width, height = (boxes[:, 2:] - boxes[:, :2]).T
     size = np.digitize(width * height, COCO_AREAS)
     ratio = np.digitize(height / width, RATIO_EDGES)

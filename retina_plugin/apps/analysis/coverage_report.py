@@ -1,4 +1,4 @@
-"""The files and the printed table of ``anchors``."""
+"""Writes the files of ``anchors`` and formats its table."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from .ground_truth import GroundTruth
 
 __all__ = ["coverage_table", "list_unreached", "write_coverage"]
 
-LISTED = 5  # boxes printed; the file has all
+LISTED = 5  # boxes printed at most; the file lists all
 
 
 def write_coverage(
@@ -49,7 +49,7 @@ def write_coverage(
 
 
 def list_unreached(truth: GroundTruth, coverage: AnchorCoverage) -> str:
-    """The boxes that fit the anchors least, a line each; "" if all are reached."""
+    """Describe the boxes that fit the anchors least, a line each; "" if all are reached."""
     unreached = coverage.unreached[np.argsort(coverage.best[coverage.unreached], kind="stable")]
     if not len(unreached):
         return ""
@@ -67,13 +67,13 @@ def list_unreached(truth: GroundTruth, coverage: AnchorCoverage) -> str:
 def _describe_box(truth: GroundTruth, m: int) -> list:
     content, row = truth.content, truth.rows[m]
     image, annotation_id = truth.images[m], content.annotation_ids[row]
-    # "none" where a loader gives no id.
+    # "none" stands for an annotation without an id.
     known = "" if annotation_id == "none" else annotation_id
     return [content.file_names[image], content.image_ids[image], known, *content.boxes[row].tolist()]
 
 
 def coverage_table(coverages: Sequence[AnchorCoverage], groups: dict[str, np.ndarray]) -> str:
-    """Coverage by group of boxes and config (groups without boxes left out), then what each config costs and misses."""
+    """Format coverage by group of boxes and config, without empty groups, then cost and missed boxes of each config."""
     width = max(len(coverage.name) for coverage in coverages)
     head = "".join(f"  >= {t:g}" for t in THRESHOLDS)
     lines = [f"{'boxes':14} {'':{width}} {'number':>7}  mean best IoU{head}"]

@@ -1,7 +1,7 @@
-"""``imbalance``: positives, ignored and negatives of a data set before any training, and who carries the first loss.
+"""``imbalance``: counts positive, ignored and negative anchors of a data set, and computes the loss before training.
 
-The labels need anchors and ground truth alone, so the network is built and never run. At the first step every output
-has the probability of its bias (paper Sec. 3.3 and 4.1), which gives the loss of each group in closed form.
+The labels need only anchors and ground truth, so the network is built but not run. At the first step every output has
+the probability given by its bias (paper Sec. 3.3 and 4.1), so the loss of each group has a closed form.
 """
 
 import argparse
@@ -30,13 +30,13 @@ __all__ = ["InitialLoss", "count_labels", "initial_loss", "run"]
 
 logger = logging.getLogger("retina_plugin")
 
-BAR_WIDTH = 0.28  # three beside each other and a gap make 1
+BAR_WIDTH = 0.28  # three bars and a gap make 1
 GROUPS = ("positive", "ignored", "negative")
 
 
 @dataclass(frozen=True)
 class InitialLoss:
-    """Loss of one positive and of one negative term at the first step, and their sums over all images, undivided."""
+    """Loss of one positive and one negative term at the first step, and the sums over all images, not normalized."""
 
     of_a_positive: float
     of_a_negative: float
@@ -45,7 +45,7 @@ class InitialLoss:
 
     @property
     def share_of_positives(self) -> float:
-        """In [0, 1]; 0 without any loss."""
+        """Share of the positives in the loss, in [0, 1]; 0 if the loss is 0."""
         total = self.positives + self.negatives
         return self.positives / total if total else 0.0
 
@@ -53,15 +53,15 @@ class InitialLoss:
 def initial_loss(
     num_positive: int, num_negative: int, *, num_classes: int, prior: float, value: Elementwise, alpha: float | None
 ) -> InitialLoss:
-    """The first loss if each of the outputs has the probability ``prior``.
+    """Compute the first loss if each output has the probability ``prior``.
 
     Args:
-        num_positive, num_negative: anchors. A positive one has 1 positive term and K - 1 negative ones, a negative
-            one K negative ones.
+        num_positive, num_negative: numbers of anchors. A positive anchor has 1 positive and K - 1 negative terms, a
+            negative anchor K negative terms.
         num_classes: K >= 1.
         prior: in (0, 1): 0.01 in the paper, 0.5 for a bias of 0.
         value: the loss as a function of x_t, elementwise.
-        alpha: weight of positive terms, negative ones get ``1 - alpha``; None weighs both 1.
+        alpha: weight of positive terms; negative terms get ``1 - alpha``. None: both have weight 1.
     """
     logit = torch.logit(torch.tensor(prior, dtype=torch.float64))
     pos_weight, neg_weight = term_weights(alpha)
@@ -71,7 +71,7 @@ def initial_loss(
 
 
 def count_labels(labels: Tensor, num_classes: int) -> list[int]:
-    """Numbers of positive, ignored and negative anchors among labels (R,): [0, K), negative numbers, K."""
+    """Count positive, ignored and negative anchors among labels (R,): in [0, K), below 0, and K."""
     ignored, negative = int((labels < 0).sum()), int((labels == num_classes).sum())
     return [len(labels) - ignored - negative, ignored, negative]
 
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
     """Label the anchors of the images and write the counts.
 
     Raises:
-        SetupError: in the arguments, the config or the data.
+        SetupError: a mistake in the arguments, the config or the data.
     """
     cfg, names = load_analysis_config(args, ["MODEL.DEVICE", "cpu"])
     filter_empty = args.split == "train" and cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
@@ -128,7 +128,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _count(cfg: CfgNode, records: list[dict], resize: str, seed: int) -> tuple[Tensor, list[int]]:
-    """(L, 3) int64 anchors of each level and group over all images, and the strides of the levels."""
+    """Count anchors by level and group over all images, (L, 3) int64; return also the strides of the levels."""
     model = build_model(cfg)
     strides = list(model.anchor_generator.strides)
     counts = torch.zeros(len(strides), len(GROUPS), dtype=torch.int64)
@@ -136,7 +136,7 @@ def _count(cfg: CfgNode, records: list[dict], resize: str, seed: int) -> tuple[T
     for image in map_images(records, build_mapper(cfg, resize=resize)):
         size = torch.tensor([image["image"].shape[1:]])
         [sizes] = grid_sizes(size, strides, size_divisibility=model.backbone.size_divisibility).tolist()
-        # The generator reads nothing of the maps but their sizes.
+        # The generator reads only the sizes of the maps.
         anchors = model.anchor_generator([torch.zeros(1).expand(1, 1, *size) for size in sizes])
         labels, _ = model.label_anchors(anchors, [image["instances"]])
         per_level = labels[0].split([len(boxes) for boxes in anchors])
@@ -149,7 +149,7 @@ def _ratio(negative: float, positive: float) -> float | None:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"  # three digits: a share may be 10^-6
+    return f"{100 * share:.3g} %"  # significant digits, since a share may be 10^-6
 
 
 def _table(content: dict) -> str:
@@ -157,8 +157,8 @@ def _table(content: dict) -> str:
     lines.append(f"{'level':>5} {'positive':>10} {'ignored':>10} {'negative':>12} {'negatives per positive':>23}")
     for level, row in content["anchors_per_image"].items():
         ratio = _ratio(row["negative"], row["positive"])
-        told = f"{ratio:23,.0f}" if ratio is not None else f"{'-':>23}"
-        lines.append(f"{level:>5} {row['positive']:10,.1f} {row['ignored']:10,.1f} {row['negative']:12,.1f} {told}")
+        text = f"{ratio:23,.0f}" if ratio is not None else f"{'-':>23}"
+        lines.append(f"{level:>5} {row['positive']:10,.1f} {row['ignored']:10,.1f} {row['negative']:12,.1f} {text}")
     loss = content["initial_loss"]
     share = loss["share_of_positives"]
     lines += [
@@ -171,7 +171,7 @@ def _table(content: dict) -> str:
 
 
 def _draw(stem: Path, content: dict) -> None:
-    """Anchors by level and group, and the initial loss of both groups, both on log scales."""
+    """Plot the anchors by level and group, and the initial loss of both groups, on log scales."""
     figure, (left, right) = make_figure(2)
     rows = content["anchors_per_image"]
     for i, group in enumerate(GROUPS):
@@ -181,7 +181,7 @@ def _draw(stem: Path, content: dict) -> None:
         _write_zeros(left, x, counts, PALETTE[i])
     left.set_xticks(range(len(rows)), rows)
     left.set(xlabel="pyramid level", ylabel="anchors per image")
-    # Above the bars, which leave no corner free.
+    # The legend goes above the bars, which leave no corner free.
     left.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(GROUPS), frameon=False)
     loss = content["initial_loss"]
     sums = [loss["positives_per_image"], loss["negatives_per_image"]]
@@ -198,7 +198,7 @@ def _draw(stem: Path, content: dict) -> None:
 
 
 def _write_zeros(panel: Axes, x: Iterable[float], heights: list[float], color: str) -> None:
-    """A log axis has no place for zero: the figure stands where its bar would begin."""
+    """Write "0" at the foot of each bar of height 0, which a log axis cannot show."""
     for place, height in zip(x, heights, strict=True):
         if not height:
             panel.text(place, 0, "0", color=color, ha="center", va="bottom", transform=panel.get_xaxis_transform())

@@ -1,8 +1,8 @@
-"""``loss-cdf``: how focal losses of several gammas are spread over positives and negatives (paper Figure 4, Sec. 5.1).
+"""``loss-cdf``: cumulative focal loss over positives and negatives for several gammas (paper Figure 4, Sec. 5.1).
 
 A positive is a positive anchor with its labelled class; a negative is any other (anchor, class) pair that is not
-ignored, since each of them is one binary term of the loss (paper Sec. 4). The paper says "windows" and leaves open
-which: ``--negatives anchors`` takes each background anchor once, with the class it is most confident of.
+ignored, since each is one binary term of the loss (paper Sec. 4). The paper does not define its "windows":
+``--negatives anchors`` counts each background anchor once, with its most confident class.
 """
 
 import argparse
@@ -33,13 +33,13 @@ REPORT_EVERY = 50  # images
 
 @dataclass(frozen=True)
 class LossSpread:
-    """The curves of both groups."""
+    """Loss curves of positives and negatives."""
 
     positives: LossCDF
     negatives: LossCDF
 
     def numbers(self, gammas: list[float]) -> dict:
-        """Counts and, per gamma, shares of the loss in the hardest examples; None where a group is empty."""
+        """Counts and, for each gamma, shares of the loss in the hardest examples; None if a group is empty."""
         num_pos, num_neg = self.positives.num_examples, self.negatives.num_examples
         return {
             "num_positives": num_pos,
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
     """Run the model over the images and write the curves.
 
     Raises:
-        SetupError: in the arguments, the config, the data or the weights; or no anchor is positive.
+        SetupError: a mistake in the arguments, the config, the data or the weights; or no anchor is positive.
     """
     gammas = parse_numbers("--gamma", args.gamma)
     cfg, names = load_analysis_config(args, ["MODEL.WEIGHTS", args.weights] if args.weights else [])
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
 def measure_spread(
     model: RetinaNet, cfg: CfgNode, records: list[dict], gammas: list[float], *, hardest_class_only: bool
 ) -> LossSpread:
-    """Run ``model``, in eval mode, image by image; memory does not grow with their number."""
+    """Run ``model`` in eval mode on one image after the other; memory does not grow with their number."""
     spread = LossSpread(ops.focal_loss_cdf(gammas), ops.focal_loss_cdf(gammas))
     for i, image in enumerate(map_images(records, build_mapper(cfg, resize="test")), start=1):
         logits, labels = predict_logits(model, image)
@@ -126,7 +126,7 @@ def measure_spread(
 
 
 def predict_logits(model: RetinaNet, image: dict) -> tuple[Tensor, Tensor]:
-    """Logits (R, K) and labels (R,) of one mapped image with ``instances``, by the model's own parts."""
+    """Compute logits (R, K) and labels (R,) of a mapped image with ``instances``, with the model's own parts."""
     images = model.preprocess_image([image])
     features = model.backbone(images.tensor)
     features = [features[name] for name in model.head_in_features]

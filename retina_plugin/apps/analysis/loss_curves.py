@@ -1,4 +1,4 @@
-"""``losses``: the loss and its gradient as curves, Figures 1, 5 and 6 of the paper, with any gamma, beta and alpha."""
+"""``losses``: plots losses and their gradients for any gamma, beta and alpha (paper Figures 1, 5 and 6)."""
 
 import argparse
 import math
@@ -16,12 +16,12 @@ from ..report.plots import LINE_STYLES, PALETTE, make_figure, save_figure
 
 __all__ = ["LossCurve", "choose_curves", "parse_numbers", "run"]
 
-NUM_POINTS = 501  # steps of 0.02 over the default range; a curve of 5 inches has 750 dots
+NUM_POINTS = 501  # steps of 0.02 over the default range; a plot of 5 inches has 750 pixels
 
 
 @dataclass(frozen=True)
 class LossCurve:
-    """A loss, its name in the legend and its weight."""
+    """A loss with its name in the legend and its weight."""
 
     name: str
     term: FocalTerm
@@ -34,7 +34,7 @@ class LossCurve:
         return -self.weight * self.term.with_slope(-x_t)[1]
 
 
-# The paper's figure that a file repeats for its own settings.
+# File -> the corresponding figure of the paper.
 FIGURES = {"loss_over_p_t": "Figure 1", "loss_over_x_t": "Figure 5", "gradient_over_x_t": "Figure 6"}
 TITLES = {
     "loss_over_p_t": "Loss by the probability of the truth",
@@ -44,10 +44,10 @@ TITLES = {
 
 
 def run(args: argparse.Namespace) -> None:
-    """Draw and write the three pictures.
+    """Draw the three plots and write them.
 
     Raises:
-        SetupError: a gamma, beta, alpha, range or folder that cannot be.
+        SetupError: gamma, beta, alpha or range is out of bounds, or the folder cannot be used.
     """
     curves = choose_curves(args.gamma, args.star, alpha=args.alpha)
     low, high = args.range
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
         raise SetupError(f"--range must be two finite numbers, the lower first, got {low:g} {high:g}.")
     folder = make_output_folder(args.output)
     x_t = torch.linspace(low, high, NUM_POINTS, dtype=torch.float64)
-    # The middles of equal steps of p_t: the loss is infinite at 0, and a logit at 1.
+    # Midpoints of equal steps of p_t, since the loss is infinite at 0 and the logit at 1.
     p_t = (torch.arange(NUM_POINTS, dtype=torch.float64) + 0.5) / NUM_POINTS
     losses = {curve.name: curve.value for curve in curves}
     gradients = {curve.name: curve.derivative for curve in curves}
@@ -72,10 +72,10 @@ def run(args: argparse.Namespace) -> None:
 
 
 def choose_curves(gammas: list[str], stars: list[str], *, alpha: float | None) -> list[LossCurve]:
-    """The curves of ``--gamma`` and ``--star``, each times ``alpha`` unless that is None.
+    """Make the curves of ``--gamma`` and ``--star``, each multiplied by ``alpha`` unless it is None.
 
     Raises:
-        SetupError: there is none, or a value outside its range.
+        SetupError: there is no curve, or a value is out of range.
     """
     if alpha is not None and not 0 <= alpha <= 1:
         raise SetupError(f"--alpha must be in [0, 1], got {alpha:g}.")
@@ -99,10 +99,10 @@ def choose_curves(gammas: list[str], stars: list[str], *, alpha: float | None) -
 
 
 def parse_numbers(option: str, words: list[str]) -> list[float]:
-    """Numbers >= 0, given as words or joined by commas ("0 1" or "0,1"), without repeats.
+    """Parse numbers >= 0, separated by spaces or commas ("0 1" or "0,1"); repeats are dropped.
 
     Raises:
-        SetupError: a word is none.
+        SetupError: a word is not such a number.
     """
     numbers = []
     for word in ",".join(words).split(","):
@@ -120,14 +120,14 @@ def parse_numbers(option: str, words: list[str]) -> list[float]:
 
 
 def _draw(stem: Path, x: Tensor, columns: dict[str, Tensor], y_range: tuple[float, float] | None) -> None:
-    """One panel with every column over ``x``, with the line between right and wrong."""
+    """Plot every column over ``x``, with a line at p_t = 0.5 (x_t = 0), where the prediction becomes correct."""
     figure, (panel,) = make_figure(1, panel_inches=(7.0, 4.6))
     quantity, variable = stem.name.split("_over_")
     for i, (name, y) in enumerate(columns.items()):
         style = LINE_STYLES[(i // len(PALETTE) + name.startswith("FL*")) % len(LINE_STYLES)]
         label = name.replace("gamma=", "γ = ").replace(" beta=", ", β = ")
         panel.plot(x, y, style, color=PALETTE[i % len(PALETTE)], linewidth=2, label=label)
-    well_classified = 0.5 if variable == "p_t" else 0.0  # p_t > 0.5 and x_t > 0 say the same
+    well_classified = 0.5 if variable == "p_t" else 0.0  # p_t > 0.5 is the same as x_t > 0
     panel.axvline(well_classified, color="0.5", linewidth=1, zorder=0)
     panel.set_xlim(float(x[0]), float(x[-1]))
     if y_range:
