@@ -1,1 +1,1 @@
-"""Weight files to state dicts and back, and what weights mean besides shapes."""
+"""Read and write checkpoints, and check that their weights fit the config beyond their shapes."""

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ AVERAGE_KEY = "model_ema"
 
 @dataclass(frozen=True)
 class LoadReport:
-    """Say how much of a model came from a checkpoint."""
+    """The share of a model that came from a checkpoint."""
 
     path: str
     num_values: int  # numbers in the model's state dict
@@ -47,7 +47,7 @@ class LoadReport:
 
 
 class RetinaCheckpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer that keeps a manifest, reports what it loaded and refuses weights that do not fit."""
+    """Detectron2's checkpointer, with a manifest and a report of each load; it refuses weights that do not fit."""
 
     def __init__(
         self, model, save_dir: str = "", *, manifest: dict | None = None, rules: Collection[str] = (),
@@ -55,11 +55,11 @@ class RetinaCheckpointer(DetectionCheckpointer):
     ):  # fmt: skip
         """
         Args:
-            manifest: of the config (``build_manifest``): saved with the weights, and compared with theirs on loading.
-                None does neither.
-            rules: words of MODEL.LOAD: how to load weights that do not fit (docs/training.md).
-            tag_last: let --resume start from the checkpoints saved here.
-            keep: numbered checkpoints that are left in the folder; 0 leaves all (SOLVER.KEEP_CHECKPOINTS).
+            manifest: manifest of the config (``build_manifest``), saved in every checkpoint and compared with that of
+                a checkpoint on loading; None skips both.
+            rules: words of MODEL.LOAD, which say how to load weights that do not fit (docs/training.md).
+            tag_last: name each saved checkpoint in ``last_checkpoint``, so that --resume starts from it.
+            keep: number of numbered checkpoints to keep in the folder; 0 keeps all (SOLVER.KEEP_CHECKPOINTS).
             model, save_dir, checkpointables: as for ``DetectionCheckpointer``.
         """
         super().__init__(model, save_dir, **checkpointables)
@@ -67,13 +67,13 @@ class RetinaCheckpointer(DetectionCheckpointer):
         self.rules = frozenset(rules)
         self.tag_last = tag_last
         self.keep = keep
-        self.report: LoadReport | None = None  # of the last load
+        self.report: LoadReport | None = None  # of the most recent load
 
     def save(self, name: str, **extra) -> None:
-        """Save as Detectron2 does, with the manifest; the file is on disk before ``last_checkpoint`` names it.
+        """Save as Detectron2 does, plus the manifest; the file is on disk before ``last_checkpoint`` names it.
 
         Raises:
-            SetupError: the file cannot be written; earlier checkpoints stay.
+            SetupError: the file cannot be written; earlier checkpoints are kept.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -95,14 +95,15 @@ class RetinaCheckpointer(DetectionCheckpointer):
         return bool(self.save_dir) and bool(resume_candidates(Path(self.save_dir)))
 
     def resume_or_load(self, path: str, *, resume: bool | ResumePoint = True) -> dict[str, Any]:
-        """Resume or load as Detectron2 does; the newest whole checkpoint is resumed from.
+        """Resume from the newest undamaged checkpoint of the folder, or else load ``path``.
 
         Args:
-            path: of the weights to load if there is no checkpoint to resume from.
-            resume: a ``ResumePoint`` that was found before saves reading the checkpoint again.
+            path: checkpoint to load if there is none to resume from.
+            resume: True searches the folder, False does not. A ``ResumePoint`` that was found earlier saves reading
+                its checkpoint again.
 
         Raises:
-            SetupError: no checkpoint is whole, or as for ``load``.
+            SetupError: every checkpoint of the folder is damaged, or for the reasons of ``load``.
         """
         if resume is True and self.save_dir:
             resume = find_resume_point(Path(self.save_dir), trust="trust" in self.rules)
@@ -115,13 +116,13 @@ class RetinaCheckpointer(DetectionCheckpointer):
         return self._load(str(resume.path), list(self.checkpointables), resume.take_content())
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
-        """Load as Detectron2 does; ``report`` then says how much was loaded (None for an empty path).
+        """Load as Detectron2 does, and set ``report`` (None for an empty path).
 
         Returns:
-            the rest of the file's content.
+            the rest of the checkpoint's content.
 
         Raises:
-            SetupError: the file cannot be read as a checkpoint, a layer has another shape, or the manifest
+            SetupError: the file cannot be read as a checkpoint, a layer has the wrong shape, or the manifest
                 contradicts the config.
         """
         self.report = None
@@ -143,7 +144,7 @@ class RetinaCheckpointer(DetectionCheckpointer):
             new_classes = fit_class_layer(
                 checkpoint["model"], self.model.state_dict(), *named, path, rules, resuming=resuming
             )
-            incompatible = self._load_model(checkpoint)  # Detectron2's, which matches names
+            incompatible = self._load_model(checkpoint)  # Detectron2's method, which matches the names of layers
             self._log_incompatible_keys(incompatible)
             mismatched = [key for key, _, _ in incompatible.incorrect_shapes]
             if mismatched and "skip_mismatched" not in self.rules:
@@ -162,63 +163,62 @@ class RetinaCheckpointer(DetectionCheckpointer):
             raise
         except DamagedFile as error:
             raise SetupError(f"{path} cannot be read as a checkpoint: {error}. Copy or download it again.") from error
-        except Exception as error:  # a file that is no checkpoint can raise errors of any type
+        except Exception as error:  # reading a file that is not a checkpoint can raise errors of any type
             raise SetupError(
                 f"{path} cannot be read as a checkpoint ({first_line(error)}). "
                 "Give a .pth, .pkl or .safetensors file of Detectron2 or of this plugin."
             ) from error
-        self.report = _report(path, self.model, {*incompatible.missing_keys, *mismatched}, new_classes)
+        absent = {*incompatible.missing_keys, *mismatched}
+        if CLASS_LAYER[0] in absent:
+            logger.info("the class layer starts afresh, with the prior: %s has none that fits", path)
+        # No output depends on num_batches_tracked, and converted checkpoints lack it.
+        state = self.model.state_dict().items()
+        sizes = {key: value.numel() for key, value in state if not key.endswith("num_batches_tracked")}
+        missing = tuple(key for key in sizes if key in absent)
+        num_values = sum(sizes.values())
+        num_loaded = num_values - sum(sizes[key] for key in missing)
+        missing += tuple(f"class {name}" for name in new_classes)
+        self.report = LoadReport(path, num_values, num_loaded, missing)
         logger.info("%s", self.report)
         return checkpoint
 
 
 def averaged_state(average: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return averaged weights under the model's own keys; ``average`` is the checkpoint's entry AVERAGE_KEY."""
+    """Return averaged weights under the model's own keys; ``average`` is the entry AVERAGE_KEY of a checkpoint."""
     return {key.removeprefix("module."): value for key, value in average.items() if key != "n_averaged"}
 
 
 def convert(checkpoint: dict[str, Any], path: str, *, num_classes: int | None, averaged: bool) -> None:
-    """Bring torchvision's weights to Detectron2's keys; with ``averaged``, take averaged weights if there are any."""
+    """Convert torchvision's keys to Detectron2's, in place; with ``averaged``, use averaged weights if present."""
     if is_torchvision(checkpoint["model"]):
         checkpoint["model"], checkpoint["manifest"] = convert_torchvision(checkpoint["model"], num_classes)
-        logger.info("%s is one of torchvision's: converted", path)
+        logger.info("%s is a checkpoint of torchvision: converted to Detectron2's keys", path)
     if AVERAGE_KEY in checkpoint and averaged:
         checkpoint["model"] = averaged_state(checkpoint[AVERAGE_KEY])
-        logger.info("the averaged weights of %s are taken, which its training evaluated", path)
+        logger.info("using the averaged weights of %s, which its training evaluated", path)
 
 
 def compare(found: dict[str, Any], expected: dict[str, Any] | None, path: str, rules: Collection[str]) -> None:
-    """Compare the manifests of a checkpoint and of the config, apart from the classes.
+    """Compare the manifest of a checkpoint with that of the config, except for the classes.
 
     Raises:
-        SetupError: they disagree, and ``rules`` lack "ignore_manifest".
+        SetupError: they disagree, and ``rules`` does not contain "ignore_manifest".
     """
     if found and expected and "ignore_manifest" not in rules and (clauses := disagreements(found, expected)):
         remedy = found.get("remedy", "Set these keys as in the checkpoint")
         raise SetupError(
             f"{path} was trained for something else: {'; '.join(clauses)}.\n"
-            f"{remedy}, or MODEL.LOAD ignore_manifest to load it all the same."
+            f"{remedy}, or set MODEL.LOAD ignore_manifest to load it anyway."
         )
-
-
-def _report(path: str, model: nn.Module, absent: Collection[str], new_classes: Iterable[str]) -> LoadReport:
-    if CLASS_LAYER[0] in absent:
-        logger.info("the class layer starts afresh, with the prior: %s has none that fits", path)
-    # No output depends on this counter, and converted checkpoints lack it.
-    sizes = {k: v.numel() for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
-    missing = tuple(key for key in sizes if key in absent)
-    num_values = sum(sizes.values())
-    num_loaded = num_values - sum(sizes[key] for key in missing)
-    return LoadReport(path, num_values, num_loaded, (*missing, *(f"class {name}" for name in new_classes)))
 
 
 def build_checkpointer(
     cfg: CfgNode, model: nn.Module, save_dir: str = "", *, classes: Sequence[str] | None, **checkpointables
 ) -> RetinaCheckpointer:
-    """Build the checkpointer that a config asks for.
+    """Build the checkpointer of a config.
 
     Args:
-        classes: names of the data's classes by class id (``data.class_names.config_class_names``); None if unknown.
+        classes: class names of the data by class id (``data.class_names.config_class_names``); None if unknown.
     """
     return RetinaCheckpointer(
         model, save_dir, manifest=build_manifest(cfg, model, classes), rules=loading_rules(cfg),
@@ -232,17 +232,17 @@ def loading_rules(cfg: CfgNode) -> frozenset[str]:
 
 
 def check_weights(path: str) -> None:
-    """Check that MODEL.WEIGHTS can be fetched, before anything is built.
+    """Check that MODEL.WEIGHTS can be fetched, before anything is built; "" passes.
 
     Raises:
-        SetupError: it names a file that is not there or an address that cannot be fetched.
+        SetupError: the file does not exist or is empty, or the address cannot be fetched.
     """
     if not path:
         return
     address = urlparse(path)._replace(query="").geturl()
     try:
         local = PathManager.get_local_path(address)
-    except Exception as error:  # the handlers of iopath raise errors of any type
+    except Exception as error:  # iopath's handlers raise errors of any type
         raise SetupError(
             f"MODEL.WEIGHTS {path} could not be fetched ({first_line(error)}).\n"
             "Download it elsewhere and give its path, or train from scratch: this config's own keys on top of "

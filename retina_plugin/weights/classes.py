@@ -1,4 +1,4 @@
-"""Fit the class layer of a checkpoint to the classes of the data, by their names."""
+"""Fit the class layer of a checkpoint to the classes of the data, by class name."""
 
 import logging
 from collections.abc import Collection, Sequence
@@ -26,15 +26,15 @@ def fit_class_layer(
         state: weights of the checkpoint; changed in place.
         initial: state dict of the model as built.
         found, wanted: class names of the checkpoint and of the data, by class id; None if unknown.
-        path: of the checkpoint, for messages.
+        path: path of the checkpoint, for messages.
         rules: words of MODEL.LOAD.
-        resuming: the run goes on, and must keep its classes.
+        resuming: True for a resumed run, which must keep its classes.
 
     Returns:
-        the wanted classes that the checkpoint lacks, which start with the prior.
+        the wanted classes that the checkpoint lacks; their rows start from the prior.
 
     Raises:
-        SetupError: the classes differ, or cannot be mapped without names.
+        SetupError: the classes differ, or the names that a mapping needs are unknown.
     """
     if not (found and wanted):
         if "by_class_name" in rules and CLASS_LAYER[0] in state:
@@ -58,10 +58,10 @@ def fit_class_layer(
     if "skip_mismatched" in rules:
         for key in CLASS_LAYER:
             state.pop(key, None)
-    elif len(found) == len(wanted) and "ignore_manifest" not in rules:  # another number shows in the shapes
+    elif len(found) == len(wanted) and "ignore_manifest" not in rules:  # a different number already fails by its shape
         i = next(i for i, (a, b) in enumerate(zip(found, wanted, strict=True)) if a != b)
         remedy = (
-            "Go on with the data set that the run began with, or start another run."
+            "Go on with the data set that the run began with, or start a new run."
             if resuming
             else "Set MODEL.LOAD by_class_name to take the class layer by name, skip_mismatched to start it afresh, or "
             "ignore_manifest if they are the same classes under other names."
@@ -80,8 +80,10 @@ def map_class_layer(
     """Replace the class layer in ``state`` by one for the wanted classes.
 
     Args:
-        state: of the checkpoint, (A * K_found, ...) under the keys CLASS_LAYER; changed in place.
-        initial: of the model as built, (A * K_wanted, ...): rows for the classes that the checkpoint lacks.
+        state: state dict of the checkpoint, (A * K_found, ...) under the keys CLASS_LAYER; changed in place.
+        initial: state dict of the model as built, (A * K_wanted, ...); gives the rows of classes that the checkpoint
+            lacks.
+        found, wanted: class names of the checkpoint and of the data, by class id.
     """
     kept = [(found.index(name), i) for i, name in enumerate(wanted) if name in found]
     for key in CLASS_LAYER:
@@ -89,7 +91,7 @@ def map_class_layer(
             continue
         old = torch.as_tensor(state[key]).unflatten(0, (-1, len(found)))  # (A * K, ...) -> (A, K, ...)
         new = initial[key].detach().clone().cpu().unflatten(0, (-1, len(wanted)))
-        if len(old) == len(new):  # another number of anchors shows in the shapes
+        if len(old) == len(new):  # a different number of anchors already fails by its shape
             for source, target in kept:
                 new[:, target] = old[:, source].to(new.dtype)
             state[key] = new.flatten(0, 1)

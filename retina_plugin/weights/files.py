@@ -1,4 +1,4 @@
-"""The checkpoints of a folder as files: write them whole, find the newest whole one, remove old ones."""
+"""Write checkpoints atomically, find the newest undamaged one of a folder, and remove old ones."""
 
 import errno
 import re
@@ -20,18 +20,18 @@ __all__ = [
 ]  # fmt: skip
 
 LAST = "last_checkpoint"
-# Names of periodic checkpoints (PeriodicCheckpointer) and of a run's last; model_best.pth has no state to resume.
+# Names of periodic checkpoints (PeriodicCheckpointer) and of the last one of a run. model_best.pth cannot be resumed.
 _NUMBERED = re.compile(r"model_(\d{7,})\.pth")
 FINAL = "model_final.pth"
-# errno of an OSError: no space on the device, in the user's quota, or within the process's limit.
+# Error numbers for a full device, an exceeded quota and the process's file size limit.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_checkpoint(path: Path, content: dict) -> None:
-    """Save by ``torch.save``: whole and on disk, or not at all.
+    """Save ``content`` by ``torch.save``; the file is complete and on disk when this returns.
 
     Raises:
-        SetupError: it cannot be written; the file that was there stays.
+        SetupError: the file cannot be written; an earlier file of this name is kept.
     """
     written = 0
 
@@ -44,7 +44,7 @@ def write_checkpoint(path: Path, content: dict) -> None:
 
     try:
         write_durably(path, write)
-    except (OSError, RuntimeError) as error:  # torch wraps errors of the file in a RuntimeError
+    except (OSError, RuntimeError) as error:  # torch wraps file errors in a RuntimeError
         cause = error
         while not isinstance(cause, OSError) and (cause.__cause__ or cause.__context__):
             cause = cause.__cause__ or cause.__context__
@@ -64,7 +64,7 @@ def write_checkpoint(path: Path, content: dict) -> None:
 
 
 def last_named(folder: Path) -> Path | None:
-    """Return the file that ``last_checkpoint`` names; None if it names none."""
+    """Return the path that ``last_checkpoint`` names; None if it names none."""
     try:
         name = (folder / LAST).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
@@ -73,14 +73,14 @@ def last_named(folder: Path) -> Path | None:
 
 
 def name_last(folder: Path, name: str) -> None:
-    """Make ``last_checkpoint`` name a checkpoint that is in the folder already."""
+    """Write the name of a checkpoint that the folder already contains into ``last_checkpoint``."""
     write_durably(folder / LAST, lambda file: file.write(name.encode("utf-8")))
 
 
 def resume_candidates(folder: Path) -> list[Path]:
-    """List the checkpoints to resume from, best first: the one named last, then older ones, the newest first.
+    """List the checkpoints to try on a resume: the one in ``last_checkpoint``, then older ones, newest first.
 
-    Without ``last_checkpoint``, which a run has from its first checkpoint on, only numbered ones count.
+    Without ``last_checkpoint``, which a run writes with its first checkpoint, only numbered checkpoints count.
     """
     by_age = _by_age(folder)
     if named := last_named(folder):
@@ -90,29 +90,29 @@ def resume_candidates(folder: Path) -> list[Path]:
 
 @dataclass
 class ResumePoint:
-    """The checkpoint that a run goes on from."""
+    """The checkpoint from which a run resumes."""
 
     path: Path
-    seed: int  # SEED of the run; -1 if the checkpoint does not have it
-    passed_over: str  # newer checkpoints and what is wrong with each; "" if there are none
-    content: dict[str, Any] | None  # of the file; None in processes other than the main one, and once it was taken
+    seed: int  # SEED of the run; -1 if the checkpoint lacks it
+    passed_over: str  # newer checkpoints that are damaged, with the reason for each; "" if there are none
+    content: dict[str, Any] | None  # content of the file, in the main process until it is taken; else None
 
     def take_content(self) -> dict[str, Any] | None:
-        """Return ``content`` and let go of it."""
+        """Return ``content`` and drop the reference to it, so that its memory can be freed."""
         content, self.content = self.content, None
         return content
 
 
 def find_resume_point(folder: Path, *, trust: bool = False) -> ResumePoint | None:
-    """Read the first of ``resume_candidates`` that is whole, in the main process alone; None without candidates.
+    """Read the first undamaged checkpoint of ``resume_candidates``; None without candidates.
 
-    A collective call: each process of the run gets the main one's answer.
+    A collective call: the main process reads, and every process gets its result.
 
     Args:
         trust: as for ``read_weights``.
 
     Raises:
-        SetupError: none is whole, or the first that is whole holds more than weights and plain values.
+        SetupError: all candidates are damaged, or the first undamaged one contains more than weights and plain values.
     """
     found: ResumePoint | SetupError | None = None
     if comm.is_main_process():
@@ -133,7 +133,7 @@ def _read_newest_whole(folder: Path, *, trust: bool) -> ResumePoint | None:
             content = read_weights(str(path), trust=trust)
         except SetupError:
             raise
-        except Exception as error:  # a damaged file can raise errors of any type
+        except Exception as error:  # reading a damaged file can raise errors of any type
             passed.append(f"{path} cannot be resumed from: {first_line(error)}")
             continue
         order = content.get("train_order")  # Detectron2's checkpoints have none
@@ -142,14 +142,14 @@ def _read_newest_whole(folder: Path, *, trust: bool) -> ResumePoint | None:
     if not passed:
         return None
     raise SetupError(
-        f"--resume: {'; '.join(passed)}. Start anew in another OUTPUT_DIR, or from weights with MODEL.WEIGHTS."
+        f"--resume: {'; '.join(passed)}. Start again in another OUTPUT_DIR, or from a checkpoint in MODEL.WEIGHTS."
     )
 
 
 def prune(folder: Path, keep: int, newest: Path) -> None:
-    """Remove numbered checkpoints older than the ``keep`` last ones up to ``newest``; 0 keeps all.
+    """Keep ``newest`` and the ``keep`` - 1 numbered checkpoints before it, and remove older ones; 0 keeps all.
 
-    fvcore's ``max_to_keep`` counts in memory: a resumed run would never remove the checkpoints of its first part.
+    fvcore's ``max_to_keep`` knows only the checkpoints of its own process, so a resumed run would keep older ones.
     """
     if keep <= 0:
         return
@@ -159,7 +159,7 @@ def prune(folder: Path, keep: int, newest: Path) -> None:
 
 
 def _by_age(folder: Path) -> list[Path]:
-    """List the checkpoints with a training's state by their names, the newest first."""
+    """List the checkpoints that can be resumed, by name, newest first."""
     numbered = {path: int(match[1]) for path in folder.glob("model_*.pth") if (match := _NUMBERED.fullmatch(path.name))}
     final = [folder / FINAL] if (folder / FINAL).is_file() else []
     return final + sorted(numbered, key=numbered.get, reverse=True)

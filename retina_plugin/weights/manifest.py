@@ -1,7 +1,7 @@
-"""The manifest of a checkpoint: what its weights were trained for, saved with them and compared on loading.
+"""The manifest of a checkpoint: anchors, classes and pixel format of its weights, compared with the config on loading.
 
-Nine anchors of 32 px and nine of 24 px have layers of the same shapes, and so have BGR and RGB: Detectron2 loads one
-for the other without a word, and the detector is wrong.
+Nine anchors of 32 px and nine of 24 px give layers of the same shape, and so do BGR and RGB. Detectron2 loads one in
+place of the other without a warning, and the detections are wrong.
 """
 
 import math
@@ -16,7 +16,7 @@ from ..run_record import versions
 
 __all__ = ["anchors_of", "build_manifest", "disagreements"]
 
-# Weights trained for other values of these keys do not fit.
+# Weights that were trained with other values of these keys do not fit.
 PART_OF_THE_WEIGHTS = (
     "MODEL.BACKBONE.NAME",
     "INPUT.FORMAT",
@@ -25,7 +25,7 @@ PART_OF_THE_WEIGHTS = (
     "MODEL.RESNETS.STRIDE_IN_1X1",
     "MODEL.RETINANET.BBOX_REG_WEIGHTS",
 )
-# Another run may change these keys; they are kept for users who have only the file.
+# Keys that another run may change. They are saved for users who have only the checkpoint.
 KEPT = (
     "INPUT.MIN_SIZE_TRAIN",
     "INPUT.MAX_SIZE_TRAIN",
@@ -37,18 +37,22 @@ KEPT = (
     "TEST.DETECTIONS_PER_IMAGE",
 )
 PACKAGES = ("retina_plugin", "detectron2", "torch")
-# Relative tolerance for one number written in two ways: 50.8 is 32 * 2^(2/3) to 8e-5.
+# Relative tolerance between two notations of a number: 50.8 differs from 32 * 2^(2/3) by 8e-5.
 TOLERANCE = 1e-3
-# ResNets of a smaller depth have no 1x1 convolution with a stride.
+# Shallower ResNets have no 1x1 convolution with a stride.
 FIRST_BOTTLENECK_DEPTH = 50
 
 
 def build_manifest(cfg: CfgNode, model: nn.Module, classes: Sequence[str] | None) -> dict[str, Any]:
-    """Build the manifest of a model that ``cfg`` describes: plain lists, numbers and strings.
+    """Build the manifest of a model from plain lists, numbers and strings.
+
+    Args:
+        cfg: config of the model.
+        classes: class names by class id; None if unknown.
 
     Returns:
-        ``classes``: names in the order of the class ids, None if unknown. ``anchors``: see
-        :func:`anchors_of`. ``config``: config key -> value. ``versions``: package -> version.
+        ``classes``: as given. ``anchors``: see :func:`anchors_of`. ``config``: config key -> value. ``versions``:
+        package -> version.
     """
     keys = [*PART_OF_THE_WEIGHTS, *KEPT]
     if cfg.MODEL.RESNETS.DEPTH < FIRST_BOTTLENECK_DEPTH:
@@ -66,8 +70,9 @@ def anchors_of(model: nn.Module) -> dict[str, Any] | None:
     """Return the anchors of a dense detector; None for a model without an anchor generator of Detectron2's kind.
 
     Returns:
-        ``sizes`` (sqrt of the area, pixels) and ``aspect_ratios`` (h / w): a list a level, one value an anchor, in the
-        order of the head's channels. ``strides`` of the levels in pixels; ``offset`` in strides.
+        ``sizes`` (square root of the area, pixels) and ``aspect_ratios`` (h / w): one list for each level, one value
+        for each anchor, in the order of the head's channels. ``strides``: pixels, for each level. ``offset``: in
+        strides.
     """
     generator = getattr(model, "anchor_generator", None)
     if not hasattr(generator, "cell_anchors") or not hasattr(generator, "offset"):
@@ -82,11 +87,11 @@ def anchors_of(model: nn.Module) -> dict[str, Any] | None:
 
 
 def disagreements(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
-    """List where a checkpoint contradicts the config, apart from shapes and classes.
+    """List the contradictions between a checkpoint and the config, other than shapes and classes.
 
     Args:
-        found: the checkpoint's manifest; a key that it lacks contradicts nothing.
-        expected: the config's.
+        found: manifest of the checkpoint; keys that it lacks are not compared.
+        expected: manifest of the config.
 
     Returns:
         one clause for each contradiction, with both values.
@@ -96,18 +101,14 @@ def disagreements(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     for key in PART_OF_THE_WEIGHTS:
         if key in theirs and key in ours and not _same(theirs[key], ours[key]):
             clauses.append(f"{key} is {theirs[key]} in the checkpoint and {ours[key]} in the config")
-    if found.get("anchors") and expected["anchors"]:
-        clauses += _anchor_disagreements(found["anchors"], expected["anchors"])
-    return clauses
-
-
-def _anchor_disagreements(theirs: dict, ours: dict) -> list[str]:
-    key = "MODEL.ANCHOR_GENERATOR"
+    theirs, ours, key = found.get("anchors"), expected["anchors"], "MODEL.ANCHOR_GENERATOR"
+    if not theirs or not ours:
+        return clauses
     if len(theirs["sizes"]) != len(ours["sizes"]):
-        return [f"{key} has {len(theirs['sizes'])} levels in the checkpoint and {len(ours['sizes'])} in the config"]
+        levels = f"{len(theirs['sizes'])} levels in the checkpoint and {len(ours['sizes'])} in the config"
+        return [*clauses, f"{key} has {levels}"]
     if list(map(len, theirs["sizes"])) != list(map(len, ours["sizes"])):
-        return []  # the number of anchors shows in the shapes
-    clauses = []
+        return clauses  # a different number of anchors already fails by its shape
     for part, words in (("sizes", "anchor sizes"), ("aspect_ratios", "aspect ratios")):
         for level, (a, b) in enumerate(zip(theirs[part], ours[part], strict=True)):
             if not _same(a, b):

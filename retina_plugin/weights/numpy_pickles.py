@@ -1,7 +1,7 @@
-"""NumPy arrays out of a pickle, without NumPy's own ``dtype.__setstate__``.
+"""Read NumPy arrays from a pickle without NumPy's own ``dtype.__setstate__``.
 
 NumPy trusts the dtype that a pickle describes: a forged one makes it treat raw bytes as object pointers. Here a dtype
-is a name and a byte order, and shape and size of an array are checked before NumPy gets its bytes.
+is only a name and a byte order, and the shape of an array must match its number of bytes before NumPy gets them.
 """
 
 import math
@@ -13,13 +13,13 @@ import numpy as np
 
 __all__ = ["STATEFUL", "pickle_globals"]
 
-# Booleans, numbers and text of fixed length; neither objects (O) nor records (V).
+# Booleans, numbers and text of fixed length, but no objects (O) and no records (V).
 _DTYPE = re.compile(r"[biufcSU]\d+")
 _MAX_AXES = 32
 
 
 class _Dtype:
-    """A dtype in two steps, as a pickle builds it: its name, then its byte order."""
+    """A dtype, which a pickle builds in two steps: from its name, then from its byte order."""
 
     __slots__ = ("name", "order")
 
@@ -37,28 +37,28 @@ class _Dtype:
 
 
 class _Array(np.ndarray):
-    """An array in two steps: empty, then its state."""
+    """An array, which a pickle builds in two steps: empty, then from its state."""
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, is_fortran, data = state
         super().__setstate__((1, shape, *self.check(data, dtype, shape, is_fortran)))
 
 
-# Types that a pickle may give a state.
+# Types whose state a pickle may set.
 STATEFUL = (_Dtype, _Array)
 
 
 def pickle_globals(file_size: int) -> dict[str, Any]:
-    """Map each dotted name that a pickle may ask for to what it gets, for one reading of one file of this size.
+    """Map each dotted name that a pickle may import to a safe replacement, for reading one file of this size once.
 
-    A pickle can name one value many times, so that copies of 1 MB become gigabytes: bytes that calls copy are counted,
-    and more than the file can need are refused.
+    A pickle can copy one value many times and so turn 1 MB into gigabytes. So the copied bytes are counted, and a
+    file that copies more than it can need is refused.
     """
-    left = 2 * file_size  # a pickle writes each value once; protocol 2 makes bytes of text, and then an array of these
+    left = 2 * file_size  # each value is written once, and protocol 2 copies it twice: text to bytes, bytes to an array
 
     def copied(data: Any) -> bytes:
         nonlocal left
-        if not isinstance(data, (str, bytes, bytearray)):  # bytes(n) would take n bytes of memory
+        if not isinstance(data, (str, bytes, bytearray)):  # bytes(n) would allocate n bytes
             raise ValueError("an array without its bytes")
         left -= len(data)
         if left < 0:
@@ -83,7 +83,7 @@ def pickle_globals(file_size: int) -> dict[str, Any]:
 
     def from_buffer(data: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> np.ndarray:
         dtype, _, data = check(data, dtype, shape)
-        # "K" is C order, with the axes to be permuted afterwards.
+        # "K" means C order, followed by a permutation of the axes.
         array = np.frombuffer(data, dtype).reshape(shape, order="C" if order == "K" else order)
         return (array if axes is None else array.transpose(axes)).copy("K")
 
@@ -97,10 +97,10 @@ def pickle_globals(file_size: int) -> dict[str, Any]:
         return copied(text)
 
     found = {
-        "numpy.ndarray": "ndarray",  # only to be handed on to reconstruct
+        "numpy.ndarray": "ndarray",  # a mere marker, which a pickle passes to reconstruct
         "numpy.dtype": _Dtype,
-        "_codecs.encode": encode,  # protocol 2 writes bytes as text and their encoding,
-        "builtins.bytes": lambda: b"",  # and empty bytes as a call
+        "_codecs.encode": encode,  # protocol 2 writes bytes as text with an encoding
+        "builtins.bytes": lambda: b"",  # and empty bytes as this call
         "__builtin__.bytes": lambda: b"",
         "collections.OrderedDict": lambda: OrderedDict(),
     }

@@ -1,10 +1,10 @@
-"""Read a file of weights, once, without running code that is in it (docs/security.md).
+"""Read a checkpoint once, without running code in it (docs/security.md).
 
-Detectron2 unpickles ``.pkl`` files, which runs any code that they hold. Here a file may hold tensors, arrays, numbers,
-text and containers of these. A file that asks for anything else is refused by the name of what it asks for.
+Detectron2 unpickles ``.pkl`` files, which runs any code in them. Here a file may contain tensors, arrays, numbers, text
+and containers of these. A file that asks for anything else is refused, with the name of the function or class.
 
-``torch.save`` writes a zip archive with a CRC-32 of each of its parts, which ``torch.load`` does not look at. Here they
-are the checksum of a checkpoint: plain Detectron2 writes them too.
+``torch.save`` writes a zip archive with a CRC-32 of each part, which ``torch.load`` ignores. It is checked here, for
+checkpoints of plain Detectron2 too.
 """
 
 import hashlib
@@ -24,31 +24,31 @@ from .numpy_pickles import STATEFUL, pickle_globals
 
 __all__ = ["DamagedFile", "check_download", "read_weights"]
 
-# PyTorch's download names: the first digits of the file's SHA-256 before the suffix (torch.hub).
+# PyTorch's download names end in the first digits of the file's SHA-256, before the suffix (torch.hub).
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|pt|pkl|safetensors)$")
-# PyTorch's unpickler and ours name in this form what a file asks for.
+# The form in which PyTorch's unpickler and ours name the function or class that a file asks for.
 _ASKED_FOR = re.compile(r"GLOBAL ([\w.]+)")
-# A zip archive begins with it; files of torch before 1.6 begin otherwise, and have no checksum.
+# First bytes of a zip archive. Files of torch before 1.6 are no archives and have no checksum.
 _ZIP = b"PK\x03\x04"
 
 
 class DamagedFile(ValueError):
-    """A file that is not there, empty, cut short or changed; the message says which of these."""
+    """The file is missing, empty, cut short or changed; the message says which."""
 
 
 def read_weights(address: str, *, trust: bool = False) -> dict[str, Any]:
-    """Return the content of a checkpoint as ``DetectionCheckpointer`` wants it: ``model`` and the rest of the file.
+    """Return the content of a checkpoint in the form that ``DetectionCheckpointer`` expects: ``model`` and the rest.
 
     Args:
-        address: a path, or an address that Detectron2 can fetch, of a ``.pth``, ``.pkl`` (Detectron2's and Caffe2's),
-            ``.pyth`` (pycls) or ``.safetensors``; other suffixes are read as ``.pth``.
+        address: path, or address that Detectron2 can fetch, of a ``.pth``, ``.pkl`` (Detectron2 or Caffe2), ``.pyth``
+            (pycls) or ``.safetensors`` file; other suffixes are read as ``.pth``.
         trust: unpickle any object, which may run code (MODEL.LOAD trust).
 
     Raises:
-        SetupError: the file asks for anything but tensors, arrays, numbers, text and containers; or a download has
-            another hash than its name says.
-        DamagedFile: it is not there, or its bytes are not those that were written.
-        Exception: it holds no weights. PyTorch and pickle raise errors of many types.
+        SetupError: the file asks for anything but tensors, arrays, numbers, text and containers; or the hash of a
+            download differs from the one in its name.
+        DamagedFile: the file is missing, or its bytes have changed since it was written.
+        Exception: the file contains no weights. PyTorch and pickle raise errors of many types.
     """
     url = urlparse(address)
     path = Path(PathManager.get_local_path(url._replace(query="").geturl()))
@@ -68,8 +68,8 @@ def read_weights(address: str, *, trust: bool = False) -> dict[str, Any]:
     if path.suffix == ".pyth":
         state = {k: v for k, v in content["model_state"].items() if not k.endswith("num_batches_tracked")}
         content = {"model": state, "__author__": "pycls", "matching_heuristics": True}
-    elif path.suffix == ".pkl" and not ("model" in content and "__author__" in content):  # Caffe2's, with its names
-        blobs = content.get("blobs", content)  # detection models have it, ImageNet models do not
+    elif path.suffix == ".pkl" and not ("model" in content and "__author__" in content):  # with Caffe2's layer names
+        blobs = content.get("blobs", content)  # present in detection models, absent in ImageNet models
         state = {key: value for key, value in blobs.items() if not key.endswith("_momentum")}
         content = {"model": state, "__author__": "Caffe2", "matching_heuristics": True}
     elif "model" not in content:
@@ -82,7 +82,7 @@ def read_weights(address: str, *, trust: bool = False) -> dict[str, Any]:
 
 
 def check_download(address: str, path: Path, data: bytes) -> None:
-    """Compare a download with the digits of its SHA-256 that its address may carry, as PyTorch's addresses do.
+    """Compare the SHA-256 of a download with the digits of it in its address, if there are any (as in PyTorch's).
 
     Raises:
         SetupError: they differ.
@@ -97,7 +97,7 @@ def check_download(address: str, path: Path, data: bytes) -> None:
 
 
 def _check_whole(data: bytes) -> None:
-    """Compare the parts of a zip archive with their checksums; another file passes unless it is empty or zeros."""
+    """Check the CRC-32 of each part of a zip archive; any other file must only not be empty or begin with zeros."""
     if not data:
         raise DamagedFile("it is empty")
     if not data.startswith(_ZIP) and not zipfile.is_zipfile(io.BytesIO(data)):
@@ -106,7 +106,7 @@ def _check_whole(data: bytes) -> None:
         return
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            # torch.save compresses nothing; a small hostile file could unpack to any size.
+            # torch.save does not compress. A small hostile archive could unpack to any size.
             if sum(part.file_size for part in archive.infolist()) > len(data):
                 raise DamagedFile(
                     "its parts are larger than the file, as in a packed archive, which torch.save does not write"
@@ -118,9 +118,9 @@ def _check_whole(data: bytes) -> None:
 
 
 class _Unpickler(pickle._Unpickler):
-    """Give a pickle NumPy's arrays and the builtin containers, and nothing else.
+    """Unpickler that allows NumPy arrays, numbers, text and the builtin containers, and nothing else.
 
-    Python's own class, not the faster one in C, which allocates any length or memo index that a file claims.
+    Derived from Python's own class: the faster one in C allocates any length or memo index that a file claims.
     """
 
     def __init__(self, data: bytes):
@@ -135,12 +135,12 @@ class _Unpickler(pickle._Unpickler):
 
     def load_build(self) -> None:
         state = self.stack.pop()
-        if not isinstance(self.stack[-1], STATEFUL):  # functions would take any attribute
+        if not isinstance(self.stack[-1], STATEFUL):  # a function would accept any attribute as its state
             raise pickle.UnpicklingError(f"a state for {type(self.stack[-1]).__name__}")
         self.stack[-1].__setstate__(state)
 
     def load_bytearray8(self) -> None:
-        # As for bytes, read the bytes that are there: Python allocates the length that the file claims.
+        # Read only the bytes that the file has; Python's method allocates the length that the file claims.
         self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
 
     dispatch = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: load_build, pickle.BYTEARRAY8[0]: load_bytearray8}
@@ -154,14 +154,14 @@ def _unpickle(data: bytes, shown_name: str, *, is_torch: bool, trust: bool) -> A
     try:
         if not is_torch:
             return _Unpickler(data).load()
-        # PyTorch has its own OrderedDict and encode. A file cannot ask for a name without a dot: it may give instances
-        # of these types a state, not call them.
+        # PyTorch has its own OrderedDict and encode. The types of STATEFUL are registered without a module, so a file
+        # can set the state of their instances, but cannot name and call the types.
         allowed = [(value, name) for name, value in pickle_globals(len(data)).items() if name[0] not in "_c"]
         with torch.serialization.safe_globals([*allowed, *((kind, kind.__name__) for kind in STATEFUL)]):
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if (asked := _ASKED_FOR.search(str(error))) is None:
-            # PyTorch's own message proposes to unpickle the file without these checks.
+            # The rest of PyTorch's message advises to unpickle the file without these checks.
             detail = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
             raise pickle.UnpicklingError(detail) from error
         raise SetupError(

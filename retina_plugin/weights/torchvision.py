@@ -1,6 +1,6 @@
 """Convert torchvision's ``retinanet_resnet50_fpn`` (v1) to the keys of Detectron2's RetinaNet, with equal outputs.
 
-The weights are for configs/retina_R50_FPN_torchvision.yaml. torchvision's ImageNet ResNets become a backbone.
+The result fits configs/retina_R50_FPN_torchvision.yaml. An ImageNet ResNet of torchvision becomes the backbone alone.
 """
 
 import logging
@@ -21,8 +21,8 @@ __all__ = ["TORCHVISION_KEYS", "convert_torchvision", "is_torchvision"]
 
 logger = logging.getLogger(__name__)
 
-# Renaming, in this order: torchvision's -> Detectron2's. "conv.0.weight" was written before version 2 of the
-# module, "conv.0.0.weight" since; "conv.2.weight" of the former is the second convolution.
+# Patterns of torchvision's keys and their replacements in Detectron2's, applied in this order. Before version 2 of
+# torchvision's module the convolutions were named conv.0, conv.2, ...; since then conv.0.0, conv.1.0, ...
 _NAMES = (
     (r"^backbone\.body\.conv1\.", "backbone.bottom_up.stem.conv1."),
     (r"^backbone\.body\.bn1\.", "backbone.bottom_up.stem.conv1.norm."),
@@ -40,15 +40,15 @@ _NAMES = (
     (r"^head\.classification_head\.cls_logits\.", "head.cls_score."),
     (r"^head\.regression_head\.bbox_reg\.", "head.bbox_pred."),
 )
-_MARKS_OF_RESNET = ("conv1.weight", "layer1.0.conv1.weight", "layer4.0.conv1.weight", "fc.weight")
-_MARKS = ("backbone.body.conv1.weight", "head.classification_head.cls_logits.weight")
+_RESNET_KEYS = ("conv1.weight", "layer1.0.conv1.weight", "layer4.0.conv1.weight", "fc.weight")
+_RETINANET_KEYS = ("backbone.body.conv1.weight", "head.classification_head.cls_logits.weight")
 # torchvision's default anchor generator: 3 sizes x 3 ratios.
 _SIZES = [[x, int(x * 2 ** (1 / 3)), int(x * 2 ** (2 / 3))] for x in (32, 64, 128, 256, 512)]
 _RATIOS = [0.5, 1.0, 2.0]
 _NUM_SIZES, _NUM_RATIOS = len(_SIZES[0]), len(_RATIOS)
-# Detectron2's FrozenBatchNorm2d adds this to the variance; torchvision sets 0 for its COCO weights (overwrite_eps).
+# Detectron2's FrozenBatchNorm2d adds this to the variance; torchvision adds 0 for its COCO weights (overwrite_eps).
 _FROZEN_EPS = 1e-5
-# Values of a config that the weights need: torchvision takes RGB in [0, 1] with ImageNet's mean and deviation.
+# Config values that the weights need: torchvision takes RGB in [0, 1] with ImageNet's mean and standard deviation.
 TORCHVISION_KEYS = {
     "MODEL.BACKBONE.NAME": "build_retinanet_p5_resnet_fpn_backbone",
     "INPUT.FORMAT": "RGB",
@@ -61,36 +61,39 @@ TORCHVISION_KEYS = {
 
 def is_torchvision(state: dict[str, Tensor]) -> bool:
     """Return True for the keys of torchvision's RetinaNet or of one of its ResNets."""
-    return any(all(mark in state for mark in marks) for marks in (_MARKS, _MARKS_OF_RESNET))
+    return any(all(key in state for key in keys) for keys in (_RETINANET_KEYS, _RESNET_KEYS))
 
 
 def convert_torchvision(state: dict[str, Tensor], num_classes: int | None = None) -> tuple[dict, dict[str, Any]]:
     """Return a state dict for Detectron2's RetinaNet, or its backbone from a ResNet, and a manifest.
 
     Args:
-        state: of torchvision's ``retinanet_resnet50_fpn``; not changed. 91 classes are COCO's with its gaps, of
-            which the 80 that exist are kept.
-        num_classes: K of the config. If the checkpoint has one more, its class 0 is taken for the background row of
-            torchvision's recipes and left out. None keeps all.
+        state: state dict of torchvision's ``retinanet_resnet50_fpn``, or of a ResNet; not changed. Of 91 classes, which
+            are COCO's with its unused ids, the 80 that exist are kept.
+        num_classes: K of the config. If the checkpoint has K + 1, class 0 is the background row of torchvision's
+            recipes and is left out. None keeps all.
 
     Raises:
-        SetupError: the weights are those of version 2, or of a head with other anchors.
+        SetupError: the weights are of version 2, or of a head with other anchors.
     """
-    if _MARKS_OF_RESNET[0] in state:
-        return _convert_resnet(state)
+    if _RESNET_KEYS[0] in state:
+        body = {f"backbone.body.{key}": value for key, value in state.items() if not key.startswith("fc.")}
+        kept = ("INPUT.FORMAT", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "MODEL.RESNETS.STRIDE_IN_1X1")
+        remedy = "Set these keys as configs/retina_R50_FPN_torchvision.yaml does"
+        return _rename_all(body), {"config": {key: TORCHVISION_KEYS[key] for key in kept}, "remedy": remedy}
     if any(key.startswith("head.classification_head.conv.0.1.") for key in state):
         raise SetupError(
-            "These are weights of torchvision's retinanet_resnet50_fpn_v2, whose head has group norms: only those of "
+            "These are weights of torchvision's retinanet_resnet50_fpn_v2, whose head has group norms. Only "
             "retinanet_resnet50_fpn can be converted."
         )
     converted = _rename_all(state)
-    if not any(key.endswith("num_batches_tracked") for key in state):  # frozen norms, with an epsilon of 0
+    if not any(key.endswith("num_batches_tracked") for key in state):  # norms are frozen, with epsilon 0
         for key in [key for key in converted if key.endswith("running_var")]:
             converted[key] = converted[key] - _FROZEN_EPS
     num_anchors = converted["head.bbox_pred.bias"].numel() // 4
     if num_anchors != _NUM_SIZES * _NUM_RATIOS:
         raise SetupError(
-            f"This RetinaNet of torchvision's has {num_anchors} anchors a cell; only its default of "
+            f"This RetinaNet of torchvision has {num_anchors} anchors per location; only the default of "
             f"{_NUM_SIZES * _NUM_RATIOS} can be converted."
         )
     rows, names = _classes(converted["head.cls_score.bias"].numel() // num_anchors, num_classes)
@@ -110,13 +113,6 @@ def convert_torchvision(state: dict[str, Tensor], num_classes: int | None = None
     return converted, manifest
 
 
-def _convert_resnet(state: dict[str, Tensor]) -> tuple[dict, dict[str, Any]]:
-    body = {f"backbone.body.{key}": value for key, value in state.items() if not key.startswith("fc.")}
-    kept = ("INPUT.FORMAT", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "MODEL.RESNETS.STRIDE_IN_1X1")
-    remedy = "Set these keys as configs/retina_R50_FPN_torchvision.yaml does"
-    return _rename_all(body), {"config": {key: TORCHVISION_KEYS[key] for key in kept}, "remedy": remedy}
-
-
 def _rename_all(state: dict[str, Tensor]) -> dict[str, Tensor]:
     renamed = {}
     for key, value in state.items():
@@ -128,7 +124,7 @@ def _rename_all(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _reordered(value: Tensor) -> Tensor:
-    """(A * X, ...) with the ratios outermost (torchvision) -> (A, X, ...) with the sizes outermost."""
+    """Reorder (A * X, ...) with the ratios outermost (torchvision) to (A, X, ...) with the sizes outermost."""
     by_anchor = value.unflatten(0, (_NUM_RATIOS, _NUM_SIZES, -1))
     return by_anchor.transpose(0, 1).flatten(0, 1)
 
@@ -139,6 +135,6 @@ def _classes(num_found: int, num_wanted: int | None) -> tuple[list[int], list[st
         names = list(MetadataCatalog.get("coco_2017_val").thing_classes)
         return [_COCO_CATEGORIES.index(name) for name in names], names
     if num_wanted is not None and num_found == num_wanted + 1:
-        logger.warning("torchvision's class 0 of %d is taken for the background and left out", num_found)
+        logger.warning("class 0 of %d is left out: it is the background in torchvision's recipes", num_found)
         return list(range(1, num_found)), None
     return list(range(num_found)), None

@@ -86,7 +86,7 @@ def test_weights_of_another_run_are_the_average(tiny_cfg, averaged_checkpoint, c
         checkpointer.load(str(averaged_checkpoint))
     assert checkpointer.report.missing == ()
     assert checkpointer.model.head.cls_score.bias[0].item() == pytest.approx(-4.595, abs=1e-3)
-    assert "the averaged weights of" in caplog.text
+    assert "using the averaged weights of" in caplog.text
 
 
 def test_resumed_run_has_both(tiny_cfg, averaged_checkpoint):

@@ -139,7 +139,7 @@ def test_damaged_checkpoints_are_passed_over_and_named(run):
     assert found.path.name == "model_0000001.pth" and found.content["iteration"] == 1
     assert "model_0000005.pth cannot be resumed from: the checksum of its part" in found.passed_over
     (run / "model_0000001.pth").write_bytes(b"")
-    with pytest.raises(SetupError, match=r"--resume: .*0000005.pth .*; .*0000001.pth .*empty. Start anew"):
+    with pytest.raises(SetupError, match=r"--resume: .*0000005.pth .*; .*0000001.pth .*empty. Start again"):
         find_resume_point(run)
     (run / "model_0000005.pth").unlink()
     with pytest.raises(SetupError, match="model_0000005.pth cannot be resumed from: it is not there"):

@@ -209,5 +209,5 @@ def test_version_2_and_other_anchors_are_refused():
         convert_torchvision(state)
     assert "head.classification_head.conv.0.1.weight" in retinanet_resnet50_fpn_v2(weights=None).state_dict()
     state = {**small_state(4), "head.regression_head.bbox_reg.bias": torch.zeros(12)}
-    with pytest.raises(SetupError, match="has 3 anchors a cell"):
+    with pytest.raises(SetupError, match="has 3 anchors per location"):
         convert_torchvision(state)
