@@ -1,1 +1,1 @@
-"""Numbers of detections: COCO scores, error types, calibration, comparison."""
+"""Measure detections: COCO metrics, error types, calibration and comparison of detectors."""

@@ -1,4 +1,4 @@
-"""Paired bootstrap of AP: detectors scored on many resamples of the same images."""
+"""Paired bootstrap of AP: score detectors on many resamples of the same images."""
 
 import numpy as np
 
@@ -7,23 +7,23 @@ from .coco_scores import RECALLS, THRESHOLDS, Scores
 
 __all__ = ["draw_images", "interval", "resampled_ap"]
 
-CHUNK = 20_000_000  # numbers held at a time; 160 MB
-ROUNDING = 1e-9  # RECALLS times a count is exact up to the last bit of a float64
+CHUNK = 20_000_000  # numbers in memory at a time; 160 MB
+ROUNDING = 1e-9  # the product of a recall and a count is exact to the last bit of a float64
 
 
 def draw_images(number: int, samples: int, seed: int) -> np.ndarray:
-    """Draw ``number`` images with replacement, ``samples`` times; (samples, number) counts of each image."""
+    """Draw ``number`` images with replacement, ``samples`` times, and return the (samples, number) counts."""
     return np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=samples)
 
 
 def resampled_ap(truth: Truth, found: Detections, scores: Scores, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compute AP and AP50 of each class on each draw of images.
+    """Compute AP and AP50 of each class on each resample of the images.
 
     Args:
-        draws: (S, N) from ``draw_images``; all ones give the classes' AP of the whole set.
+        draws: (S, N) counts from ``draw_images``; a row of ones gives the AP of the whole set.
 
     Returns:
-        two (S, K) in percent; NaN if a draw has no box of the class.
+        two arrays (S, K) in percent; NaN where a resample has no box of the class.
     """
     S, K = len(draws), len(truth.class_ids)
     ap = np.full((2, S, K), np.nan)
@@ -49,10 +49,12 @@ def _precision(weights: np.ndarray, right: np.ndarray, usable: np.ndarray, neede
     """Compute the mean precision at COCO's recalls.
 
     Args:
-        weights: (S, D) counts of each detection, best score first; right, usable: (D,); needed: (S,) boxes.
+        weights: (S, D) count of each detection in each resample, best score first.
+        right, usable: (D,) bool, correct detections and those outside crowds.
+        needed: (S,) number of boxes.
 
     Returns:
-        (S,) in [0, 1]; 0 if no detection is right.
+        (S,) in [0, 1]; 0 if no detection is correct.
     """
     S = len(weights)
     if not right.any():
@@ -60,10 +62,10 @@ def _precision(weights: np.ndarray, right: np.ndarray, usable: np.ndarray, neede
     all_so_far = (weights * usable).cumsum(axis=1)[:, right]
     hits = weights[:, right].cumsum(axis=1)
     precision = hits / np.maximum(all_so_far, 1)
-    # Precision peaks at right detections, so only they matter.
+    # Precision has its local maxima at correct detections, so the others are not needed.
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    wanted = np.ceil(RECALLS * needed[:, None] - ROUNDING).astype(np.int64)  # hits for each recall
-    # One search for all rows: each is shifted above the last.
+    wanted = np.ceil(RECALLS * needed[:, None] - ROUNDING).astype(np.int64)  # correct detections needed for each recall
+    # Shift each row above the one before it, so that one search serves all rows.
     shift = (max(hits.max(), needed.max()) + 2) * np.arange(S)[:, None]
     places = np.searchsorted((hits + shift).ravel(), (wanted + shift).ravel()).reshape(S, -1)
     places -= np.arange(S)[:, None] * hits.shape[1]
@@ -72,7 +74,7 @@ def _precision(weights: np.ndarray, right: np.ndarray, usable: np.ndarray, neede
 
 
 def interval(values: np.ndarray, share: float = 0.95) -> tuple[float, float] | None:
-    """Compute the percentile interval of the middle ``share`` of the values without NaN; None if there is none."""
+    """Compute the percentile interval of the middle ``share`` of the values that are not NaN; None without any."""
     known = values[~np.isnan(values)]
     if not len(known):
         return None

@@ -1,4 +1,4 @@
-"""Inputs of an evaluation: annotated boxes and detections as arrays, read from COCO JSON and checked."""
+"""Inputs of an evaluation: annotated boxes and detections, read from COCO JSON, checked, as arrays."""
 
 import json
 import logging
@@ -12,23 +12,23 @@ import numpy as np
 
 from ..data.coco import read_coco
 from ..data.safe_json import load_json
-from ..errors import SetupError
+from ..errors import SetupError, name_some
 from ..findings import raise_first_error
 
 __all__ = ["Detections", "Truth", "read_detections", "read_truth"]
 
 logger = logging.getLogger(__name__)
 
-_NAME = "ground truth"  # begins the messages
+_NAME = "ground truth"  # first words of the messages
 
 
 @dataclass(frozen=True)
 class Truth:
-    """N images, K classes and M annotated boxes. Images and classes are numbered by ascending id, as COCO does."""
+    """N images, K classes and M annotated boxes; images and classes are numbered by ascending id, as in COCO."""
 
     source: str
     image_ids: list
-    file_names: list[str]  # as the file has them
+    file_names: list[str]  # as in the file
     sizes: np.ndarray  # (N, 2) width and height, pixels
     class_ids: list[int]
     class_names: list[str]
@@ -36,18 +36,18 @@ class Truth:
     images: np.ndarray  # (M,) in [0, N), ascending
     classes: np.ndarray  # (M,) in [0, K)
     boxes: np.ndarray  # (M, 4) XYWH, pixels
-    areas: np.ndarray  # (M,) pixels, as annotated: of the mask where there is one
-    crowd: np.ndarray  # (M,) True for a region of many objects: predictions in it are neither right nor wrong
+    areas: np.ndarray  # (M,) square pixels, as annotated: the area of the mask if there is one
+    crowd: np.ndarray  # (M,) True for a region of many objects, in which detections are not scored
 
     @property
     def class_counts(self) -> np.ndarray:
-        """(K,) number of boxes of each class, without crowds."""
+        """Number of boxes of each class, (K,), without crowds."""
         return np.bincount(self.classes[~self.crowd], minlength=len(self.class_ids))
 
 
 @dataclass(frozen=True)
 class Detections:
-    """D detections, by image, best score first; equal scores as in the file."""
+    """D detections, sorted by image, best score first; equal scores keep the order of the file."""
 
     images: np.ndarray  # (D,) in [0, N), ascending
     classes: np.ndarray  # (D,) in [0, K)
@@ -58,31 +58,31 @@ class Detections:
         return len(self.scores)
 
     def best(self, limit: int) -> "Detections":
-        """Keep the ``limit`` best of each image."""
-        firsts = np.searchsorted(self.images, self.images)  # where each detection's image begins
+        """Keep the ``limit`` best detections of each image."""
+        firsts = np.searchsorted(self.images, self.images)  # index of the first detection of the same image
         return self.where(np.arange(len(self)) - firsts < limit)
 
     def where(self, mask: np.ndarray) -> "Detections":
-        """Keep those of a (D,) mask."""
+        """Keep the detections where a (D,) mask is True."""
         return replace(self, **{name: getattr(self, name)[mask] for name in ("images", "classes", "boxes", "scores")})
 
 
 def read_truth(path: str | Path, image_root: str | Path = "", *, allow_outside: bool = False) -> Truth:
-    """Read COCO JSON, with the checks of a training's test set.
+    """Read COCO JSON, with the checks that a training makes of its test set.
 
     Args:
-        image_root: folder of the images; "" where none will be looked at.
-        allow_outside: let the file name images outside it (DATASETS.ALLOW_OUTSIDE_PATHS).
+        image_root: folder of the images; "" if no image will be opened.
+        allow_outside: allow image names that lead outside it (DATASETS.ALLOW_OUTSIDE_PATHS).
 
     Raises:
-        SetupError: not a COCO file of boxes; the first mistake found in it.
+        SetupError: the first mistake in the file, or it is no COCO file of boxes.
     """
     path = str(path)
     if not os.path.exists(path):
         raise SetupError(f"the ground truth {path} does not exist: give the COCO JSON file of the annotated boxes.")
     coco = read_coco(_NAME, path, for_scoring=True)
-    for doubtful in raise_first_error(coco.findings):
-        logger.warning("%s", doubtful)
+    for warning in raise_first_error(coco.findings):
+        logger.warning("%s", warning)
     coco.image_paths(str(image_root), allow_outside=allow_outside)
     images = sorted(coco.images, key=lambda image: image["id"])
     image_of = {image["id"]: i for i, image in enumerate(images)}
@@ -113,12 +113,26 @@ def read_truth(path: str | Path, image_root: str | Path = "", *, allow_outside: 
 
 
 def read_detections(path: str | Path, truth: Truth) -> Detections:
-    """Read COCO results JSON: a list of image_id, category_id, bbox (XYWH, pixels) and score. [] is no detection.
+    """Read COCO results JSON: a list of image_id, category_id, bbox (XYWH, pixels) and score; it may be empty.
 
     Raises:
-        SetupError: not such a file, a value that is none, or detections of images or classes that ``truth`` lacks.
+        SetupError: the file has another form, a value is missing or not a finite number, or ``truth`` lacks an image
+            or class.
     """
-    entries = _parse(Path(path))
+    path = Path(path)
+    if not path.is_file():
+        kind = "is a folder" if path.is_dir() else "does not exist"
+        raise SetupError(f"the predictions {path} {kind}: give a COCO results file (coco_instances_results.json).")
+    try:
+        entries = load_json(path)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SetupError(f"the predictions {path} are not valid JSON: {error}.") from error
+    if not isinstance(entries, list):
+        hint = " This looks like ground truth." if isinstance(entries, dict) and "annotations" in entries else ""
+        raise SetupError(
+            f"the predictions {path} must be a list of image_id, category_id, bbox and score (COCO results), "
+            f"got {type(entries).__name__}.{hint}"
+        )
     image_of = {image_id: i for i, image_id in enumerate(truth.image_ids)}
     class_of = {class_id: k for k, class_id in enumerate(truth.class_ids)}
     for i, entry in enumerate(entries):
@@ -133,32 +147,15 @@ def read_detections(path: str | Path, truth: Truth) -> Detections:
         boxes=np.array([entry["bbox"] for entry in entries], dtype=float).reshape(-1, 4),
         scores=scores,
     )
-    return found.where(np.lexsort((-scores, images)))  # which is stable
-
-
-def _parse(path: Path) -> list:
-    if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "does not exist"
-        raise SetupError(f"the predictions {path} {kind}: give a COCO results file (coco_instances_results.json).")
-    try:
-        entries = load_json(path)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SetupError(f"the predictions {path} are not valid JSON: {error}.") from error
-    if not isinstance(entries, list):
-        hint = " This looks like ground truth." if isinstance(entries, dict) and "annotations" in entries else ""
-        raise SetupError(
-            f"the predictions {path} must be a list of image_id, category_id, bbox and score (COCO results), "
-            f"got {type(entries).__name__}.{hint}"
-        )
-    return entries
+    return found.where(np.lexsort((-scores, images)))  # a stable sort
 
 
 def _check_entry(entry: Any, where: str) -> None:
     if not isinstance(entry, dict):
         raise SetupError(f"{where} must be an object with image_id, category_id, bbox and score, got {entry!r}.")
-    lacking = [key for key in ("image_id", "category_id", "bbox", "score") if key not in entry]
-    if lacking:
-        raise SetupError(f"{where} has no {lacking[0]}: {str(entry)[:120]}.")
+    missing = [key for key in ("image_id", "category_id", "bbox", "score") if key not in entry]
+    if missing:
+        raise SetupError(f"{where} has no {missing[0]}: {str(entry)[:120]}.")
     if not _finite(entry["score"]):
         raise SetupError(f"{where} must have a finite number as score, got {entry['score']!r}.")
     box = entry["bbox"]
@@ -172,12 +169,11 @@ def _finite(value: Any) -> bool:
 
 def _check_known(entries: list[dict], key: str, known: dict, what: str, path: str, truth: Truth) -> None:
     try:
-        strays = [entry[key] for entry in entries if entry[key] not in known]
-    except TypeError as error:  # a list cannot be looked up
+        unknown = [entry[key] for entry in entries if entry[key] not in known]
+    except TypeError as error:  # a list is not hashable
         raise SetupError(f"{path}: every {key} must be a number or text: {error}.") from error
-    if strays:
-        some = ", ".join(map(str, list(known)[:5])) + ", ..." * (len(known) > 5)
+    if unknown:
         raise SetupError(
-            f"{path}: {len(strays)} of {len(entries)} detections have an unknown {key}: {strays[0]!r} is not among the "
-            f"{what} of {truth.source} ({some}). Give the ground truth that these predictions are for."
+            f"{path}: {len(unknown)} of {len(entries)} detections have an unknown {key}: {unknown[0]!r} is not among "
+            f"the {what} of {truth.source} ({name_some(known)}). Give the ground truth that these predictions are for."
         )

@@ -14,7 +14,7 @@ __all__ = ["Calibration", "OperatingPoint", "best_points", "calibration"]
 
 NUM_BINS = 10  # of the score, 0.1 wide
 BINS_OF_BOX = 5  # along each of score, centre x and y, width, height (as Küppers et al. 2020)
-LEAST_IN_BIN = 8  # with fewer detections, the share of a bin (of 5 ** 5) is noise
+LEAST_IN_BIN = 8  # with fewer detections in one of the 5 ** 5 bins, its share of correct ones is noise
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ def best_points(truth: Truth, found: Detections, scores: Scores) -> tuple[Operat
     """Find the threshold with the best F1, for all classes together and for each of the K classes.
 
     Returns:
-        None in place of a point if no detection is correct at any threshold. Of equal F1 the highest threshold.
+        the point of all classes together, and a list of K points; None in place of a point if no detection is correct.
+        The highest threshold wins among equal F1.
     """
     usable = scores.counted & ~scores.ignored[AT_50]
     order = np.flatnonzero(usable)
@@ -60,7 +61,7 @@ def best_points(truth: Truth, found: Detections, scores: Scores) -> tuple[Operat
 
 
 def _best_point(scores: np.ndarray, right: np.ndarray, number: int) -> OperatingPoint | None:
-    """Args: (D,) scores, descending; (D,) bool; number of boxes."""
+    """Find the best F1 among (D,) descending scores, with (D,) bool for the correct ones, and a number of boxes."""
     if not number or not right.any():
         return None
     hits = right.cumsum()
@@ -74,7 +75,7 @@ def _best_point(scores: np.ndarray, right: np.ndarray, number: int) -> Operating
 
 
 def calibration(truth: Truth, found: Detections, scores: Scores) -> Calibration:
-    """Compare scores with the share of correct detections: of those with score s, the share s should be correct.
+    """Compare scores with the share of correct detections: of those with score s, a share of s should be correct.
 
     ECE is the mean of |mean score - share correct| over bins, weighted by their counts. D-ECE is the same over bins of
     the score and the box relative to its image; bins with fewer than LEAST_IN_BIN detections are left out.
@@ -103,12 +104,12 @@ def calibration(truth: Truth, found: Detections, scores: Scores) -> Calibration:
 
 
 def _bin(values: np.ndarray, number: int) -> np.ndarray:
-    """Index among equal bins of [0, 1]; 1 is in the last, values outside (a box over the border) in the outer bins."""
+    """Return the index of each value among equal bins of [0, 1]; the outer bins take the values beyond."""
     return (values * number).astype(int).clip(0, number - 1)
 
 
 def _reliability(index: np.ndarray, values: np.ndarray, right: np.ndarray, number: int) -> tuple[np.ndarray, ...]:
-    """Count, mean value and share correct of each bin."""
+    """Compute the count, mean value and share of correct detections of each bin."""
     counts = np.bincount(index, minlength=number)
     of = np.maximum(counts, 1)
     return counts, np.bincount(index, values, number) / of, np.bincount(index, right, number) / of

@@ -1,4 +1,4 @@
-"""COCO's metrics of boxes (paper Sec. 5), by hotcoco where it is installed: the numbers of pycocotools, sooner."""
+"""COCO's metrics of boxes (paper Sec. 5), by hotcoco if it is installed: pycocotools' numbers in less time."""
 
 import json
 import logging
@@ -15,28 +15,28 @@ __all__ = ["BoxEvaluator", "hotcoco_module", "hotcoco_truth"]
 
 logger = logging.getLogger(__name__)
 
-# The oldest release held against pycocotools here; of 0.5.0 its own tracker (issue 5) names silently wrong numbers.
+# The oldest release that was compared with pycocotools here. 0.5.0 gives wrong numbers silently (its issue 5).
 OLDEST = Version("1.3.0")
-# What the metrics of boxes read. The rest (licences, polygons) is left out: hotcoco refuses some of what people write.
+# Fields that the metrics of boxes read. hotcoco refuses some real files for other fields (licences, polygons).
 READ = {"images": ("id",), "annotations": ("id", "image_id", "category_id", "bbox", "area", "iscrowd")}
 
 
 class BoxEvaluator(COCOEvaluator):
-    """Detectron2's evaluator of boxes, its scoring handed to hotcoco.
+    """Detectron2's evaluator of boxes, with hotcoco for the scoring.
 
-    pycocotools scores instead where hotcoco is missing or older than ``OLDEST``, or refuses the annotations (ids that
-    are no numbers) or the predictions (a score that is NaN), or would give other numbers (see ``hotcoco_truth``).
+    pycocotools scores instead if hotcoco is missing or older than ``OLDEST``, refuses the annotations (ids that are not
+    numbers) or the predictions (a score that is NaN), or could give other numbers (see ``hotcoco_truth``).
     """
 
     def __init__(self, dataset_name: str, *, output_dir: str | None, max_dets_per_image: int | None):
-        """As Detectron2's; ``max_dets_per_image`` None is COCO's 100."""
+        """Take the arguments of Detectron2's evaluator; ``max_dets_per_image`` None is COCO's 100."""
         hotcoco = hotcoco_module()
         super().__init__(
             dataset_name,
             tasks=("bbox",),
             output_dir=output_dir,
             max_dets_per_image=max_dets_per_image,
-            # False keeps Detectron2 from saying that it falls back to pycocotools.
+            # False silences Detectron2's message that it falls back to pycocotools.
             use_fast_impl=hotcoco is None,
         )
         self._hotcoco = hotcoco
@@ -44,7 +44,7 @@ class BoxEvaluator(COCOEvaluator):
 
     @property
     def package(self) -> str:
-        """Name and version of the package that scores."""
+        """Name and version of the scoring package."""
         name = "pycocotools" if self._ground_truth is None else "hotcoco"
         return f"{name} {version(name)}"
 
@@ -52,7 +52,7 @@ class BoxEvaluator(COCOEvaluator):
         if self._ground_truth is None:
             super()._eval_predictions(predictions, img_ids=img_ids)
             return
-        # As Detectron2's method does for boxes, which has no argument for another scorer.
+        # A copy of the box part of Detectron2's method, which has no argument for another scorer.
         results = [instance for prediction in predictions for instance in prediction["instances"]]
         if class_ids := self._metadata.get("thing_dataset_id_to_contiguous_id"):
             category_ids = {class_id: category_id for category_id, class_id in class_ids.items()}
@@ -71,28 +71,28 @@ class BoxEvaluator(COCOEvaluator):
         self._results["bbox"] = self._derive_coco_results(evaluation, "bbox", class_names=names)
 
     def _score(self, results: list[dict], img_ids: list[int] | None):
-        """hotcoco's evaluation of results in COCO's form, summarized.
+        """Score results in COCO's form with hotcoco, and return its summarized ``COCOeval``.
 
         Raises:
             ValueError: hotcoco refuses a result (a score that is NaN).
         """
         detections = self._ground_truth.loadRes(results)
         evaluation = self._hotcoco.COCOeval(self._ground_truth, detections, "bbox")
-        # Sorted, as pycocotools does by itself: a limit below 10 comes as [1, 10, limit].
+        # A limit below 10 comes as [1, 10, limit]; pycocotools sorts by itself, hotcoco does not.
         evaluation.params.maxDets = sorted(self._max_dets_per_image)
         if img_ids is not None:
             evaluation.params.imgIds = img_ids
         evaluation.evaluate()
         evaluation.accumulate()
         with warnings.catch_warnings():
-            # That other limits than 1, 10 and 100 are not COCO's: the user set one.
+            # It warns of limits other than COCO's 1, 10 and 100, which the user has set on purpose.
             warnings.filterwarnings("ignore", message="hotcoco: max_dets differ", category=UserWarning)
             evaluation.summarize()
         return evaluation
 
 
 def hotcoco_module() -> ModuleType | None:
-    """The package, where it is installed and not older than ``OLDEST``."""
+    """Import hotcoco; None if it is not installed or older than ``OLDEST``."""
     try:
         import hotcoco
     except ImportError:
@@ -101,22 +101,23 @@ def hotcoco_module() -> ModuleType | None:
 
 
 def hotcoco_truth(hotcoco: ModuleType, dataset: dict):
-    """hotcoco's ground truth of COCO JSON; None where the two packages could differ.
+    """Build hotcoco's ground truth from COCO JSON; None if hotcoco and pycocotools could give different numbers.
 
     Args:
+        hotcoco: the package, from ``hotcoco_module``.
         dataset: content of the file, with "images", "annotations" and "categories".
     """
     try:
         content = {part: [{key: entry[key] for key in keys} for entry in dataset[part]] for part, keys in READ.items()}
         content["categories"] = [{"id": entry["id"], "name": str(entry["id"])} for entry in dataset["categories"]]
         if any(entry["id"] == 0 for entry in content["annotations"]):
-            # Its 0 stands for "not found": it scores a detection of that box as a false one, and hotcoco does not.
+            # pycocotools uses 0 for "no match" and so scores a detection of that box as false; hotcoco does not.
             raise ValueError("pycocotools never counts the annotation with id 0 as found; number them from 1")
         ground_truth = hotcoco.COCO(content)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         logger.warning("hotcoco cannot read the annotations (%r): pycocotools scores", error)
         return None
-    if ground_truth.load_warnings:  # an id given twice: hotcoco and pycocotools read that differently
+    if ground_truth.load_warnings:  # a repeated id, which hotcoco and pycocotools treat differently
         logger.warning("%s pycocotools scores", " ".join(ground_truth.load_warnings))
         return None
     return ground_truth

@@ -1,6 +1,6 @@
-"""COCO's metrics of boxes: the twelve of its table, precision by recall and class, AP by size and shape, the matches.
+"""COCO's twelve metrics of boxes, precision by recall and class, AP by size and shape, and the matches.
 
-hotcoco or pycocotools does the scoring (``evaluation/coco_evaluator.py``), with more ranges of sizes than COCO's.
+hotcoco or pycocotools does the scoring (``evaluation/coco_evaluator.py``), with more size ranges than COCO's.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ __all__ = [
     "ASPECTS", "AT_50", "AT_75", "RECALLS", "SIZES", "THRESHOLDS", "Bin", "Scores", "known", "mean_of_known", "score",
 ]  # fmt: skip
 
-THRESHOLDS = np.linspace(0.5, 0.95, 10)  # COCO's IoU
-RECALLS = np.linspace(0, 1, 101)  # COCO's
-AT_50, AT_75 = 0, 5  # in THRESHOLDS
+THRESHOLDS = np.linspace(0.5, 0.95, 10)  # COCO's IoU thresholds
+RECALLS = np.linspace(0, 1, 101)  # COCO's recalls
+AT_50, AT_75 = 0, 5  # indices into THRESHOLDS
 FAR = 1e5  # COCO's "no limit" for the side of a box
-# Root of the area, pixels. The first four are COCO's; the finer ones halve them and go on to today's image sizes.
+# Square root of the area, pixels. SIZES halves COCO's ranges and adds one for the large images of today.
 COCO_SIZES = {"all": (0, FAR), "small": (0, 32), "medium": (32, 96), "large": (96, FAR)}
 SIDES = (0, 8, 16, 32, 64, 96, 128, 256, 512, FAR)
 SIZES = {
@@ -42,7 +42,7 @@ ASPECTS = {
 
 @dataclass(frozen=True)
 class Bin:
-    """AP of the objects in a range of sizes or shapes; percent, None without such an object."""
+    """AP of the objects in a range of sizes or shapes, in percent; None if there is no such object."""
 
     name: str
     low: float
@@ -64,27 +64,36 @@ class Scores:
     class_ap75: np.ndarray
     sizes: list[Bin]
     aspects: list[Bin]
-    counted: np.ndarray  # (D,) True for a detection within COCO's limit per image
+    counted: np.ndarray  # (D,) True within COCO's limit of detections
     right: np.ndarray  # (T, D) matched to a box
-    ignored: np.ndarray  # (T, D) in a crowd, neither right nor wrong
+    ignored: np.ndarray  # (T, D) in a crowd, so neither right nor wrong
 
 
 def score(truth: Truth, found: Detections, *, limit: int) -> Scores:
     """Score detections as COCO and Detectron2 do.
 
     Args:
-        limit: number of detections of an image and class that count (COCO: 100).
+        limit: number of detections for each image and class that count (COCO: 100).
     """
     areas = truth.areas, found.boxes[:, 2] * found.boxes[:, 3]
     evaluation, package = _evaluate(truth, found, *areas, _squared(COCO_SIZES) + _squared(SIZES), limit)
     precision, recall = (_numbers(evaluation.eval[key]) for key in ("precision", "recall"))
-    # A second run with one range: matches come as an object for every image, class and range, which is slow.
+    # A second run with one range gives the matches: they are an object for each image, class and range, which is slow.
     matching, _ = _evaluate(truth, found, *areas, _squared(COCO_SIZES)[:1], limit)
-    # COCO's ranges apply to any number given as the area; here to width / height.
+    # COCOeval compares its ranges with the numbers given as areas; here these are width / height.
     shapes, _ = _evaluate(truth, found, _aspects(truth.boxes), _aspects(found.boxes), list(ASPECTS.values()), limit)
+    # COCO's twelve metrics, with Detectron2's names for AP. precision: (T, R, K, sizes, limits), recall: (T, K, ...).
+    metrics = {
+        "AP": precision[:, :, :, 0, -1],
+        "AP50": precision[AT_50, :, :, 0, -1],
+        "AP75": precision[AT_75, :, :, 0, -1],
+        **{f"AP{size[0]}": precision[:, :, :, i, -1] for i, size in enumerate(COCO_SIZES) if i},
+        **{f"AR@{number}": recall[:, :, 0, i] for i, number in enumerate(_limits(limit))},
+        **{f"AR{size[0]}": recall[:, :, i, -1] for i, size in enumerate(COCO_SIZES) if i},
+    }
     return Scores(
         package=package,
-        summary=_summary(precision, recall, limit),
+        summary={name: _percent(values) for name, values in metrics.items()},
         precision=precision[:, :, :, 0, -1],
         class_ap=100 * mean_of_known(precision[:, :, :, 0, -1], (0, 1)),
         class_ap50=100 * mean_of_known(precision[AT_50, :, :, 0, -1], 0),
@@ -96,7 +105,7 @@ def score(truth: Truth, found: Detections, *, limit: int) -> Scores:
 
 
 def _limits(limit: int) -> list[int]:
-    """COCO's limits of detections; AP uses the last. Unlike Detectron2, none exceeds ``limit``."""
+    """Return COCO's limits of detections, of which AP uses the last; unlike in Detectron2, none exceeds ``limit``."""
     return sorted({1, min(10, limit), limit})
 
 
@@ -105,13 +114,13 @@ def _squared(ranges: dict) -> list[tuple[float, float]]:
 
 
 def _aspects(boxes: np.ndarray) -> np.ndarray:
-    """Width / height, at most FAR, so that a box without height has a shape too."""
+    """Compute width / height, at most FAR, so that a box without height has a shape too."""
     width, height = boxes[:, 2], boxes[:, 3]
     return np.divide(width, height, out=np.full(len(boxes), FAR), where=height > 0).clip(max=FAR)
 
 
 def _evaluate(truth: Truth, found: Detections, gt_areas, areas, ranges: list, limit: int):
-    """Run COCOeval with ``ranges`` of areas; returns it, accumulated, with the package's name and version."""
+    """Run COCOeval with ``ranges`` of areas; return it, accumulated, and the package's name and version."""
     images = [{"id": i} for i in range(len(truth.image_ids))]
     categories = [{"id": k, "name": str(k)} for k in range(len(truth.class_ids))]
     annotations = _entries(truth.annotation_ids, truth, gt_areas, crowd=truth.crowd)
@@ -152,13 +161,13 @@ def _coco(content: dict) -> COCO:
 
 
 def _numbers(values) -> np.ndarray:
-    """Turn COCO's -1, an undefined value, into NaN."""
+    """Replace -1, COCO's mark for an undefined value, by NaN."""
     values = np.asarray(values, dtype=float)
     return np.where(values > -1, values, np.nan)
 
 
 def mean_of_known(values: np.ndarray, axis=None):
-    """Mean of the values that are not NaN; NaN where there is none."""
+    """Compute the mean of the values that are not NaN; NaN if there are none."""
     is_known = ~np.isnan(values)
     number = is_known.sum(axis=axis)
     total = np.where(is_known, values, 0).sum(axis=axis)
@@ -166,7 +175,7 @@ def mean_of_known(values: np.ndarray, axis=None):
 
 
 def known(value: float) -> float | None:
-    """Turn NaN into None."""
+    """Replace NaN by None."""
     return None if np.isnan(value) else float(value)
 
 
@@ -174,28 +183,11 @@ def _percent(values: np.ndarray) -> float | None:
     return known(100 * mean_of_known(values))
 
 
-def _summary(precision: np.ndarray, recall: np.ndarray, limit: int) -> dict[str, float | None]:
-    """Compute COCO's twelve metrics, with Detectron2's names for AP.
-
-    Args:
-        precision: (T, R, K, sizes, limits); recall: (T, K, sizes, limits).
-    """
-    numbers = {
-        "AP": precision[:, :, :, 0, -1],
-        "AP50": precision[AT_50, :, :, 0, -1],
-        "AP75": precision[AT_75, :, :, 0, -1],
-        **{f"AP{size[0]}": precision[:, :, :, i, -1] for i, size in enumerate(COCO_SIZES) if i},
-        **{f"AR@{number}": recall[:, :, 0, i] for i, number in enumerate(_limits(limit))},
-        **{f"AR{size[0]}": recall[:, :, i, -1] for i, size in enumerate(COCO_SIZES) if i},
-    }
-    return {name: _percent(values) for name, values in numbers.items()}
-
-
 def _bins(ranges: dict, values: np.ndarray, precision: np.ndarray) -> list[Bin]:
-    """Args: values of the boxes outside crowds; precision (T, R, K, number of ranges)."""
+    """Compute a Bin for each range from the boxes' values (without crowds) and precision (T, R, K, ranges)."""
     bins = []
     for i, (name, (low, high)) in enumerate(ranges.items()):
-        inside = int(((values >= low) & (values <= high)).sum())  # both ends, as COCO
+        inside = int(((values >= low) & (values <= high)).sum())  # both ends belong to a range, as in COCO
         bins.append(Bin(name, low, high, inside, _percent(precision[..., i]), _percent(precision[AT_50, ..., i])))
     return bins
 

@@ -1,4 +1,4 @@
-"""Two detectors on the same images: differences with their intervals, and the images where one does better."""
+"""Compare two detectors on the same images: differences with intervals, and images where one does better."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ __all__ = ["Comparison", "Difference", "compare", "write_comparison"]
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric of A and B in percent, and the 95 % interval of B - A over resampled images; None where unknown."""
+    """A metric of A and B in percent, and the 95 % interval of B - A over resampled images; None if unknown."""
 
     name: str
     boxes: int
@@ -40,20 +40,20 @@ class Comparison:
     first: Evaluation
     second: Evaluation
     overall: list[Difference]  # AP and AP50
-    classes: list[Difference]  # AP of each
-    fewer_mistakes: np.ndarray  # (N,) mistakes of A - mistakes of B, each at its own threshold; above 0: B does better
+    classes: list[Difference]  # AP of each class
+    fewer_mistakes: np.ndarray  # (N,) mistakes of A minus those of B, each at its own threshold; above 0: B is better
     samples: int
     seed: int
 
     def wins(self, side: int, number: int) -> list[int]:
-        """Find images where A (side 0) or B (1) makes fewer mistakes than the other, the largest difference first."""
+        """Find the images where A (side 0) or B (1) makes fewer mistakes than the other, largest difference first."""
         gain = self.fewer_mistakes if side else -self.fewer_mistakes
         order = np.argsort(-gain, kind="stable")
         return [i for i in order[:number].tolist() if gain[i] > 0]
 
 
 def compare(first: Evaluation, second: Evaluation, *, samples: int, seed: int) -> Comparison:
-    """Compare two evaluations of the same truth; ``samples`` draws of images, the same for both."""
+    """Compare two evaluations of the same ground truth, on the same ``samples`` resamples of its images."""
     truth = first.truth
     draws = draw_images(len(truth.image_ids), samples, seed)
     ap, ap50 = zip(*(resampled_ap(truth, side.found, side.scores, draws) for side in (first, second)), strict=True)

@@ -1,7 +1,7 @@
 """The cost of each type of error: the breakdown of TIDE (Bolya et al., ECCV 2020, Sec. 2).
 
-Each false detection and each missed box gets one type. The cost of a type is the AP at IoU 0.5 gained if an oracle
-fixes all its errors and no others. Where the paper leaves an order open, it is that of its authors' tool.
+Each false detection and each missed box gets one type. The cost of a type is the gain in AP at IoU 0.5 if an oracle
+fixes all errors of this type and no others. Where the paper leaves the order of tests open, the authors' tool decides.
 """
 
 from dataclasses import dataclass
@@ -29,29 +29,29 @@ RIGHT = -1  # kind of a correct detection
 
 @dataclass(frozen=True)
 class ErrorBreakdown:
-    """AP at IoU 0.5 in percent, and by type (the keys of ``ERRORS``) the points lost to it and how many there are.
+    """AP at IoU 0.5 in percent; for each type (key of ``ERRORS``) the points lost to it and the number of errors.
 
-    AP ignores a false detection in a crowd. Here, as in TIDE, it has a type and counts, and fixing may make it right.
+    AP ignores a false detection in a crowd. Here, as in TIDE, it has a type and is counted, and a fix may correct it.
     """
 
     ap50: float | None
     lost: dict[str, float | None]
     counts: dict[str, int]
-    false_positives: float | None  # points gained without false detections, at the same recall
-    false_negatives: float | None  # points gained without missed boxes, at the same precision
-    kinds: np.ndarray  # (D,) index into ERRORS, or -1 right
-    excused: np.ndarray  # (D,) True for a detection that is not right and lies in a crowd of its class
+    false_positives: float | None  # points gained by removing all false detections
+    false_negatives: float | None  # points gained by removing all missed boxes
+    kinds: np.ndarray  # (D,) index into ERRORS; -1 for a correct detection
+    excused: np.ndarray  # (D,) True for a false detection in a crowd of its class
 
 
 def break_down(truth: Truth, found: Detections) -> ErrorBreakdown:
     """Give every error its type and cost; every AP is None if there is no box.
 
     Args:
-        found: at most as many detections of an image as count (``Detections.best``).
+        found: only the detections that count for each image (``Detections.best``).
     """
     kinds, targets, matched, excused = _classify(truth, found)
     fixable = np.zeros(len(truth.boxes), dtype=bool)
-    # A target of -1 (none) reads the appended entry, which counts as matched.
+    # A target of -1 (none) indexes the appended entry, which counts as matched.
     free = np.isin(kinds, (CLS, LOC)) & ~np.append(matched, True)[targets]
     class_of_target = np.append(truth.classes, 0)[targets]
     fixable[targets[free]] = True
@@ -59,7 +59,7 @@ def break_down(truth: Truth, found: Detections) -> ErrorBreakdown:
     counts = [int((kinds == kind).sum()) for kind in range(MISSED)] + [int(missed.sum())]
     curves = _Curves(truth, found, kinds, excused)
     base = curves.ap()
-    # A box is matched once: of the candidates for it, of any type, only the one with the best score is fixed.
+    # A box can be matched once, so only the best-scored candidate for it, of any type, is fixed.
     indices = np.flatnonzero(free)
     order = indices[np.lexsort((indices, -found.scores[indices]))]
     best = np.zeros(len(found), dtype=bool)
@@ -71,7 +71,7 @@ def break_down(truth: Truth, found: Detections) -> ErrorBreakdown:
         else:
             fixed_ones = best & (kinds == kind)
             fixed = curves.ap(drop=(kinds == kind) & ~fixed_ones, fixed=fixed_ones, classes=class_of_target)
-        # Below 0 only through the position of COCO's 101 recalls.
+        # The difference is below 0 only by the spacing of COCO's 101 recalls.
         lost.append(None if base is None else max(fixed - base, 0.0))
     all_missed = truth.classes[~truth.crowd & ~matched]
     return ErrorBreakdown(
@@ -86,8 +86,12 @@ def break_down(truth: Truth, found: Detections) -> ErrorBreakdown:
 
 
 def _classify(truth: Truth, found: Detections) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Give each detection its kind, the box that it would match if fixed (or -1) and True if a crowd excuses it; and
-    give each box True if it is matched. In the order kinds, targets, matched, excused."""
+    """Classify the detections.
+
+    Returns:
+        kinds: (D,) index into ERRORS, or RIGHT. targets: (D,) box that a fixed detection would match, or -1.
+        matched: (M,) True for a box with a correct detection. excused: (D,) as in ``ErrorBreakdown``.
+    """
     kinds, targets = np.full(len(found), BACKGROUND), np.full(len(found), -1)
     matched, excused = np.zeros(len(truth.boxes), dtype=bool), np.zeros(len(found), dtype=bool)
     for d, boxes, crowds in by_image(truth, found):
@@ -99,26 +103,22 @@ def _classify(truth: Truth, found: Detections) -> tuple[np.ndarray, np.ndarray, 
             partner = match_greedily(iou * same, FOREGROUND_IOU)
             right = partner >= 0
             matched[boxes[partner[right]]] = True
-            kinds[d], best = _kinds_of_image(iou, same, matched[boxes])
+            # The kind of each detection if it is false, and the box that it would match if fixed.
+            of_class, of_other = iou * same, iou * ~same
+            conditions = [
+                (of_class.max(axis=1) >= BACKGROUND_IOU) & (of_class.max(axis=1) <= FOREGROUND_IOU),
+                of_other.max(axis=1) >= FOREGROUND_IOU,
+                (of_class * matched[boxes]).max(axis=1) >= FOREGROUND_IOU,
+                iou.max(axis=1) <= BACKGROUND_IOU,
+            ]
+            kinds[d] = np.select(conditions, [LOC, CLS, DUPLICATE, BACKGROUND], BOTH)
+            best = np.select(conditions[:2], [of_class.argmax(axis=1), of_other.argmax(axis=1)], -1)
             targets[d] = np.where(best >= 0, boxes[best], -1)
         kinds[d] = np.where(right, RIGHT, kinds[d])
         inside = box_iou(found.boxes[d], truth.boxes[crowds], crowd=True)
         same_class = found.classes[d, None] == truth.classes[crowds]
         excused[d] = ~right & (same_class & (inside > FOREGROUND_IOU)).any(axis=1)
     return kinds, targets, matched, excused
-
-
-def _kinds_of_image(iou: np.ndarray, same: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give each detection its kind, supposing it is false, and the box (column) that it would match if fixed, or -1."""
-    of_class, of_other = iou * same, iou * ~same
-    localisation = (of_class.max(axis=1) >= BACKGROUND_IOU) & (of_class.max(axis=1) <= FOREGROUND_IOU)
-    classification = of_other.max(axis=1) >= FOREGROUND_IOU
-    duplicate = (of_class * used).max(axis=1) >= FOREGROUND_IOU
-    background = iou.max(axis=1) <= BACKGROUND_IOU
-    conditions = [localisation, classification, duplicate, background]
-    kinds = np.select(conditions, [LOC, CLS, DUPLICATE, BACKGROUND], BOTH)
-    target = np.select(conditions[:2], [of_class.argmax(axis=1), of_other.argmax(axis=1)], -1)
-    return kinds, target
 
 
 class _Curves:
@@ -132,9 +132,10 @@ class _Curves:
         """Compute the mean over the classes with boxes.
 
         Args:
-            drop: (D,) detections left out; fixed: (D,) made right, with ``classes`` (D,) as their class.
-            fewer: classes of boxes to leave out of the ground truth, one entry a box.
-            perfect_order: every right detection before every false one.
+            drop: (D,) bool, detections to leave out.
+            fixed: (D,) bool, detections to count as correct, with their classes from ``classes`` (D,).
+            fewer: class of each box to leave out of the ground truth.
+            perfect_order: rank every correct detection before every false one.
         """
         if not len(self._present):
             return None
@@ -149,7 +150,7 @@ class _Curves:
         aps = [
             average_precision(right[order[starts[k] : starts[k + 1]]], int(needed[k]))
             for k in self._present
-            if needed[k] or starts[k] < starts[k + 1]  # a class without boxes and detections leaves the mean
+            if needed[k] or starts[k] < starts[k + 1]  # a class without boxes and detections is not in the mean
         ]
         return 100 * float(np.mean(aps)) if aps else 0.0
 
@@ -158,8 +159,8 @@ def average_precision(right: np.ndarray, number: int) -> float:
     """Compute COCO's average precision over 101 recalls, in [0, 1].
 
     Args:
-        right: (D,) bool of one class, best score first.
-        number: of boxes; 0 gives 0.
+        right: (D,) bool, correct detections of one class, best score first.
+        number: number of boxes; 0 gives 0.
     """
     if not number or not len(right):
         return 0.0

@@ -1,4 +1,4 @@
-"""Everything measured on one set of detections, and its files: JSON for programs, CSV for tables."""
+"""All measurements of one set of detections, written as JSON for programs and CSV for tables."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from .mistakes import ImageMistakes, confusion_matrix, mistakes_per_image
 
 __all__ = ["Evaluation", "class_rows", "curves", "evaluate_detections", "write_evaluation", "write_tables"]
 
-FALLBACK_THRESHOLD = 0.5  # where no threshold finds anything
+FALLBACK_THRESHOLD = 0.5  # if no detection is correct
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,17 @@ class Evaluation:
     calibration: Calibration
     point: OperatingPoint | None  # with the best F1 of all classes together
     class_points: list[OperatingPoint | None]
-    threshold: float  # lowest score that the confusion matrix and the mistakes count
+    threshold: float  # lowest score that counts in the confusion matrix and the mistakes
     confusion: np.ndarray
     mistakes: ImageMistakes
 
 
 def evaluate_detections(truth: Truth, found: Detections, *, limit: int, threshold: float | None = None) -> Evaluation:
-    """Measure the detections in every way.
+    """Compute all measurements of an ``Evaluation``.
 
     Args:
-        limit: number of detections of an image that count, best first.
-        threshold: lowest score that is shown and counted in mistakes; None takes the one with the best F1.
+        limit: number of detections for each image that count, best first.
+        threshold: lowest score that is shown and counted as a mistake; None takes the threshold with the best F1.
     """
     scores = score(truth, found, limit=limit)
     point, class_points = best_points(truth, found, scores)
@@ -59,7 +59,7 @@ def evaluate_detections(truth: Truth, found: Detections, *, limit: int, threshol
 
 
 def class_rows(evaluation: Evaluation) -> list[dict]:
-    """Make a row for each class, for the page and the CSV: AP in percent, the rest in [0, 1], None where unknown."""
+    """Make a row for each class, for the page and the CSV: AP in percent, the rest in [0, 1]; None if unknown."""
     truth, scores = evaluation.truth, evaluation.scores
     counts, predicted = truth.class_counts, np.bincount(evaluation.found.classes, minlength=len(truth.class_ids))
     rows = []
@@ -86,7 +86,7 @@ def class_rows(evaluation: Evaluation) -> list[dict]:
 
 
 def curves(precision: np.ndarray) -> dict[str, np.ndarray]:
-    """Precision at 101 recalls of one class, at IoU 0.5, 0.75 and in the mean; from (T, R)."""
+    """Return the precision of one class at 101 recalls, for IoU 0.5, 0.75 and the mean, from (T, R)."""
     return {"IoU 0.5": precision[AT_50], "IoU 0.75": precision[AT_75], "mean": precision.mean(axis=0)}
 
 
@@ -105,7 +105,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
             key: getattr(calibration, key) for key in ("ece", "d_ece", "d_ece_count", "count", "note")
         },
     }
-    pr_curves = []  # lists by class, where the CSV file has a row for each point
+    pr_curves = []  # lists for each class; the CSV file has a row for each point
     for name, precision in zip(truth.class_names, np.moveaxis(evaluation.scores.precision, 2, 0), strict=True):
         lists = {
             key: None if np.isnan(curve).any() else np.round(curve, 6).tolist()
@@ -116,23 +116,23 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
 
 
 def write_tables(
-    folder: Path, stem: str, head: dict, tables: dict[str, tuple[list[str], list[list]]], **instead: list
+    folder: Path, stem: str, head: dict, tables: dict[str, tuple[list[str], list[list]]], **replacements: list
 ) -> list[Path]:
     """Write a CSV file for each table, and ``stem``.json with ``head`` and all tables; return the paths.
 
     Args:
         tables: name -> columns and rows.
-        instead: name of a table -> what the JSON file has in its place.
+        replacements: name of a table -> its content in the JSON file, in place of the rows.
     """
     content = {name: [dict(zip(columns, row, strict=True)) for row in rows] for name, (columns, rows) in tables.items()}
-    write_json(folder / f"{stem}.json", {**head, **content, **instead})
+    write_json(folder / f"{stem}.json", {**head, **content, **replacements})
     for name, (columns, rows) in tables.items():
         write_csv(folder / f"{name}.csv", columns, rows)
     return [folder / f"{stem}.json", *(folder / f"{name}.csv" for name in tables)]
 
 
 def _tables(evaluation: Evaluation) -> dict[str, tuple[list[str], list[list]]]:
-    """Name -> columns and rows."""
+    """Build the tables: name -> columns and rows."""
     truth, errors, mistakes = evaluation.truth, evaluation.errors, evaluation.mistakes
     classes = class_rows(evaluation)
     lost = [[name, errors.counts[name], errors.lost[name]] for name in ERRORS]

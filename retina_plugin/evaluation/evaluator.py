@@ -1,4 +1,4 @@
-"""The evaluator of a data set, and a timer of the model during evaluation."""
+"""Build the evaluator of a data set, and time the model during an evaluation."""
 
 import os
 import statistics
@@ -16,13 +16,13 @@ from .coco_evaluator import BoxEvaluator
 
 __all__ = ["InferenceTimer", "build_evaluator", "device_time", "scoring_package"]
 
-# COCO's evaluator scores at most this many detections of an image by default.
+# Default limit of COCO's evaluator for the detections of an image.
 COCO_MAX_DETECTIONS = 100
 
 
 def _coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
     if not hasattr(MetadataCatalog.get(dataset_name), "json_file"):
-        # Detectron2 would score against its conversion of an earlier set of the same name (v0.6 cannot refuse it).
+        # Detectron2 would reuse the conversion of an earlier data set of this name (v0.6 cannot be told not to).
         if comm.is_main_process():
             Path(output_dir, f"{dataset_name}_coco_format.json").unlink(missing_ok=True)
         comm.synchronize()
@@ -30,21 +30,18 @@ def _coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
     return BoxEvaluator(
         dataset_name,
         output_dir=output_dir,
-        # Given any limit, Detectron2 leaves the official evaluator, so the default is not passed.
+        # With any limit Detectron2 does not use the official evaluator, so the default is not passed.
         max_dets_per_image=None if limit == COCO_MAX_DETECTIONS else limit,
     )
 
 
-def _lvis(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
-    return LVISEvaluator(dataset_name, tasks=("bbox",), output_dir=output_dir)
-
-
-def _pascal_voc(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
-    return PascalVOCDetectionEvaluator(dataset_name)
-
-
-# By the data set's metadata.evaluator_type; a set without one is converted to COCO's format.
-EVALUATORS = {"": _coco, "coco": _coco, "lvis": _lvis, "pascal_voc": _pascal_voc}
+# evaluator_type of the data set's metadata -> evaluator. A data set without one is converted to COCO's format.
+EVALUATORS = {
+    "": _coco,
+    "coco": _coco,
+    "lvis": lambda cfg, dataset_name, output_dir: LVISEvaluator(dataset_name, ("bbox",), output_dir=output_dir),
+    "pascal_voc": lambda cfg, dataset_name, output_dir: PascalVOCDetectionEvaluator(dataset_name),
+}
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
@@ -62,22 +59,30 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str) -> Dataset
 
 
 def scoring_package(evaluator: DatasetEvaluator) -> str:
-    """Name the package and version that compute the metrics, or else the evaluator's class, for the run record."""
+    """Return name and version of the scoring package, or else the evaluator's class, for the run record."""
     return getattr(evaluator, "package", type(evaluator).__name__)
 
 
 class InferenceTimer:
-    """Times each call of a model in evaluation, images in to detections out (Table 1e's "time"); not in training."""
+    """Context manager that times each call of a model in eval mode, from images to detections (Table 1e's "time")."""
 
     def __init__(self, model: torch.nn.Module):
         self._model = model
         self._per_image: list[float] = []
 
     def __enter__(self) -> "InferenceTimer":
-        self._hooks = [
-            self._model.register_forward_pre_hook(self._begin),
-            self._model.register_forward_hook(self._end),
-        ]
+        started = 0.0
+
+        def begin(model: torch.nn.Module, inputs: tuple) -> None:
+            nonlocal started
+            if not model.training:
+                started = device_time()
+
+        def end(model: torch.nn.Module, inputs: tuple, outputs: list) -> None:
+            if not model.training:
+                self._per_image.append((device_time() - started) / max(len(inputs[0]), 1))
+
+        self._hooks = [self._model.register_forward_pre_hook(begin), self._model.register_forward_hook(end)]
         return self
 
     def __exit__(self, *_) -> None:
@@ -86,16 +91,8 @@ class InferenceTimer:
 
     @property
     def ms_per_image(self) -> float | None:
-        """Median over the calls; None without a call."""
+        """Median time over the calls, in milliseconds; None without a call."""
         return 1000 * statistics.median(self._per_image) if self._per_image else None
-
-    def _begin(self, model: torch.nn.Module, inputs: tuple) -> None:
-        if not model.training:
-            self._started = device_time()
-
-    def _end(self, model: torch.nn.Module, inputs: tuple, outputs: list) -> None:
-        if not model.training:
-            self._per_image.append((device_time() - self._started) / max(len(inputs[0]), 1))
 
 
 def device_time() -> float:

@@ -1,4 +1,4 @@
-"""Overlaps and the greedy matching of detections, shared by all that counts what is right (COCO, TIDE)."""
+"""IoU and greedy matching of detections, for the error types and the confusion matrix."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ def by_image(truth: Truth, found: Detections) -> Iterator[tuple[np.ndarray, np.n
 
 
 def box_iou(boxes: np.ndarray, others: np.ndarray, *, crowd: bool = False) -> np.ndarray:
-    """Compute the (D, M) IoU of (D, 4) and (M, 4) XYWH boxes; of crowds the share of the first box inside, as COCO."""
+    """Compute the (D, M) IoU of (D, 4) and (M, 4) XYWH boxes; with ``crowd`` the part of a box inside (COCO)."""
     if not len(boxes) or not len(others):
         return np.zeros((len(boxes), len(others)))
     return mask_iou(boxes, others, np.full(len(others), crowd, dtype=np.uint8))
@@ -31,9 +31,9 @@ def match_greedily(iou: np.ndarray, min_iou: float, prefer: np.ndarray | None = 
     """Give each detection, best score first, the free box that it overlaps most.
 
     Args:
-        iou: (D, M), rows by falling score; 0 for a pair that may not match.
+        iou: (D, M), rows by descending score; 0 for a pair that must not match.
         min_iou: least IoU of a match, above 0.
-        prefer: (D, M) bool, which of several equal overlaps to take; without it the first.
+        prefer: (D, M) bool, pairs to prefer among equal overlaps; None takes the first.
 
     Returns:
         (D,) index of the box, or -1.

@@ -1,4 +1,4 @@
-"""Mistakes above a score: confused classes, and the images with the most mistakes."""
+"""Mistakes above a score threshold: confused classes, and the images with the most mistakes."""
 
 from dataclasses import dataclass
 
@@ -16,12 +16,13 @@ CONFUSION_IOU = 0.5
 def confusion_matrix(truth: Truth, found: Detections, threshold: float) -> np.ndarray:
     """Count predicted classes against true classes.
 
-    Best score first, a detection takes the free box of any class that it overlaps most, from IoU 0.5 on; of equal
-    overlaps one of its own class. The rest counts as background, unless it lies in a crowd of its class.
+    In the order of their scores, detections take the free box of any class that they overlap most, from IoU 0.5 on;
+    among equal overlaps they prefer a box of their own class. A detection without a box counts as background, unless it
+    lies in a crowd of its class.
 
     Returns:
-        (K + 1, K + 1): rows the truth, columns the predictions. K is background: as row a false detection, as column a
-        missed box.
+        (K + 1, K + 1): true class in rows, predicted class in columns. K is background: its row has the false
+        detections, its column the missed boxes.
     """
     K = len(truth.class_ids)
     matrix = np.zeros((K + 1, K + 1), dtype=np.int64)
@@ -42,7 +43,7 @@ def confusion_matrix(truth: Truth, found: Detections, threshold: float) -> np.nd
 
 @dataclass(frozen=True)
 class ImageMistakes:
-    """(N,) each: boxes without a correct detection, wrong detections, and the sum of the wrong detections' scores."""
+    """For each image, (N,): missed boxes, wrong detections, and the sum of the wrong detections' scores."""
 
     missed: np.ndarray
     wrong: np.ndarray
@@ -53,13 +54,13 @@ class ImageMistakes:
         return self.missed + self.wrong
 
     def worst(self, number: int) -> list[int]:
-        """Find the images with the most mistakes; of equally many, those with the higher wrong scores come first."""
+        """Find the images with the most mistakes; among equals the higher sum of wrong scores comes first."""
         order = np.lexsort((-self.wrong_scores, -self.total))
         return [i for i in order[:number].tolist() if self.total[i]]
 
 
 def mistakes_per_image(truth: Truth, found: Detections, scores: Scores, threshold: float) -> ImageMistakes:
-    """Count the mistakes among the detections with at least the score ``threshold``, matched by COCO at IoU 0.5."""
+    """Count the mistakes among detections with a score of at least ``threshold``, matched by COCO at IoU 0.5."""
     N = len(truth.image_ids)
     shown = scores.counted & (found.scores >= threshold)
     right = shown & scores.right[AT_50]

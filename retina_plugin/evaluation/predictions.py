@@ -1,4 +1,4 @@
-"""Predictions that an evaluation wrote, read back as Detectron2's ``Instances``."""
+"""Read the predictions that an evaluation wrote, as Detectron2's ``Instances``."""
 
 import json
 from collections import defaultdict
@@ -16,8 +16,8 @@ def read_coco_results(path: str | Path, dataset_name: str, records: list[dict]) 
 
     Args:
         path: a ``coco_instances_results.json``.
-        dataset_name: its metadata maps category ids to classes.
-        records: the images wanted, in Detectron2's dataset format.
+        dataset_name: data set whose metadata maps category ids to classes.
+        records: the images to return, in Detectron2's dataset format.
 
     Returns:
         one ``Instances`` per record, in original pixels, best score first; empty for an image without detections.
