@@ -1,4 +1,4 @@
-"""The records of a folder as one Markdown page with plots of how costs grow."""
+"""Writes the records of a folder as one Markdown page, with plots of the growth of costs."""
 
 import json
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from .growth import growth_exponent
 
 __all__ = ["write_report"]
 
-PLOT_DPI = 110  # two panels of 4.8 inches are then as wide as the text of a page on a code host
+PLOT_DPI = 110  # makes two panels of 4.8 inches as wide as the text of a page on a code host
 
 INTRODUCTION = """# Performance
 
-Made by `python -m benchmarks report` from the records in `{folder}`; nothing here is typed. Variants run
-in turn in one process (A B A B); times are medians of {rounds} rounds with quartiles in brackets. "Times as fast
-as X" is X's time over the row's: above 1 the row is faster. Memory is the peak that tensors add. Before any time is
-measured, the results are compared.
+Made by `python -m benchmarks report` from the records in `{folder}`; no number is typed by hand.
+The variants run in turn in one process (A B A B); times are medians of {rounds} rounds with quartiles in brackets.
+"Times as fast as X" is X's time divided by the row's: above 1 the row is faster. Memory is the peak allocated for
+tensors. The results of the variants are compared before any time is measured.
 
 {machine}
 """
@@ -29,7 +29,7 @@ measured, the results are compared.
 
 @dataclass(frozen=True)
 class Sweep:
-    """A cost over a size."""
+    """Measurements of a case over a size."""
 
     case: str
     axis: str
@@ -40,7 +40,7 @@ class Sweep:
         return [measured["parameters"][self.axis] for measured in self.measurements]
 
     def costs(self, variant: str, kind: str = "seconds") -> tuple[list[float], list[float]]:
-        """Sizes at which a variant was measured, and its medians (or peaks) there."""
+        """Return the sizes at which a variant was measured, and its median times (or peaks) there."""
         sizes, costs = [], []
         for size, measured in zip(self.sizes, self.measurements, strict=True):
             found = measured[kind].get(variant)
@@ -81,9 +81,9 @@ def _read(folder: Path) -> list[dict]:
     for path in sorted(folder.glob("*.json")):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            record["measurements"], record["case"]  # what every page needs
+            record["measurements"], record["case"]  # raises KeyError if the record is not complete
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise SetupError(f"{path} is no whole record of a benchmark ({error}): run its case again.") from error
+            raise SetupError(f"{path} is no complete record of a benchmark ({error}): run its case again.") from error
         records.append(record)
     if not records:
         raise SetupError(f"{folder} has no records: run `python -m benchmarks all --output {folder}` first.")
@@ -95,7 +95,7 @@ def _rounds(records: list[dict]) -> str:
 
 
 def _machine(records: list[dict]) -> str:
-    """The hardware and versions, once for all records that share them."""
+    """Describe hardware and versions, once for all records that share them."""
     told = {}
     for record in records:
         hardware, versions = record["hardware"], record["versions"]

@@ -217,4 +217,4 @@ def test_report_refuses_what_is_no_record(tmp_path, capsys):
     half = (tmp_path / "labelling.json").read_text()[:40]
     (tmp_path / "labelling.json").write_text(half)
     assert main(["report", "--input", str(tmp_path)]) == 2
-    assert "labelling.json is no whole record of a benchmark" in capsys.readouterr().err
+    assert "labelling.json is no complete record of a benchmark" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The boxes of a config's data set as arrays, and their place in the resized images."""
+"""Loads the boxes of a config's data sets as arrays, and resizes them as for testing."""
 
 from dataclasses import dataclass
 
@@ -19,18 +19,18 @@ __all__ = ["GroundTruth", "join_ground_truth", "load_ground_truth", "resize_boxe
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """M boxes (no crowds) of N images, in pixels of the original images and clipped to them; none without area."""
+    """M boxes of N images in original pixels, clipped to the image; without crowds and boxes without area."""
 
     content: DatasetContent
     boxes: np.ndarray  # (M, 4) XYXY
     images: np.ndarray  # (M,) index of the box's image
     rows: np.ndarray  # (M,) index of the box in ``content``
     sizes: np.ndarray  # (N, 2) height and width, whole pixels
-    dropped: int  # boxes without area, or outside their image; training drops them too
+    dropped: int  # number of boxes without area or outside their image, which training drops too
 
 
 def load_ground_truth(cfg: CfgNode) -> GroundTruth:
-    """The boxes of DATASETS.TRAIN, of several sets one after the other.
+    """Load the boxes of DATASETS.TRAIN; those of several sets are concatenated.
 
     Raises:
         SetupError: no data set is named, one is not registered or cannot be read, or there is no box at all.
@@ -51,7 +51,7 @@ def load_ground_truth(cfg: CfgNode) -> GroundTruth:
 
 
 def join_ground_truth(contents: list[DatasetContent]) -> GroundTruth:
-    """The boxes of data sets that have been read, one after the other.
+    """Concatenate the boxes of data sets that are loaded already.
 
     Raises:
         SetupError: there is no box, or an image whose size is needed cannot be opened.
@@ -64,15 +64,15 @@ def join_ground_truth(contents: list[DatasetContent]) -> GroundTruth:
     rows = np.flatnonzero((xyxy[:, 2:] > xyxy[:, :2]).all(axis=1))
     if not len(rows):
         raise SetupError(
-            f"{content.name}: no box to look at in {len(sizes)} images ({content.source}; crowds and boxes without "
+            f"{content.name}: no box to measure in {len(sizes)} images ({content.source}; crowds and boxes without "
             "area not counted): give a data set with annotations."
         )
     return GroundTruth(content, xyxy[rows], content.box_images[rows], rows, sizes, len(xyxy) - len(rows))
 
 
 def resize_boxes(truth: GroundTruth, cfg: CfgNode) -> tuple[Tensor, Tensor]:
-    """(M, 4) float64 XYXY boxes and (N, 2) long heights and widths after the test-time resize of ``cfg``."""
-    shapes, inverse = np.unique(truth.sizes, axis=0, return_inverse=True)  # few distinct sizes among many images
+    """Apply the test-time resize of ``cfg``: (M, 4) float64 XYXY boxes; (N, 2) long heights and widths of images."""
+    shapes, inverse = np.unique(truth.sizes, axis=0, return_inverse=True)  # many images share few sizes
     resized = np.array([resized_size(cfg, int(h), int(w)) for h, w in shapes], dtype=np.int64)[inverse.reshape(-1)]
     scale = (resized / truth.sizes)[truth.images][:, [1, 0, 1, 0]]
     return torch.from_numpy(truth.boxes * scale), torch.from_numpy(resized)
@@ -98,7 +98,7 @@ def _join(contents: list[DatasetContent]) -> DatasetContent:
 
 
 def _image_size(content: DatasetContent, i: int) -> tuple[int, int]:
-    """Height and width of image ``i``, from its file where the records do not tell."""
+    """Height and width of image ``i``, read from its file if the records do not state them."""
     width, height = content.sizes[i]
     if np.isfinite([width, height]).all():
         return int(height), int(width)

@@ -1,4 +1,4 @@
-"""From the config of an analysis to its images and its model, checked as ``train_net.py`` checks them."""
+"""Prepares the config, images and model of an analysis, with the checks of a training."""
 
 import argparse
 import logging
@@ -35,10 +35,10 @@ def load_analysis_config(args: argparse.Namespace, fixed: Sequence[str] = ()) ->
     """Return the frozen config of an analysis of one split, and the names of the split's data sets.
 
     Args:
-        fixed: KEY VALUE pairs on top of those of the command line.
+        fixed: KEY VALUE pairs that override those of the command line.
 
     Raises:
-        SetupError: in the arguments, the config or the data sets.
+        SetupError: a mistake in the arguments, the config or the data sets.
     """
     if args.max_images < 0:
         raise SetupError(f"--max-images must be >= 0, got {args.max_images}: 0 takes all.")
@@ -60,27 +60,27 @@ def load_analysis_config(args: argparse.Namespace, fixed: Sequence[str] = ()) ->
 
 
 def sample_records(names: list[str], *, max_images: int, seed: int, filter_empty: bool) -> list[dict]:
-    """Up to ``max_images`` (0: all) records of data sets in a random order fixed by ``seed``.
+    """Draw up to ``max_images`` (0: all) records of data sets in a random order given by ``seed``.
 
     Args:
-        filter_empty: leave out images without a box that is no crowd, as training does.
+        filter_empty: leave out images without boxes, or only with crowds, as training does.
 
     Raises:
         SetupError: no image is left.
     """
     records = get_detection_dataset_dicts(names, filter_empty=filter_empty)
     if not records:
-        raise SetupError(f"{', '.join(names)} has no images to analyse: give a set that has.")
+        raise SetupError(f"{', '.join(names)} has no images to analyse: give a set that has some.")
     random.Random(seed).shuffle(records)
     return records[:max_images] if max_images else records
 
 
 def build_mapper(cfg: CfgNode, *, resize: str) -> RetinaDatasetMapper:
-    """A mapper that keeps the ground truth.
+    """Build a mapper that keeps the ground truth.
 
     Args:
-        resize: "test" as for evaluation; "train" to the middle of INPUT.MIN_SIZE_TRAIN and no other augmentation;
-            "augment" as in training, at random.
+        resize: "test" resizes as for evaluation; "train" to the middle of INPUT.MIN_SIZE_TRAIN, without other
+            augmentation; "augment" augments at random as in training.
     """
     arguments = RetinaDatasetMapper.from_config(cfg, is_train=True)
     if resize == "test":
@@ -93,7 +93,7 @@ def build_mapper(cfg: CfgNode, *, resize: str) -> RetinaDatasetMapper:
 
 
 def map_images(records: list[dict], mapper: RetinaDatasetMapper) -> Iterator[dict]:
-    """The model's input of each record, with ``instances`` even where a record has no annotations."""
+    """Yield the model's input for each record, with ``instances`` even if the record has no annotations."""
     for record in records:
         image = mapper(record)
         if "instances" not in image:

@@ -1,4 +1,4 @@
-"""The order of the examination: packages, config, data, image files, anchors, memory, weights."""
+"""Runs the checks of the doctor in order: devices, config, data, image files, anchors, memory, weights."""
 
 import os
 from collections.abc import Sequence
@@ -28,13 +28,14 @@ from .weights import find_weight_faults
 
 __all__ = ["Plan", "examine"]
 
-# Of what there is. The estimate was within 10 % of the measured peak (docs/doctor.md): beyond 1.1 it cannot fit.
+# Shares of the available memory. The estimate is within 10 % of the measured peak (docs/doctor.md): above 1.1 the step
+# cannot fit.
 _MEMORY_FULL, _MEMORY_TIGHT = 1.1, 0.9
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to look at, and how."""
+    """Options of an examination."""
 
     jobs: int = 1
     num_gpus: int = 1
@@ -45,7 +46,7 @@ class Plan:
 
 
 def examine(report: Report, opts: Sequence[str], plan: Plan) -> None:
-    """Put what is found into ``report``, which names the config file.
+    """Examine the config file that ``report`` names, and add the findings to ``report``.
 
     Raises:
         SetupError: the config cannot be loaded, or a process that reads images died.
@@ -110,7 +111,7 @@ def _images(
 
 
 def _detector(report: Report, cfg: CfgNode, train: Sequence[DatasetContent], plan: Plan) -> None:
-    """What needs the detector itself: anchors, memory, weights."""
+    """Run the checks that need the detector: anchors, memory, weights."""
     try:
         model, layout = build_detector(cfg, report.config_file)
     except SetupError as error:
@@ -122,7 +123,11 @@ def _detector(report: Report, cfg: CfgNode, train: Sequence[DatasetContent], pla
     height, width = largest_input(cfg, train, layout.size_divisibility)
     try:
         need = estimate_memory(cfg, model, height, width, processes=plan.num_gpus)
-    except (RuntimeError, ImportError, ValueError) as error:  # an operator that is not there, or not for "meta" tensors
+    except (
+        RuntimeError,
+        ImportError,
+        ValueError,
+    ) as error:  # an operator is missing, or fails on "meta" tensors
         report.environment["memory_not_estimated"] = str(error).splitlines()[0]
     else:
         report.add(_memory(report, cfg, need))
@@ -135,7 +140,7 @@ def _memory(report: Report, cfg: CfgNode, need: MemoryNeed) -> list[Finding]:
     if on_gpu:
         needed, available = need.total * CUDA_SLACK + CUDA_BYTES, min(size for _, size in gpus)
     else:
-        processes = 1 + min(cfg.DATALOADER.NUM_WORKERS, os.cpu_count() or 1)  # as a run does
+        processes = 1 + min(cfg.DATALOADER.NUM_WORKERS, os.cpu_count() or 1)  # workers are limited as in a training
         needed, available = need.total + PROCESS_BYTES * processes, available_memory()
     report.memory = {"needed": round(needed), "available": available, "torch": torch.__version__, **asdict(need)}
     share = needed / available

@@ -1,4 +1,4 @@
-"""What ``retina export`` does once its arguments are checked."""
+"""Exports a checkpoint for ``retina export``, after its arguments are checked."""
 
 import argparse
 import json
@@ -29,44 +29,49 @@ RUN_SCRIPT = Path(__file__).with_name("run_onnx.py")
 
 
 def export(args: argparse.Namespace) -> None:
-    """Write the file, and beside it what goes with it; says what was written.
+    """Write the exported file with its side files, and print their names.
 
     Raises:
-        SetupError: in the config, the weights or the images of ``--calibration``.
+        SetupError: a mistake in the config, the weights or the images of ``--calibration``.
     """
     cfg, model, rest = load_model(args.config_file, args.weights, args.opts)
     detector = ExportableDetector(model).eval()
-    class_names = _given_names(args.classes, cfg) if args.classes else list(find_class_names(cfg, rest))
+    if args.classes:
+        class_names = [name.strip() for name in args.classes.split(",")]
+        num_classes = cfg.MODEL.RETINANET.NUM_CLASSES
+        if len(class_names) != num_classes:
+            raise SetupError(
+                f"--classes names {len(class_names)} classes, the model has {num_classes}: give all in order."
+            )
+    else:
+        class_names = list(find_class_names(cfg, rest))
     metadata = build_metadata(cfg, detector, class_names, weights=args.weights)
     dtype = getattr(torch, args.input_type)
     if args.format == "onnx":
         written = _write_onnx(args, cfg, detector, metadata, dtype)
+    elif args.format == "safetensors":
+        write_whole(args.output, to_safetensors(model, metadata_as_text(metadata)))
+        written = [args.output]
     else:
-        written = _write_torch(args, model, detector, metadata, dtype)
+        to_bytes = {"torchscript": to_torchscript, "torch-export": to_torch_export}[args.format]
+        write_whole(args.output, to_bytes(detector, dtype=dtype))
+        written = [args.output, sidecar_path(args.output)]
+        write_whole(written[1], json.dumps(metadata, indent=1) + "\n")
     for path in written:
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
 
 
-def _given_names(text: str, cfg: CfgNode) -> list[str]:
-    """Of ``--classes``, separated by commas."""
-    names = [name.strip() for name in text.split(",")]
-    num_classes = cfg.MODEL.RETINANET.NUM_CLASSES
-    if len(names) != num_classes:
-        raise SetupError(f"--classes names {len(names)} classes, the model has {num_classes}: give all in order.")
-    return names
-
-
 def load_model(config_file: str, weights: str, opts: list[str]) -> tuple[CfgNode, nn.Module, dict[str, Any]]:
-    """The frozen config, the trained model, on the CPU in eval mode, and what else the checkpoint holds.
+    """Load the frozen config, the trained model (on the CPU, in eval mode) and the rest of the checkpoint.
 
     Args:
-        config_file: "" takes the ``config.yaml`` beside the weights.
+        config_file: "" for the ``config.yaml`` beside the checkpoint.
 
     Raises:
-        SetupError: a mistake in the config; the weights are not there, are none or lack part of the model.
+        SetupError: a mistake in the config; or the checkpoint is missing, invalid or lacks part of the model.
     """
     config_file = config_file or str(config_beside(weights))
-    # fp32: the other precisions are for PyTorch, Winograd's layers for PyTorch on a CPU alone.
+    # The other values of MODEL.PRECISION work only in PyTorch, Winograd's layers only on a CPU.
     fixed = ["MODEL.WEIGHTS", weights, "MODEL.PRECISION", "fp32"]
     cfg = prepare(config_file, ["MODEL.DEVICE", "cpu", *opts, *fixed], use="model").cfg
     if cfg.MODEL.META_ARCHITECTURE not in ("RetinaNet", "FocalRetinaNet"):
@@ -79,10 +84,10 @@ def load_model(config_file: str, weights: str, opts: list[str]) -> tuple[CfgNode
 
 
 def read_images(folder: Path, cfg: CfgNode, *, dtype: torch.dtype, max_images: int) -> Iterator[np.ndarray]:
-    """The images of a folder, (1, 3, H, W), read and resized as for evaluation; evenly chosen by name.
+    """Yield up to ``max_images`` images of a folder, (1, 3, H, W), resized as for evaluation, evenly chosen by name.
 
     Raises:
-        SetupError: there are none, or one cannot be read.
+        SetupError: the folder has no images, or one cannot be read.
     """
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
@@ -118,15 +123,3 @@ def _write_onnx(
     script = args.output.with_name(f"run_{args.output.stem}.py")
     write_whole(script, RUN_SCRIPT.read_text(encoding="utf-8"))
     return [args.output, script]
-
-
-def _write_torch(
-    args: argparse.Namespace, model: nn.Module, detector: ExportableDetector, metadata: dict, dtype: torch.dtype
-) -> list[Path]:
-    if args.format == "safetensors":
-        write_whole(args.output, to_safetensors(model, metadata_as_text(metadata)))
-        return [args.output]
-    to_bytes = {"torchscript": to_torchscript, "torch-export": to_torch_export}[args.format]
-    write_whole(args.output, to_bytes(detector, dtype=dtype))
-    write_whole(sidecar_path(args.output), json.dumps(metadata, indent=1) + "\n")
-    return [args.output, sidecar_path(args.output)]

@@ -1,4 +1,4 @@
-"""``RetinaPredictor``: a checkpoint as a function from images to boxes."""
+"""``RetinaPredictor``: a trained detector as a function from images to boxes."""
 
 import os
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation
-from detectron2.structures import Instances
 
 from ...config.load import load_config
 from ...data.class_names import find_class_names
@@ -24,9 +23,9 @@ __all__ = ["Detections", "RetinaPredictor"]
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What was found in one image, best score first; M may be 0."""
+    """Detections in one image, best score first; M may be 0."""
 
-    boxes: np.ndarray  # (M, 4) float32, XYXY, pixels of the image as given (of a file: after its EXIF rotation)
+    boxes: np.ndarray  # (M, 4) float32, XYXY, pixels of the given image (for a file, after its EXIF rotation)
     scores: np.ndarray  # (M,) float32 in [0, 1]
     classes: np.ndarray  # (M,) int64 in [0, K)
     class_names: tuple[str, ...]  # of all K classes
@@ -37,16 +36,16 @@ class Detections:
 
     @property
     def labels(self) -> list[str]:
-        """The M names of ``classes``."""
+        """Names of the M ``classes``."""
         return [self.class_names[k] for k in self.classes]
 
 
 class RetinaPredictor:
     """A trained detector for images in memory or on disk, one or many at a time.
 
-    Images are resized as for evaluation (``INPUT.MIN_SIZE_TEST``, ``MAX_SIZE_TEST``). The network is the same function
-    as in evaluation in fewer steps: batch norms folded, channels last. What is found in an image does not depend on the
-    others that are given with it, up to rounding.
+    Images are resized as for evaluation (``INPUT.MIN_SIZE_TEST``, ``MAX_SIZE_TEST``). The network computes the same as
+    in evaluation, but faster: batch norms are folded, and the memory layout is channels last. The detections in an
+    image do not depend on the other images of a batch, up to rounding.
     """
 
     def __init__(
@@ -64,15 +63,16 @@ class RetinaPredictor:
         Args:
             config: a YAML file, a cfg (it is not changed), or None for the ``config.yaml`` beside the weights.
             weights: a checkpoint of this plugin or of Detectron2.
-            device: such as "cpu" or "cuda:1"; None for MODEL.DEVICE, or what there is instead of it.
-            score_threshold: detections below it are left out, in [0, 1]; None for MODEL.RETINANET.SCORE_THRESH_TEST.
-            channel_order: of the arrays that will come: "BGR", as from OpenCV, or "RGB". It need not be INPUT.FORMAT.
+            device: such as "cpu" or "cuda:1"; None for MODEL.DEVICE, or for the device that replaces it if missing.
+            score_threshold: in [0, 1]; detections with a lower score are dropped. None for
+                MODEL.RETINANET.SCORE_THRESH_TEST.
+            channel_order: channel order of arrays, "BGR" (as from OpenCV) or "RGB"; independent of INPUT.FORMAT.
             class_names: K names; None for those of the checkpoint's manifest, else of the config's data sets, else
                 "0", "1", ...
             opts: KEY VALUE pairs that override the config file.
 
         Raises:
-            SetupError: in the arguments, the config or the weights.
+            SetupError: a mistake in the arguments, the config or the weights.
         """
         if channel_order not in ("BGR", "RGB"):
             raise SetupError(f"channel_order must be 'BGR' or 'RGB', got {channel_order!r}.")
@@ -105,51 +105,46 @@ class RetinaPredictor:
             image: (H, W, 3) uint8 array in ``channel_order``, or the path of an image file.
 
         Raises:
-            SetupError: it is neither, has no pixels, or cannot be read.
+            SetupError: the image is neither, has no pixels, or cannot be read.
         """
         return self.batch([image])[0]
 
     def batch(self, images: Sequence[ImageLike]) -> list[Detections]:
-        """Find the objects in each of ``images``, all in memory together; [] for none.
+        """Find the objects in each of ``images``, which are all held in memory; [] for no image.
 
-        Images that the network pads to the same size run together, the others apart: padding changes what is found.
+        Only images that are padded to the same size run together, since padding changes the detections.
 
         Raises:
-            SetupError: as for one image; nothing is predicted then.
+            SetupError: an image is not valid (as for one image); nothing is predicted then.
         """
         if isinstance(images, (str, os.PathLike, np.ndarray)):
             raise SetupError("predictor.batch takes a list of images: call predictor(image) for one.")
-        inputs = [self._as_input(image) for image in images]
+        inputs = []
+        for image in images:
+            bgr = as_bgr(image, self.channel_order)
+            resized = T.AugInput(to_format(bgr, self.cfg.INPUT.FORMAT))
+            self._resize(resized)
+            tensor = torch.as_tensor(np.ascontiguousarray(resized.image.astype("float32").transpose(2, 0, 1)))
+            inputs.append({"image": tensor, "height": bgr.shape[0], "width": bgr.shape[1]})
         groups: dict[tuple[int, int], list[int]] = {}
         for i, given in enumerate(inputs):
-            groups.setdefault(self._padded_size(given["image"]), []).append(i)
+            multiple = max(self._model.backbone.size_divisibility, 1)
+            padded_size = tuple(-(-side // multiple) * multiple for side in given["image"].shape[1:])
+            groups.setdefault(padded_size, []).append(i)
         found: list[Detections | None] = [None] * len(inputs)
         for indices in groups.values():
             with torch.inference_mode():
                 outputs = self._model([inputs[i] for i in indices])
             for i, output in zip(indices, outputs, strict=True):
-                found[i] = self._as_detections(output["instances"].to("cpu"))
+                instances = output["instances"].to("cpu")
+                found[i] = Detections(
+                    boxes=instances.pred_boxes.tensor.numpy(),
+                    scores=instances.scores.numpy(),
+                    classes=instances.pred_classes.numpy(),
+                    class_names=self.class_names,
+                    image_size=instances.image_size,
+                )
         return found
-
-    def _as_input(self, image: ImageLike) -> dict:
-        bgr = as_bgr(image, self.channel_order)
-        resized = T.AugInput(to_format(bgr, self.cfg.INPUT.FORMAT))
-        self._resize(resized)
-        tensor = torch.as_tensor(np.ascontiguousarray(resized.image.astype("float32").transpose(2, 0, 1)))
-        return {"image": tensor, "height": bgr.shape[0], "width": bgr.shape[1]}
-
-    def _padded_size(self, image: torch.Tensor) -> tuple[int, int]:
-        multiple = max(self._model.backbone.size_divisibility, 1)
-        return tuple(-(-side // multiple) * multiple for side in image.shape[1:])
-
-    def _as_detections(self, instances: Instances) -> Detections:
-        return Detections(
-            boxes=instances.pred_boxes.tensor.numpy(),
-            scores=instances.scores.numpy(),
-            classes=instances.pred_classes.numpy(),
-            class_names=self.class_names,
-            image_size=instances.image_size,
-        )
 
 
 def _check_names(class_names: Sequence[str], cfg: CfgNode) -> tuple[str, ...]:

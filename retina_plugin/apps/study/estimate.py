@@ -1,4 +1,4 @@
-"""What a study would take, before it is begun: seconds from a few real steps, megabytes from the model's size."""
+"""Estimates time and disk space of a study: seconds from a few training steps, megabytes from the model's size."""
 
 import torch
 from detectron2.modeling import build_model
@@ -12,16 +12,16 @@ from .plan import PlannedRun
 
 __all__ = ["checkpoint_megabytes", "measure_seconds"]
 
-# The first step allocates and is slow; the mean of two more is known well enough for an estimate in minutes.
+# The first step allocates memory and is slow; two more are enough for an estimate in minutes.
 WARM_UP_STEPS, TIMED_STEPS = 1, 2
-# An optimiser's state in units of the weights, and the weights: AdamW has two moments, SGD one.
+# Size of a checkpoint in units of the weights: the weights, and the moments (two of AdamW, one of SGD).
 CHECKPOINT_COPIES = {"AdamW": 3, "SGD": 2}
 
 
 def measure_seconds(run: PlannedRun) -> float:
-    """Training time of ``run`` on this machine, without its start and its evaluation, from three steps on its data.
+    """Estimate the training time of ``run`` on this machine from three steps, without start-up and evaluation.
 
-    Nothing is written; the weights are random.
+    Nothing is written, and the weights are random.
 
     Raises:
         SetupError: the data set cannot be used.
@@ -39,7 +39,7 @@ def measure_seconds(run: PlannedRun) -> float:
 
 
 def checkpoint_megabytes(run: PlannedRun) -> float:
-    """Of a checkpoint of ``run``: weights and the optimiser's state. The model is built without memory."""
+    """Estimate the size of a checkpoint of ``run``: weights and the optimiser's state. The model takes no memory."""
     cfg = load_config(run.config_file, run.opts)
     cfg.MODEL.DEVICE = "meta"
     cfg.MODEL.RETINANET.NUM_CLASSES = cfg.MODEL.RETINANET.NUM_CLASSES or 1  # 0: of the data; a small part of the model
@@ -51,6 +51,6 @@ def checkpoint_megabytes(run: PlannedRun) -> float:
 
 
 def _step(model: torch.nn.Module, batch: list[dict]) -> None:
-    """Without the optimiser, which takes some hundredths of a step and at full rate would let some rows diverge."""
+    """Run forward and backward; the optimiser takes little time, and some rows would diverge with it."""
     model.zero_grad()
     sum(model(batch).values()).backward()

@@ -144,8 +144,8 @@ def test_configs_of_one_name_are_told_apart(no_pictures, make_set, anchors_confi
 @pytest.mark.parametrize(
     "boxes, arguments, opts, match",
     [
-        ([[], []], [], [], "no box to look at in 2 images"),
-        ([[[300, 20, 5, 5]]], [], [], "no box to look at in 1 images"),
+        ([[], []], [], [], "no box to measure in 2 images"),
+        ([[[300, 20, 5, 5]]], [], [], "no box to measure in 1 images"),
         ([[[5, 5, 20, 20]]], ["--max-anchors", "0"], [], "--max-anchors must be >= 1, got 0"),
         ([[[5, 5, 20, 20]]], ["--images", "-1"], [], "--images must be >= 0"),
         ([[[5, 5, 20, 20]]], ["--margin", "2"], [], r"--margin must be in \[0, 1\)"),
