@@ -1,4 +1,4 @@
-"""Try every fault again, and write docs/reliability.md from what was found.
+"""Try every fault again, and write docs/reliability.md from the results.
 
     python tools/faults/run_all.py            # six hours, of which fuzzing has five
     python tools/faults/run_all.py --quick    # every script with few cases, and no record
@@ -31,28 +31,28 @@ COMMANDS = (
 )
 HEAD = """# Reliability
 
-What a resumed run shares with one that was never stopped, and how checkpoints are written: [resume.md](resume.md);
-what files of others may do: [security.md](security.md).
+This page lists the faults that were tried against the plugin and their results. [resume.md](resume.md) describes exact
+resume and the writing of checkpoints, [security.md](security.md) the treatment of untrusted files.
 
-Made by `python tools/faults/run_all.py --report` from the records in `results/reliability/`, which the scripts wrote.
-Every row can be tried again by its command (`PYTHONPATH=. python COMMAND`), all of them by `tools/faults/run_all.py`.
+`python tools/faults/run_all.py --report` writes this page from the records in `results/reliability/`. You can repeat each
+row by its command (`PYTHONPATH=. python COMMAND`), and all of them by `tools/faults/run_all.py`.
 
-| fault | tried | lost, or spent | what the user saw | as it should be | command |
+| fault | tried | lost, or spent | message to the user | as expected | command |
 |---|--:|---|---|---|---|
 """
 TAIL = """
-What ends a run from outside (status 4), a loss that is not finite (3) and a mistake (2) are told apart by the exit
-status; 130 and 143 are Ctrl-C and SIGTERM. Keys:
+The exit status is 2 for a mistake of the user, 3 for a loss that is not finite, 4 for a fault of the machine, 130 for
+Ctrl-C and 143 for SIGTERM. Keys:
 
-| key | values | what |
+| key | values | meaning |
 |---|---|---|
-| `SOLVER.FAULTS.NONFINITE_LOSS` | `stop`, `skip` | a loss that is not finite ends the run, or its step is left out |
-| `SOLVER.FAULTS.OUT_OF_MEMORY` | `stop`, `skip` | the same for lack of memory; `skip` works in one process |
-| `--dist-timeout` | seconds, 1800 | how long a process waits for one that fell silent |
+| `SOLVER.FAULTS.NONFINITE_LOSS` | `stop`, `skip` | end the run at a loss that is not finite, or skip its step |
+| `SOLVER.FAULTS.OUT_OF_MEMORY` | `stop`, `skip` | the same if memory runs out; `skip` works with one process |
+| `--dist-timeout` | seconds, 1800 | time for which a process waits for a silent one |
 
-A skipped step changes neither weights nor averages, and ten in a row end the run all the same. Of several processes all
-skip a step whose loss is not finite in one; one that runs out of memory ends the run. The batch fits with
-`SOLVER.ACCUMULATION_STEPS`, which takes it in parts.
+A skipped step changes neither weights nor averages, and ten in a row end the run. With several processes, all skip a step
+whose loss is not finite in one of them, and a process that runs out of memory ends the run. To make a batch fit, set
+`SOLVER.ACCUMULATION_STEPS`, which processes it in parts.
 """
 
 
