@@ -9,7 +9,7 @@ from types import ModuleType
 
 from . import UsageError
 
-__all__ = ["build_parser", "exit_status", "main"]
+__all__ = ["exit_status", "main"]
 
 # Command -> its group, and a summary. The module of that name ("-" is "_") has
 #   add_arguments(parser); run(args) -> exit status, or None for 0; EXAMPLES, shown below the options;

@@ -21,12 +21,12 @@ def apply() -> None:
         ImportError: a package is missing, or torch and torchvision are not built for each other.
     """
     try:
-        _name_bilinear_linear()
-        _ignore_meshgrid_warning()
-        _import_without_scripting_warnings()
-        _accept_group_norm()
-        _wrap_models_on_the_cpu()
-        _log_no_traceback_of_a_setup_error()
+        name_bilinear_linear()
+        ignore_meshgrid_warning()
+        import_without_scripting_warnings()
+        accept_group_norm()
+        wrap_models_on_the_cpu()
+        log_no_traceback_of_a_setup_error()
     except ModuleNotFoundError as error:
         raise ImportError(
             f"retina_plugin needs {error.name}, which is not installed. "
@@ -39,7 +39,7 @@ def apply() -> None:
         ) from error
 
 
-def _name_bilinear_linear() -> None:
+def name_bilinear_linear() -> None:
     """Detectron2 v0.6 uses PIL.Image.LINEAR when it is imported; Pillow 10 dropped that name of BILINEAR."""
     import PIL.Image
 
@@ -47,12 +47,12 @@ def _name_bilinear_linear() -> None:
         PIL.Image.LINEAR = PIL.Image.BILINEAR
 
 
-def _ignore_meshgrid_warning() -> None:
+def ignore_meshgrid_warning() -> None:
     """Detectron2 v0.6 and main call torch.meshgrid without ``indexing`` for their anchors; torch warns since 1.10."""
     warnings.filterwarnings("ignore", message=r"torch\.meshgrid: in an upcoming release", category=UserWarning)
 
 
-def _import_without_scripting_warnings() -> None:
+def import_without_scripting_warnings() -> None:
     """fvcore and Detectron2 v0.6 and main script functions when they are imported, which torch 2.14 calls deprecated.
 
     A user's own scripting still warns.
@@ -65,7 +65,7 @@ def _import_without_scripting_warnings() -> None:
         import torchvision.ops  # noqa: F401
 
 
-def _accept_group_norm() -> None:
+def accept_group_norm() -> None:
     """Detectron2 v0.6 makes the head's norm of one channel, to see its type; torch refuses 32 groups of one channel."""
     import detectron2
     from detectron2.modeling.meta_arch import retinanet
@@ -75,7 +75,7 @@ def _accept_group_norm() -> None:
         retinanet.get_norm = lambda norm, channels: get_norm(norm, max(channels, 32))
 
 
-def _wrap_models_on_the_cpu() -> None:
+def wrap_models_on_the_cpu() -> None:
     """Detectron2 v0.6 and main name a GPU for every model under DistributedDataParallel; torch refuses one on a CPU."""
     from detectron2.engine import defaults
 
@@ -90,7 +90,7 @@ def _wrap_models_on_the_cpu() -> None:
     defaults.create_ddp_model = create_ddp_model  # where DefaultTrainer looks it up
 
 
-def _log_no_traceback_of_a_setup_error() -> None:
+def log_no_traceback_of_a_setup_error() -> None:
     """Detectron2 v0.6 and main log the traceback of any error of a training: no help beside a sentence to act on."""
     logging.getLogger("detectron2.engine.train_loop").addFilter(
         lambda record: not (record.exc_info and isinstance(record.exc_info[1], SetupError))

@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["CATALOG", "ERROR", "NOTE", "WARNING", "Check", "catalog_table"]
+__all__ = ["CATALOG", "ERROR", "NOTE", "WARNING", "Check"]
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 

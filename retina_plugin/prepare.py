@@ -25,7 +25,7 @@ from .modeling import CLASSIFICATION_LOSS_REGISTRY
 from .weights.checkpointer import check_weights, loading_rules
 from .weights.files import ResumePoint, find_resume_point
 
-__all__ = ["Prepared", "prepare", "refuse_unread_keys"]
+__all__ = ["prepare", "refuse_unread_keys"]
 
 logger = logging.getLogger(__name__)
 

@@ -112,7 +112,7 @@ def _check_parts(cfg: CfgNode) -> list[Finding]:
     return list({str(fault): fault for fault in faults}.values())
 
 
-def _check_names(cfg: CfgNode) -> Iterator[Finding]:
+def check_names(cfg: CfgNode) -> Iterator[Finding]:
     for key, registry in (
         ("MODEL.META_ARCHITECTURE", META_ARCH_REGISTRY),
         ("MODEL.BACKBONE.NAME", BACKBONE_REGISTRY),
@@ -124,7 +124,7 @@ def _check_names(cfg: CfgNode) -> Iterator[Finding]:
             yield _error(f"{key} {name!r} is not registered: import its module, or take one of {known}.")
 
 
-def _check_pixels(cfg: CfgNode) -> Iterator[Finding]:
+def check_pixels(cfg: CfgNode) -> Iterator[Finding]:
     channels = image_channels(cfg.INPUT.FORMAT)
     for key in ("PIXEL_MEAN", "PIXEL_STD"):
         if len(cfg.MODEL[key]) != channels:
@@ -139,7 +139,7 @@ def _check_pixels(cfg: CfgNode) -> Iterator[Finding]:
         )
 
 
-def _check_schedule(cfg: CfgNode) -> Iterator[Finding]:
+def check_schedule(cfg: CfgNode) -> Iterator[Finding]:
     solver = cfg.SOLVER
     steps, last = list(solver.STEPS), solver.MAX_ITER
     if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
@@ -179,7 +179,7 @@ def _check_schedule(cfg: CfgNode) -> Iterator[Finding]:
         )
 
 
-def _check_batch(cfg: CfgNode) -> Iterator[Finding]:
+def check_batch(cfg: CfgNode) -> Iterator[Finding]:
     batch, workers = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
     # With a REFERENCE_WORLD_SIZE Detectron2 scales the batch to the workers.
     if batch % workers and not cfg.SOLVER.REFERENCE_WORLD_SIZE:
@@ -197,7 +197,7 @@ def _check_batch(cfg: CfgNode) -> Iterator[Finding]:
         )
 
 
-def _check_sampler(cfg: CfgNode) -> Iterator[Finding]:
+def check_sampler(cfg: CfgNode) -> Iterator[Finding]:
     if cfg.DATALOADER.SAMPLER_TRAIN == "RepeatFactorTrainingSampler" and cfg.DATALOADER.REPEAT_THRESHOLD == 0:
         yield _error(
             "DATALOADER.REPEAT_THRESHOLD is 0, so SAMPLER_TRAIN RepeatFactorTrainingSampler repeats nothing: "
@@ -205,7 +205,7 @@ def _check_sampler(cfg: CfgNode) -> Iterator[Finding]:
         )
 
 
-def _check_output_dir(cfg: CfgNode) -> Iterator[Finding]:
+def check_output_dir(cfg: CfgNode) -> Iterator[Finding]:
     if not cfg.OUTPUT_DIR:
         yield _error("OUTPUT_DIR must be a folder, got '': name one, such as ./output.")
         return
@@ -218,7 +218,7 @@ def _check_output_dir(cfg: CfgNode) -> Iterator[Finding]:
         yield _error(f"OUTPUT_DIR {cfg.OUTPUT_DIR} must be writable, but {existing} is not: name another.")
 
 
-def _check_precision(cfg: CfgNode) -> Iterator[Finding]:
+def check_precision(cfg: CfgNode) -> Iterator[Finding]:
     precision, device = cfg.MODEL.PRECISION, cfg.MODEL.DEVICE
     if precision == "bf16" and not bfloat16_is_fast(device):
         yield finding(
@@ -232,7 +232,7 @@ def _check_precision(cfg: CfgNode) -> Iterator[Finding]:
         )
 
 
-def _check_matcher(cfg: CfgNode) -> Iterator[Finding]:
+def check_matcher(cfg: CfgNode) -> Iterator[Finding]:
     thresholds, labels = list(cfg.MODEL.RETINANET.IOU_THRESHOLDS), list(cfg.MODEL.RETINANET.IOU_LABELS)
     if thresholds != sorted(thresholds):
         yield _error(f"MODEL.RETINANET.IOU_THRESHOLDS must increase, got {thresholds}: write {sorted(thresholds)}.")
@@ -251,7 +251,7 @@ def _check_matcher(cfg: CfgNode) -> Iterator[Finding]:
         )
 
 
-def _check_resnet(cfg: CfgNode) -> Iterator[Finding]:
+def check_resnet(cfg: CfgNode) -> Iterator[Finding]:
     resnets = cfg.MODEL.RESNETS
     if cfg.MODEL.BACKBONE.NAME not in _RESNETS:
         return
@@ -272,7 +272,7 @@ def _check_resnet(cfg: CfgNode) -> Iterator[Finding]:
         )
 
 
-def _check_other_heads(cfg: CfgNode) -> Iterator[Finding]:
+def check_other_heads(cfg: CfgNode) -> Iterator[Finding]:
     """Keys of the two-stage detectors that look like RetinaNet's and do nothing here."""
     default = get_cfg()
     for name in ("NUM_CLASSES", "SCORE_THRESH_TEST", "NMS_THRESH_TEST"):
@@ -308,7 +308,7 @@ def _backbone_levels(cfg: CfgNode) -> list[str] | None:
     return [f"p{stage}" for stage in [*stages, *(stages[-1] + 1 + i for i in range(_EXTRA_LEVELS[name]))]]
 
 
-def _check_levels(cfg: CfgNode) -> Iterator[Finding]:
+def check_levels(cfg: CfgNode) -> Iterator[Finding]:
     key, features = "MODEL.RETINANET.IN_FEATURES", list(cfg.MODEL.RETINANET.IN_FEATURES)
     try:
         available = _backbone_levels(cfg)
@@ -357,7 +357,7 @@ def _per_level(cfg: CfgNode, name: str, unit: str) -> list[list[float]]:
     return lists if len(lists) == num_levels else lists * num_levels
 
 
-def _check_anchors(cfg: CfgNode) -> Iterator[Finding]:
+def check_anchors(cfg: CfgNode) -> Iterator[Finding]:
     generator = cfg.MODEL.ANCHOR_GENERATOR
     if generator.NAME not in _GENERATORS:
         return
@@ -394,7 +394,7 @@ def _check_anchors(cfg: CfgNode) -> Iterator[Finding]:
             )
 
 
-def _check_training(cfg: CfgNode) -> Iterator[Finding]:
+def check_training(cfg: CfgNode) -> Iterator[Finding]:
     for key, off in _FOCAL_ONLY.items():
         if get_value(cfg, key) != off and cfg.MODEL.META_ARCHITECTURE != "FocalRetinaNet":
             yield _error(
@@ -441,7 +441,7 @@ def _check_training(cfg: CfgNode) -> Iterator[Finding]:
         )
 
 
-def _check_evaluation(cfg: CfgNode) -> Iterator[Finding]:
+def check_evaluation(cfg: CfgNode) -> Iterator[Finding]:
     test, patience = cfg.TEST, cfg.SOLVER.EARLY_STOPPING.PATIENCE
     if test.LOSS_PERIOD > 0 and not cfg.DATASETS.TEST:
         yield _warning(f"TEST.LOSS_PERIOD is {test.LOSS_PERIOD}, but DATASETS.TEST is empty: nothing will be measured.")
@@ -467,13 +467,13 @@ def _check_evaluation(cfg: CfgNode) -> Iterator[Finding]:
 
 
 _COMMON_CHECKS = (
-    _check_names,
-    _check_pixels,
-    _check_schedule,
-    _check_batch,
-    _check_sampler,
-    _check_output_dir,
-    _check_training,
-    _check_evaluation,
+    check_names,
+    check_pixels,
+    check_schedule,
+    check_batch,
+    check_sampler,
+    check_output_dir,
+    check_training,
+    check_evaluation,
 )
-_RETINANET_CHECKS = (_check_precision, _check_matcher, _check_resnet, _check_levels, _check_anchors, _check_other_heads)
+_RETINANET_CHECKS = (check_precision, check_matcher, check_resnet, check_levels, check_anchors, check_other_heads)

@@ -12,7 +12,7 @@ from detectron2.config import CfgNode, get_cfg
 
 from ..errors import SetupError
 
-__all__ = ["LOAD_WORDS", "REMOVED_KEYS", "RemovedKey", "add_retina_config", "get_retina_cfg"]
+__all__ = ["LOAD_WORDS", "REMOVED_KEYS", "add_retina_config", "get_retina_cfg"]
 
 # Words of MODEL.LOAD, and the switch that each replaces. docs/training.md has what they do.
 LOAD_WORDS = {

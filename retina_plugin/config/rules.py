@@ -18,7 +18,7 @@ from ..modeling.box_loss import BOX_REG_LOSS_TYPES
 from ..modeling.execution import PRECISIONS
 from .keys import LOAD_WORDS
 
-__all__ = ["COMMON_RULES", "RETINANET_RULES", "Rule", "get_value", "image_channels", "interval", "one_of"]
+__all__ = ["COMMON_RULES", "RETINANET_RULES", "get_value", "image_channels", "interval", "one_of"]
 
 _NORMS = ("", "BN", "SyncBN", "FrozenBN", "GN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N", "LN")
 

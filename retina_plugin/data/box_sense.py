@@ -22,8 +22,8 @@ def find_box_doubts(cfg: CfgNode, content: DatasetContent, *, for_training: bool
     if not len(content.boxes):
         return
     if for_training:
-        yield from _tiny(cfg, content)
-    yield from _repeated(content)
+        yield from check_tiny_boxes(cfg, content)
+    yield from check_repeated_boxes(content)
 
 
 def box_places(content: DatasetContent, rows: np.ndarray, values: list | None = None) -> list[dict]:
@@ -40,7 +40,7 @@ def box_places(content: DatasetContent, rows: np.ndarray, values: list | None = 
     return places
 
 
-def _tiny(cfg: CfgNode, content: DatasetContent) -> Iterator[Finding]:
+def check_tiny_boxes(cfg: CfgNode, content: DatasetContent) -> Iterator[Finding]:
     scales = resize_scales(cfg, content.sizes, max)[content.box_images]
     side = content.boxes[:, 2:].min(axis=1) * scales
     rows = np.flatnonzero((side > 0) & (side < _TINY))
@@ -56,7 +56,7 @@ def _tiny(cfg: CfgNode, content: DatasetContent) -> Iterator[Finding]:
         )
 
 
-def _repeated(content: DatasetContent) -> Iterator[Finding]:
+def check_repeated_boxes(content: DatasetContent) -> Iterator[Finding]:
     """Boxes whose image and corners another box has too; the first of each is not counted."""
     keys = np.concatenate([content.box_images[:, None], content.boxes, content.box_classes[:, None]], axis=1)
     order = np.lexsort(keys.T)  # by class, then box, then image: stable, so that the earlier record comes first

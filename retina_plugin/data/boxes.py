@@ -7,7 +7,7 @@ import numpy as np
 
 from ..findings import ERROR, WARNING
 
-__all__ = ["BoxFault", "find_box_faults"]
+__all__ = ["find_box_faults"]
 
 # A guard. Published sets have a few clicks among their boxes (blood cells: 2 of 4,888), and are usable as they are. A
 # wrong order of columns, or coordinates of another size of the image, hits most boxes.

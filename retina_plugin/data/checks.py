@@ -20,9 +20,7 @@ from .dataset_content import DatasetContent, load_content
 from .images import ImageHeader, find_fault, join_faults, read_header
 from .training_sense import find_doubtful
 
-__all__ = [
-    "DataSummary", "SetSummary", "check_boxes", "check_datasets", "check_headers", "check_images", "check_sets",
-]  # fmt: skip
+__all__ = ["DataSummary", "check_datasets", "check_headers", "check_sets"]
 
 # Headers looked at in one set: seconds on a local disk. Beyond it an evenly spaced sample stands for the set.
 MAX_IMAGES = 20_000

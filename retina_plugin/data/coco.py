@@ -19,9 +19,7 @@ from ..findings import Finding, finding
 from .image_paths import refuse_line_breaks, refuse_outside
 from .safe_json import is_number, load_json
 
-__all__ = [
-    "REMEDY", "CocoFile", "class_names_in_order", "read_coco", "read_coco_json", "record_findings", "shorten",
-]  # fmt: skip
+__all__ = ["REMEDY", "class_names_in_order", "read_coco", "read_coco_json", "record_findings", "shorten"]
 
 REMEDY = "Set DETECTRON2_DATASETS to the folder of Detectron2's sets, or DATASETS.TRAIN_JSON / VAL_JSON to your file."
 

@@ -17,14 +17,7 @@ from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSample
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-__all__ = [
-    "ORDERED_SAMPLERS",
-    "POSITION_KEY",
-    "PositionedRecords",
-    "TrainOrder",
-    "build_ordered_loader",
-    "build_train_order",
-]
+__all__ = ["ORDERED_SAMPLERS", "POSITION_KEY", "TrainOrder", "build_ordered_loader"]
 
 # Of a record: its place in the stream of training images, from which the mapper seeds its augmentation.
 POSITION_KEY = "train_position"

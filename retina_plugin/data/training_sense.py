@@ -29,9 +29,14 @@ def find_doubtful(cfg: CfgNode, contents: Mapping[str, DatasetContent]) -> list[
     """Look at schedule, learning rate, sizes, classes and boxes of the sets of ``cfg``, by name; seconds for COCO."""
     train = [contents[name] for name in cfg.DATASETS.TRAIN if name in contents]
     test = [contents[name] for name in cfg.DATASETS.TEST if name in contents]
-    found = [*_schedule(cfg, train), *_learning_rate(cfg), *_evaluation(cfg, test), *_scales(cfg, train, test)]
+    found = [
+        *check_schedule(cfg, train),
+        *check_learning_rate(cfg),
+        *check_evaluation(cfg, test),
+        *check_scales(cfg, train, test),
+    ]
     for content in train:
-        found += [*_classes(content), *_empty_images(cfg, content)]
+        found += [*check_unlearned_classes(content), *check_empty_images(cfg, content)]
     for content in {content.name: content for content in (*train, *test)}.values():
         found += find_box_doubts(cfg, content, for_training=content in train)
     return found
@@ -43,7 +48,7 @@ def epochs(cfg: CfgNode, contents: list[DatasetContent]) -> float:
     return cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH / images if images else 0.0
 
 
-def _schedule(cfg: CfgNode, train: list[DatasetContent]) -> Iterator[Finding]:
+def check_schedule(cfg: CfgNode, train: list[DatasetContent]) -> Iterator[Finding]:
     solver, number = cfg.SOLVER, epochs(cfg, train)
     run = f"SOLVER.MAX_ITER {solver.MAX_ITER} x IMS_PER_BATCH {solver.IMS_PER_BATCH}"
     if 0 < number < 1:
@@ -62,7 +67,7 @@ def _schedule(cfg: CfgNode, train: list[DatasetContent]) -> Iterator[Finding]:
         yield finding("warmup-long", "SOLVER.WARMUP_ITERS", what)
 
 
-def _learning_rate(cfg: CfgNode) -> Iterator[Finding]:
+def check_learning_rate(cfg: CfgNode) -> Iterator[Finding]:
     rule = RULE_LR * cfg.SOLVER.IMS_PER_BATCH / RULE_BATCH
     if cfg.SOLVER.OPTIMIZER == "SGD" and cfg.SOLVER.BASE_LR < _LOW_LR * rule:
         yield finding(
@@ -74,7 +79,7 @@ def _learning_rate(cfg: CfgNode) -> Iterator[Finding]:
         )
 
 
-def _evaluation(cfg: CfgNode, test: list[DatasetContent]) -> Iterator[Finding]:
+def check_evaluation(cfg: CfgNode, test: list[DatasetContent]) -> Iterator[Finding]:
     if test and not cfg.TEST.EVAL_PERIOD:
         yield finding(
             "evaluated-at-end", "TEST.EVAL_PERIOD", "TEST.EVAL_PERIOD is 0: the run is scored at its end only"
@@ -96,7 +101,7 @@ def _evaluation(cfg: CfgNode, test: list[DatasetContent]) -> Iterator[Finding]:
             )
 
 
-def _scales(cfg: CfgNode, train: list[DatasetContent], test: list[DatasetContent]) -> Iterator[Finding]:
+def check_scales(cfg: CfgNode, train: list[DatasetContent], test: list[DatasetContent]) -> Iterator[Finding]:
     low, high = (median_scale(cfg, train, pick) for pick in (min, max))
     if high > _ENLARGED:
         yield finding(
@@ -115,10 +120,10 @@ def _scales(cfg: CfgNode, train: list[DatasetContent], test: list[DatasetContent
             "(medians)",
         )
     elif train and test and not low <= scale <= high:  # the same scale where MAX_SIZE binds both
-        yield from _side_outside(cfg)
+        yield from check_side_outside(cfg)
 
 
-def _side_outside(cfg: CfgNode) -> Iterator[Finding]:
+def check_side_outside(cfg: CfgNode) -> Iterator[Finding]:
     side, sides = cfg.INPUT.MIN_SIZE_TEST, tuple(cfg.INPUT.MIN_SIZE_TRAIN)
     if 0 in (side, *sides) or min(sides) <= side <= max(sides):  # 0 keeps an image's own size
         return
@@ -130,7 +135,7 @@ def _side_outside(cfg: CfgNode) -> Iterator[Finding]:
     )
 
 
-def _classes(content: DatasetContent) -> Iterator[Finding]:
+def check_unlearned_classes(content: DatasetContent) -> Iterator[Finding]:
     names = content.class_names or [str(i) for i in range(max(content.class_counts, default=-1) + 1)]
     rare = [i for i in range(len(names)) if 0 < content.class_counts[i] < _RARE_BOXES]
     if rare:
@@ -143,7 +148,7 @@ def _classes(content: DatasetContent) -> Iterator[Finding]:
         )
 
 
-def _empty_images(cfg: CfgNode, content: DatasetContent) -> Iterator[Finding]:
+def check_empty_images(cfg: CfgNode, content: DatasetContent) -> Iterator[Finding]:
     empty = np.setdiff1d(np.arange(len(content.image_ids)), content.box_images)
     if len(empty) and len(content.boxes):
         kept = "left out of training" if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS else "background"

@@ -7,7 +7,7 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 from torchvision.ops import batched_nms
 
-__all__ = ["RetinaNetWithTTA", "with_augmentation"]
+__all__ = ["with_augmentation"]
 
 
 def with_augmentation(cfg: CfgNode, model: nn.Module) -> nn.Module:

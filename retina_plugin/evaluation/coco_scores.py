@@ -15,9 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from .boxes import Detections, Truth
 from .coco_evaluator import hotcoco_module, hotcoco_truth
 
-__all__ = [
-    "ASPECTS", "AT_50", "AT_75", "RECALLS", "SIZES", "THRESHOLDS", "Bin", "Scores", "known", "mean_of_known", "score",
-]  # fmt: skip
+__all__ = ["AT_50", "AT_75", "RECALLS", "SIZES", "THRESHOLDS", "Bin", "Scores", "known", "mean_of_known", "score"]
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # COCO's IoU thresholds
 RECALLS = np.linspace(0, 1, 101)  # COCO's recalls

@@ -12,7 +12,6 @@ from ..ops.winograd import transform_kernel, winograd_conv2d
 
 __all__ = [
     "PRECISIONS",
-    "WinogradConv2d",
     "bfloat16_is_fast",
     "build_inference_model",
     "fold_batch_norms",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["best_anchors", "grid_sizes", "nearest_anchors", "octave_sizes", "paired_iou"]
+__all__ = ["best_anchors", "grid_sizes", "nearest_anchors", "octave_sizes"]
 
 # Boxes at a time: 8192 x 45 anchors x 8 bytes = 3 MB a temporary, which stays in a processor's cache.
 CHUNK = 8192

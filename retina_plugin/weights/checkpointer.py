@@ -20,10 +20,7 @@ from .manifest import build_manifest, disagreements
 from .read import DamagedFile, read_weights
 from .torchvision import convert_torchvision, is_torchvision
 
-__all__ = [
-    "AVERAGE_KEY", "LoadReport", "RetinaCheckpointer", "averaged_state", "build_checkpointer", "check_weights",
-    "loading_rules",
-]  # fmt: skip
+__all__ = ["AVERAGE_KEY", "LoadReport", "RetinaCheckpointer", "build_checkpointer", "check_weights", "loading_rules"]
 
 logger = logging.getLogger(__name__)
 

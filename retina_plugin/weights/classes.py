@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..errors import SetupError
 
-__all__ = ["CLASS_LAYER", "fit_class_layer", "map_class_layer"]
+__all__ = ["CLASS_LAYER", "fit_class_layer"]
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from detectron2.utils.file_io import PathManager
 from ..errors import SetupError
 from .numpy_pickles import STATEFUL, pickle_globals
 
-__all__ = ["DamagedFile", "check_download", "read_weights"]
+__all__ = ["DamagedFile", "read_weights"]
 
 # PyTorch's download names end in the first digits of the file's SHA-256, before the suffix (torch.hub).
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|pt|pkl|safetensors)$")

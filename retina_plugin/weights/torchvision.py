@@ -17,7 +17,7 @@ from ..errors import SetupError
 from ..modeling import TorchvisionAnchorGenerator
 from .manifest import anchors_of
 
-__all__ = ["TORCHVISION_KEYS", "convert_torchvision", "is_torchvision"]
+__all__ = ["convert_torchvision", "is_torchvision"]
 
 logger = logging.getLogger(__name__)
 

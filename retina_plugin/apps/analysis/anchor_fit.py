@@ -13,7 +13,7 @@ from torch import Tensor
 from ...ops import octave_sizes
 from .anchor_layout import AnchorLayout
 
-__all__ = ["AnchorFit", "Objective", "cluster_ratios", "fit_octaves", "fit_sizes", "gain_with_error", "split_images"]
+__all__ = ["AnchorFit", "Objective", "fit_octaves", "fit_sizes", "gain_with_error", "split_images"]
 
 MAX_SCALES = 4  # scales an octave, the most in Table 1c
 # In strides: from 1 (smaller anchors would leave gaps between them) to 8, in steps of 2^(1/4).

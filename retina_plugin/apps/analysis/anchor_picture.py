@@ -17,7 +17,7 @@ from ..report.plots import PALETTE
 from .coverage_numbers import AnchorCoverage
 from .ground_truth import GroundTruth
 
-__all__ = ["anchors_figure", "best_anchor_boxes", "outlines", "pick_images", "read_picture"]
+__all__ = ["anchors_figure", "outlines", "pick_images", "read_picture"]
 
 # Inches by number of columns; at 100 dpi the figure stays below 2000 px.
 PANEL_WIDTHS = {1: 12.0, 2: 7.5, 3: 6.4}

@@ -22,7 +22,7 @@ from .anchor_layout import AnchorLayout, build_detector
 from .anchor_picture import UNREACHED_COLOR, outlines, read_picture
 from .ground_truth import GroundTruth, load_ground_truth, resize_boxes
 
-__all__ = ["Assignment", "assign_anchors", "box_colors", "run"]
+__all__ = ["run"]
 
 DPI = 100
 # Inches: a small image is enlarged so that the text fits, a large one reduced.

@@ -26,7 +26,7 @@ from ..report.files import make_output_folder
 from ..report.plots import PALETTE, make_figure, save_figure, set_log_scale
 from .model_inputs import build_mapper, load_analysis_config, map_images, sample_records
 
-__all__ = ["InitialLoss", "count_labels", "initial_loss", "run"]
+__all__ = ["run"]
 
 logger = logging.getLogger("retina_plugin")
 

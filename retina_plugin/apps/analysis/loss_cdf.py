@@ -26,7 +26,7 @@ from ..report.plots import LINE_STYLES, PALETTE, make_figure, save_figure
 from .loss_curves import parse_numbers
 from .model_inputs import build_mapper, load_analysis_config, map_images, sample_records
 
-__all__ = ["LossSpread", "measure_spread", "predict_logits", "run"]
+__all__ = ["run"]
 
 REPORT_EVERY = 50  # images
 

@@ -14,7 +14,7 @@ from ...ops import FocalTerm
 from ..report.files import make_output_folder
 from ..report.plots import LINE_STYLES, PALETTE, make_figure, save_figure
 
-__all__ = ["LossCurve", "choose_curves", "parse_numbers", "run"]
+__all__ = ["parse_numbers", "run"]
 
 NUM_POINTS = 501  # steps of 0.02 over the default range; a plot of 5 inches has 750 pixels
 

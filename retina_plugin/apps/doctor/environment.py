@@ -13,15 +13,7 @@ from packaging.version import Version
 
 from ...findings import Finding, finding
 
-__all__ = [
-    "Devices",
-    "Packages",
-    "find_device_faults",
-    "find_package_faults",
-    "import_failure",
-    "read_devices",
-    "read_packages",
-]
+__all__ = ["find_device_faults", "find_package_faults", "import_failure", "read_devices", "read_packages"]
 
 _NEEDED = ("torch", "torchvision", "numpy", "Pillow", "fvcore", "iopath", "pycocotools")
 _SHOWN = (*_NEEDED, "hotcoco", "setuptools")

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from ...data.images import ImageHeader, read_header
 
-__all__ = ["THUMB_SIDE", "ImageScan", "scan_image"]
+__all__ = ["ImageScan", "scan_image"]
 
 # dHash: the signs of 8 x 8 horizontal differences, 64 bits that resizing, compression, brightness and contrast keep.
 _HASH_ROWS, _HASH_COLUMNS = 8, 9

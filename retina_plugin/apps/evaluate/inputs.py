@@ -12,7 +12,7 @@ from ...evaluation.boxes import Detections, Truth, read_detections, read_truth
 from ...prepare import prepare
 from .model_run import run_model
 
-__all__ = ["DetectionSet", "check_same_truth", "load_detections"]
+__all__ = ["check_same_truth", "load_detections"]
 
 RESULTS = "coco_instances_results.json"
 

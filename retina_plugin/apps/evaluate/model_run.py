@@ -15,7 +15,7 @@ from ...evaluation.boxes import Detections, Truth, read_detections, read_truth
 from ...training.run import RunArguments, evaluate, set_up
 from ...training.trained_model import config_beside
 
-__all__ = ["ModelRun", "run_model"]
+__all__ = ["run_model"]
 
 
 @dataclass(frozen=True)

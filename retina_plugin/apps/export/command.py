@@ -23,7 +23,7 @@ from .detector import ExportableDetector
 from .metadata import build_metadata, metadata_as_text, sidecar_path
 from .torch_formats import to_safetensors, to_torch_export, to_torchscript
 
-__all__ = ["export", "load_model", "read_images"]
+__all__ = ["export", "load_model"]
 
 RUN_SCRIPT = Path(__file__).with_name("run_onnx.py")
 

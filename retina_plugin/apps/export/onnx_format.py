@@ -13,7 +13,7 @@ from .detector import ExportableDetector
 from .onnx_operator import OPERATOR_TRANSLATIONS, keep_by_operator
 from .torch_formats import DYNAMIC_AXES, EXAMPLE_SHAPE, exported_program_settings
 
-__all__ = ["OUTPUTS", "to_onnx"]
+__all__ = ["to_onnx"]
 
 # The oldest opset that torch's exporter writes without conversion, so that older runtimes can read the file.
 OPSET = 18

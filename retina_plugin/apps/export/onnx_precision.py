@@ -11,7 +11,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
-__all__ = ["last_convolutions", "network_nodes", "to_half", "to_int8"]
+__all__ = ["to_half", "to_int8"]
 
 
 def network_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:

@@ -18,7 +18,7 @@ from ...training.trainer import RetinaTrainer
 from .detector import ExportableDetector
 from .runtime import Detections, detections_differ, load_exported
 
-__all__ = ["ExportedDetector", "score_detectors"]
+__all__ = ["score_detectors"]
 
 
 class ExportedDetector(nn.Module):

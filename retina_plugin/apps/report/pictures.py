@@ -23,15 +23,7 @@ try:
 except ImportError as error:  # also when a system library of OpenCV is missing
     cv2, CV2_ERROR = None, error
 
-__all__ = [
-    "ascii_name",
-    "class_color",
-    "data_address",
-    "draw_boxes",
-    "prediction_panels",
-    "prediction_sheet",
-    "write_prediction_sheet",
-]
+__all__ = ["ascii_name", "data_address", "draw_boxes", "prediction_panels", "write_prediction_sheet"]
 
 MATCH_IOU = 0.5  # a prediction is right from this overlap on, as for AP50
 SHORT_SIDE, LONG_SIDE = 320, 640  # of a panel: labels stay legible on small images, 12 pairs below 1 MB

@@ -19,7 +19,7 @@ from ...config.shipped import CONFIGS
 from ...config.yaml_source import base_files
 from ...errors import SetupError
 
-__all__ = ["ABLATIONS", "PLOTS", "Row", "Study", "load_studies", "paper_figures"]
+__all__ = ["ABLATIONS", "PLOTS", "Row", "Study", "load_studies"]
 
 ABLATIONS = CONFIGS / "ablations"
 TABLES = Path(__file__).with_name("paper_tables.csv")

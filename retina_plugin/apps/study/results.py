@@ -21,17 +21,7 @@ from ...files import write_whole
 from .index import PLOTS, Row, Study
 from .learning_curves import Curve, read_curves
 
-__all__ = [
-    "METRICS",
-    "RECORD",
-    "RUNS",
-    "Run",
-    "StudyFolder",
-    "file_lock",
-    "read_record",
-    "read_study_folder",
-    "store_run",
-]
+__all__ = ["METRICS", "RECORD", "Run", "StudyFolder", "file_lock", "read_record", "read_study_folder", "store_run"]
 
 # Names in a run record, from Detectron2's COCO evaluation; the paper's table has capital S, M and L.
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")

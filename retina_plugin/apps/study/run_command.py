@@ -14,7 +14,7 @@ from .index import load_studies
 from .plan import PlannedRun, StudySettings, plan_runs, write_manifest
 from .runner import StudyRunner, clock, past_seconds, run_is_over, shell_command
 
-__all__ = ["run_studies", "show_plan"]
+__all__ = ["run_studies"]
 
 
 def run_studies(args: argparse.Namespace) -> int:

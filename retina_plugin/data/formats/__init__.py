@@ -9,7 +9,7 @@ from . import coco, csv_boxes, labelme, voc, yolo
 from .box_set import BoxSet
 from .files import list_files, read_yaml
 
-__all__ = ["FORMATS", "detect_format", "read_boxes"]
+__all__ = ["FORMATS", "read_boxes"]
 
 FORMATS = {"coco": coco, "voc": voc, "yolo": yolo, "labelme": labelme, "csv": csv_boxes}
 _HEAD = 2**16  # LabelMe's shapes begin within the first lines; a COCO file need not be read whole to be known

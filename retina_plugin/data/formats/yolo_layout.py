@@ -17,7 +17,7 @@ from .files import (
     subset_folder,
 )
 
-__all__ = ["YoloLayout", "find_layout"]
+__all__ = ["find_layout"]
 
 _NAME_FILES = ("classes.txt", "obj.names", "names.txt", "labels.txt", "_darknet.labels")
 # Text files that are no labels: class names and lists of images.

@@ -8,7 +8,7 @@ from detectron2.data.datasets import load_coco_json
 
 from ...errors import SetupError
 
-__all__ = ["SAMPLE_CLASSES", "SPARSE_CLASSES", "SPARSE_SETTINGS", "default_sample_root", "register_sample_datasets"]
+__all__ = ["SAMPLE_CLASSES", "SPARSE_CLASSES", "default_sample_root", "register_sample_datasets"]
 
 SAMPLE_CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 # The set of configs/study/: one object an image at most and one class (arguments of make_sample_dataset).

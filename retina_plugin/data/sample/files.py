@@ -22,7 +22,7 @@ from ...errors import SetupError
 from .catalog import SAMPLE_CLASSES, SPARSE_CLASSES, register_sample_datasets
 from .scene import Scene, draw_scene, load_sources
 
-__all__ = ["class_quota", "make_sample_dataset", "register_sample_datasets"]
+__all__ = ["make_sample_dataset", "register_sample_datasets"]
 
 FORMAT_VERSION = 2  # raise it when the drawing changes: sets made before are then made again
 HEAD_TO_TAIL = 5.0  # "zero" is this many times as frequent as "nine"; exponential in between, as in long-tailed sets

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from ...errors import SetupError
 
-__all__ = ["INK_THRESHOLD", "MAX_OVERLAP", "Scene", "Sources", "draw_scene", "load_sources"]
+__all__ = ["Scene", "Sources", "draw_scene", "load_sources"]
 
 Box = tuple[int, int, int, int]
 

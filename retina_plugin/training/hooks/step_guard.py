@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from ...errors import RunFault, first_line, name_some
 from ...modeling import LossNormalizer
 
-__all__ = ["MAX_IN_A_ROW", "StepGuard", "describe_loss_of_worker", "is_out_of_memory"]
+__all__ = ["StepGuard", "describe_loss_of_worker"]
 
 logger = logging.getLogger(__name__)
 

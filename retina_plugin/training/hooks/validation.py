@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...data.mapper import RetinaDatasetMapper
 
-__all__ = ["PREFIX", "ValidationLossHook", "build_validation_loader", "validation_losses"]
+__all__ = ["PREFIX", "ValidationLossHook", "build_validation_loader"]
 
 # Begins the names of the scalars in the event storage.
 PREFIX = "validation/"
