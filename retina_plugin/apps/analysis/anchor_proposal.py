@@ -83,7 +83,15 @@ def propose(
     decision = _decision(worth, result, first.name, objective, margin)
     held_out = {"held_out_boxes": int(data.held_out.sum()), "held_out": {kind: r for kind, (_, r) in tried.items()}}
     numbers = {**settings, "objective": str(objective), "boxes_fitted_on": len(data.fitted_on), **held_out}
-    text = _fit_yaml(fit, decision) if worth else _keep_yaml(cfg, decision)
+    if worth:
+        ratios = f"ASPECT_RATIOS: [[{', '.join(f'{ratio:g}' for ratio in fit.ratios)}]]"
+        if fit.sizes is None:
+            name, keys = "OctaveAnchorGenerator", [f"BASE_SIZE: {fit.base_size}", f"SCALES_PER_OCTAVE: {fit.scales}"]
+        else:
+            name, keys = "DefaultAnchorGenerator", [f"SIZES: {[list(level) for level in fit.sizes]}"]
+        text = _yaml(decision, [f'NAME: "{name}"', *keys, ratios])
+    else:
+        text = _keep_yaml(cfg, decision)
     return Proposal(fit if worth else None, decision, text, numbers, worth and _lost(result) > 0)
 
 
@@ -139,15 +147,6 @@ def _decision(worth: bool, result: dict[str, float], first: str, objective: Obje
         reason = "leave more boxes without an anchor" if beaten else f"do not beat them by {margin:g} beyond chance"
         return f"keep the anchors of {first}: fitted ones {reason} ({numbers})"
     return f"fitted anchors{', a better fit that reaches fewer boxes' if price else ''}: {numbers}"
-
-
-def _fit_yaml(fit: AnchorFit, decision: str) -> str:
-    ratios = f"ASPECT_RATIOS: [[{', '.join(f'{ratio:g}' for ratio in fit.ratios)}]]"
-    if fit.sizes is None:
-        name, sizes = "OctaveAnchorGenerator", [f"BASE_SIZE: {fit.base_size}", f"SCALES_PER_OCTAVE: {fit.scales}"]
-    else:
-        name, sizes = "DefaultAnchorGenerator", [f"SIZES: {[list(level) for level in fit.sizes]}"]
-    return _yaml(decision, [f'NAME: "{name}"', *sizes, ratios])
 
 
 def _keep_yaml(cfg: CfgNode, decision: str) -> str:

@@ -73,7 +73,13 @@ def examine(report: Report, opts: Sequence[str], plan: Plan) -> None:
         for name, content in contents.items():
             report.data[name] = describe_set(cfg, content, for_training=name in cfg.DATASETS.TRAIN)
     if plan.images:
-        report.add(_images(contents, train, test, plan))
+        names = [content.file_names[i] for content in contents.values() for i in content.local_files]
+        scans = scan_images(names, jobs=plan.jobs, cache=plan.cache, quiet=plan.quiet)
+        for content in contents.values():
+            report.add(find_image_faults(content, scans))
+        for ours in train:
+            for theirs in test:
+                report.add(find_leaks(ours, theirs, scans))
     if config_holds:
         _detector(report, cfg, train, plan)
 
@@ -95,18 +101,6 @@ def _config(cfg: CfgNode) -> list[Finding]:
         refuse_unread_keys(cfg)
     except SetupError as error:
         found.append(finding("config-value", "MODEL.META_ARCHITECTURE", str(error)))
-    return found
-
-
-def _images(
-    contents: dict[str, DatasetContent], train: Sequence[DatasetContent], test: Sequence[DatasetContent], plan: Plan
-) -> list[Finding]:
-    names = [content.file_names[i] for content in contents.values() for i in content.local_files]
-    scans = scan_images(names, jobs=plan.jobs, cache=plan.cache, quiet=plan.quiet)
-    found = [fault for content in contents.values() for fault in find_image_faults(content, scans)]
-    for ours in train:
-        for theirs in test:
-            found += find_leaks(ours, theirs, scans)
     return found
 
 

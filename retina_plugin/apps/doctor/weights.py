@@ -47,21 +47,17 @@ def find_weight_faults(cfg: CfgNode, model: RetinaNet) -> Iterator[Finding]:
         places = [{"file": path, "value": name} for name in missing]
         yield finding("weights-in-part", key, str(checkpointer.report), places=places)
     if not loaded.get("manifest") and "ignore_manifest" not in rules:
-        yield from _other_config(checkpointer.manifest, Path(path).with_name("config.yaml"))
-
-
-def _other_config(ours: dict, beside: Path) -> Iterator[Finding]:
-    """Build a manifest from the config beside the weights and compare it with that of this training."""
-    if not beside.is_file():
-        return
-    try:
-        trained = load_config(str(beside), [])
-        detector, _ = build_detector(trained, str(beside))  # its anchors have values, unlike the weights
-    except (SetupError, KeyError):  # a config of another program or of an unknown detector
-        return
-    if clauses := disagreements(build_manifest(trained, detector, None), ours):
-        what = f"By {beside} the weights were trained for something else: {'; '.join(clauses)}"
-        yield finding("weights-other-config", "MODEL.WEIGHTS", what)
+        beside = Path(path).with_name("config.yaml")
+        if not beside.is_file():
+            return
+        try:
+            trained = load_config(str(beside), [])
+            detector, _ = build_detector(trained, str(beside))  # its anchors have values, unlike the weights
+        except (SetupError, KeyError):  # a config of another program or of an unknown detector
+            return
+        if clauses := disagreements(build_manifest(trained, detector, None), checkpointer.manifest):
+            what = f"By {beside} the weights were trained for something else: {'; '.join(clauses)}"
+            yield finding("weights-other-config", key, what)
 
 
 @contextmanager

@@ -31,13 +31,13 @@ def load_detections(source: Path, *, ground_truth: Path | None, images: Path | N
     """Read the detections of one detector, or run it.
 
     Args:
-        source: a COCO results file, a run's folder, or a checkpoint with its config.yaml beside it, which is
-            run.
-        ground_truth: None takes the test set of the run's config.yaml.
+        source: a COCO results file, the folder of a run, or a checkpoint with its config.yaml beside it, which is
+            then run.
+        ground_truth: annotation file; None for the test set of the run's config.yaml.
         output: folder for the files that running a checkpoint writes.
 
     Raises:
-        SetupError: ``source`` is none of these; no ground truth, or one of other images or classes.
+        SetupError: ``source`` is none of these, or its ground truth is missing or has other images or classes.
     """
     if not source.exists():
         raise SetupError(f"{source} does not exist: give a results file ({RESULTS}), a run's folder or weights.")
@@ -47,7 +47,17 @@ def load_detections(source: Path, *, ground_truth: Path | None, images: Path | N
     if results is None:
         return _run(source / "model_final.pth", ground_truth, images, output)
     if ground_truth is None:
-        json_file, root, allow_outside = _truth_of(results)
+        # results is RUN/inference/SET/coco_instances_results.json, and SET is registered by the run's config.
+        name, config = results.parent.name, results.parent.parent.parent / "config.yaml"
+        if not config.is_file():
+            raise SetupError(f"{results}: no run's config.yaml names its ground truth: give --ground-truth.")
+        prepare(str(config), use="look")
+        metadata = MetadataCatalog.get(name) if name in DatasetCatalog else None
+        json_file = metadata and metadata.get("json_file")
+        if not json_file or not Path(json_file).is_file():
+            at = f"{json_file} does not exist" if json_file else "is not a set with a COCO JSON file"
+            raise SetupError(f"{results}: {name} of {config}: {at}: give --ground-truth.")
+        json_file, root, allow_outside = str(json_file), str(metadata.get("image_root", "")), allows_outside(name)
     else:
         json_file, root, allow_outside = str(ground_truth), str(images or ""), False
     truth = read_truth(json_file, str(images or root), allow_outside=allow_outside)
@@ -78,21 +88,6 @@ def _results_in(folder: Path) -> Path | None:
         if found:
             return found[0]
     return None
-
-
-def _truth_of(results: Path) -> tuple[str, str, bool]:
-    """Find JSON file, image folder and ALLOW_OUTSIDE of the data set of RUN/inference/SET/results."""
-    name = results.parent.name
-    config = results.parent.parent.parent / "config.yaml"
-    if not config.is_file():
-        raise SetupError(f"{results}: no run's config.yaml names its ground truth: give --ground-truth.")
-    prepare(str(config), use="look")
-    json_file = MetadataCatalog.get(name).get("json_file") if name in DatasetCatalog else None
-    if not json_file or not Path(json_file).is_file():
-        at = f"{json_file} does not exist" if json_file else "is not a set with a COCO JSON file"
-        raise SetupError(f"{results}: {name} of {config}: {at}: give --ground-truth.")
-    metadata = MetadataCatalog.get(name)
-    return str(json_file), str(metadata.get("image_root", "")), allows_outside(name)
 
 
 def check_same_truth(first: Truth, second: Truth) -> None:

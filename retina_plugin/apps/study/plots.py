@@ -51,7 +51,13 @@ def _stopped(row: RowSummary, ours: bool) -> str | None:
 def draw_line(summary: StudySummary, ours: bool) -> Panel:
     """Draw AP over the study's axis; its values are evenly spaced, since the paper's steps are uneven."""
     panel, axes = _new_panel(summary, ours, 2.9)
-    axis, rows = _axis_of(summary)
+    # The axis is the study's own name, else the first one with several values; rows without it come last.
+    keys = list(dict.fromkeys(key for row in summary.rows for key in row.row.x))
+    changing = [key for key in keys if len({repr(row.row.x.get(key)) for row in summary.rows}) > 1]
+    axis = summary.study.name if summary.study.name in changing else (changing or keys or [""])[0]
+    values = {row.row.name: row.row.x.get(axis) for row in summary.rows}
+    numbers = {name: float(value) for name, value in values.items() if _is_number(value)}
+    rows = sorted(summary.rows, key=lambda row: numbers.get(row.row.name, np.inf))
     for position, row in enumerate(rows):
         if word := _stopped(row, ours):
             place = {"xycoords": ("data", "axes fraction"), "rotation": 90, "ha": "center", "va": "bottom"}
@@ -73,19 +79,6 @@ def draw_line(summary: StudySummary, ours: bool) -> Panel:
     # Start at 0 if it is near, so that points at 0 (collapsed rows) are fully visible.
     axes.set_ylim(min(low, 0.0) if low < 0.25 * high else low, high)
     return panel
-
-
-def _axis_of(summary: StudySummary) -> tuple[str, list[RowSummary]]:
-    """Choose the axis (the study's name, else the first that varies) and sort the rows by it, rows without it last."""
-    keys = list(dict.fromkeys(key for row in summary.rows for key in row.row.x))
-    changing = [key for key in keys if len({repr(row.row.x.get(key)) for row in summary.rows}) > 1]
-    axis = summary.study.name if summary.study.name in changing else (changing or keys or [""])[0]
-
-    def rank(row: RowSummary) -> tuple[int, float]:
-        value = row.row.x.get(axis)
-        return (0, float(value)) if _is_number(value) else (1, 0.0)
-
-    return axis, sorted(summary.rows, key=rank)
 
 
 def _is_number(value: Any) -> bool:

@@ -118,7 +118,15 @@ def read_study_folder(study_dir: Path) -> StudyFolder:
     for run in runs.values():
         if run.no_detections:
             run.metrics.update({name: 0.0 for name in defined if run.metrics[name] is None})
-    _check_data(list(runs.values()))
+    # Figures of runs on different data must not be compared in one table.
+    known = [(run, run.record["data"]["sets"]) for run in runs.values() if (run.record.get("data") or {}).get("sets")]
+    for run, sets in known[1:]:
+        first, expected = known[0]
+        if sets != expected:
+            raise SetupError(
+                f"{first.path} and {run.path} are of different data ({_describe(expected)}; {_describe(sets)}): one "
+                "report must be of one data set. Move one of them to a study folder of its own."
+            )
     if not any(run.status == "finished" for run in runs.values()):
         raise SetupError(f"{study_dir} has no finished run among its {len(runs)}. Run the study first, or resume it.")
     finished = tuple(
@@ -250,18 +258,6 @@ def _read_run(study_dir: Path, path: str, line: dict | None) -> Run:
     if no_detections:
         metrics |= {"AP": 0.0, "AP50": 0.0, "AP75": 0.0}
     return Run(seed, path, "finished", None, metrics, no_detections, **facts)
-
-
-def _check_data(runs: list[Run]) -> None:
-    """Refuse runs on different data sets, whose figures must not be compared in one table."""
-    known = [(run, run.record["data"]["sets"]) for run in runs if (run.record.get("data") or {}).get("sets")]
-    for run, sets in known[1:]:
-        first, expected = known[0]
-        if sets != expected:
-            raise SetupError(
-                f"{first.path} and {run.path} are of different data ({_describe(expected)}; {_describe(sets)}): one "
-                "report must be of one data set. Move one of them to a study folder of its own."
-            )
 
 
 def _describe(sets: dict[str, dict]) -> str:
