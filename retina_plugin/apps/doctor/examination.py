@@ -57,7 +57,11 @@ def examine(report: Report, opts: Sequence[str], plan: Plan) -> None:
         fill_num_classes(cfg)
     except SetupError:  # the set that does not tell its classes is found below
         cfg.MODEL.RETINANET.NUM_CLASSES = 0
-    report.add(_config(cfg))
+    report.add(find_config_faults(cfg, [name for name, _ in CLASSIFICATION_LOSS_REGISTRY]))
+    try:
+        refuse_unread_keys(cfg)
+    except SetupError as error:
+        report.add([finding("config-value", "MODEL.META_ARCHITECTURE", str(error))])
     contents: dict[str, DatasetContent] = {}
     report.add(check_sets(cfg, contents, train=True, open_images=False))
     train = [contents[name] for name in cfg.DATASETS.TRAIN if name in contents]
@@ -93,15 +97,6 @@ def _devices(report: Report, cfg: CfgNode) -> None:
     fallback = "mps" if devices.has_mps and not cfg.MODEL.DEVICE.startswith("cpu") else "cpu"
     report.environment["device"] = ", ".join(names) if on_gpu else fallback
     report.environment.update(asdict(devices))
-
-
-def _config(cfg: CfgNode) -> list[Finding]:
-    found = find_config_faults(cfg, [name for name, _ in CLASSIFICATION_LOSS_REGISTRY])
-    try:
-        refuse_unread_keys(cfg)
-    except SetupError as error:
-        found.append(finding("config-value", "MODEL.META_ARCHITECTURE", str(error)))
-    return found
 
 
 def _detector(report: Report, cfg: CfgNode, train: Sequence[DatasetContent], plan: Plan) -> None:

@@ -65,7 +65,15 @@ class Report:
             sections.append("\n".join([f"{name} ({_size(numbers)})", *tables]))
         for severity in SEVERITIES:
             if found := self.of(severity):
-                sections.append("\n".join([self._count(severity).upper(), *map(_draw_finding, found)]))
+                lines = [self._count(severity).upper()]
+                for one in found:
+                    lines.append(f"  [{one.check}] {one.what}.".replace("\n", "\n    "))
+                    lines += [f"      {_describe_place(place)}" for place in one.places[:MAX_PLACES]]
+                    if len(one.places) > MAX_PLACES:
+                        lines.append(f"      and {len(one.places) - MAX_PLACES} more")
+                    if one.remedy:
+                        lines.append(f"    -> {one.remedy}")
+                sections.append("\n".join(lines))
         return "\n\n".join([*sections, self._verdict()])
 
     def as_html(self) -> str:
@@ -127,16 +135,6 @@ class Report:
 
 def _size(numbers: Mapping) -> str:
     return f"{numbers['images']} images, {numbers['images_with_boxes']} with boxes; {numbers['boxes']} boxes"
-
-
-def _draw_finding(found: Finding) -> str:
-    lines = [f"  [{found.check}] {found.what}.".replace("\n", "\n    ")]
-    lines += [f"      {_describe_place(place)}" for place in found.places[:MAX_PLACES]]
-    if len(found.places) > MAX_PLACES:
-        lines.append(f"      and {len(found.places) - MAX_PLACES} more")
-    if found.remedy:
-        lines.append(f"    -> {found.remedy}")
-    return "\n".join(lines)
 
 
 def _describe_place(place: Mapping) -> str:

@@ -34,17 +34,23 @@ def to_onnx(detector: ExportableDetector, metadata: Mapping[str, str], *, dtype:
     """
     detector = copy.copy(detector)
     detector.keep = keep_by_operator
-    with exported_program_settings(), _quiet():
-        program = torch.onnx.export(
-            detector,
-            (torch.zeros(EXAMPLE_SHAPE, dtype=dtype),),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["images"],
-            output_names=list(OUTPUTS),
-            dynamic_shapes=(DYNAMIC_AXES,),
-            custom_translation_table=OPERATOR_TRANSLATIONS,
-        )
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns about torch's own code, and prints its progress
+    try:
+        with exported_program_settings(), contextlib.redirect_stdout(io.StringIO()):
+            program = torch.onnx.export(
+                detector,
+                (torch.zeros(EXAMPLE_SHAPE, dtype=dtype),),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["images"],
+                output_names=list(OUTPUTS),
+                dynamic_shapes=(DYNAMIC_AXES,),
+                custom_translation_table=OPERATOR_TRANSLATIONS,
+            )
+    finally:
+        logger.setLevel(level)
     model = program.model_proto
     graph = model.graph
     # Remove the file paths and lines of code that the exporter stores.
@@ -61,16 +67,3 @@ def to_onnx(detector: ExportableDetector, metadata: Mapping[str, str], *, dtype:
     onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     return model
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Silence the exporter's progress report and its warnings about torch's own code."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)

@@ -94,7 +94,10 @@ class RetinaPredictor:
             raise SetupError(f"The device {device} is not on this machine: give {cfg.MODEL.DEVICE}.")
         model, self.report, rest = load_trained_model(cfg)
         self.cfg = cfg
-        self.class_names = _check_names(class_names, cfg) if class_names else find_class_names(cfg, rest)
+        num_classes = cfg.MODEL.RETINANET.NUM_CLASSES
+        if class_names and len(class_names) != num_classes:
+            raise SetupError(f"class_names must be the {num_classes} of the detector, got {len(class_names)}.")
+        self.class_names = tuple(class_names) if class_names else find_class_names(cfg, rest)
         self._model = build_inference_model(model, inplace=True)
         self._resize = T.AugmentationList(build_augmentation(cfg, is_train=False))
 
@@ -145,10 +148,3 @@ class RetinaPredictor:
                     image_size=instances.image_size,
                 )
         return found
-
-
-def _check_names(class_names: Sequence[str], cfg: CfgNode) -> tuple[str, ...]:
-    num_classes = cfg.MODEL.RETINANET.NUM_CLASSES
-    if len(class_names) != num_classes:
-        raise SetupError(f"class_names must be the {num_classes} of the detector, got {len(class_names)}.")
-    return tuple(class_names)
