@@ -1,4 +1,4 @@
-"""The training loop: ``RetinaTrainer``, and the hooks and optimizer that it builds, for a trainer of one's own."""
+"""The training loop: ``RetinaTrainer``, and its hooks and optimizer for use in your own trainer."""
 
 from .build import build_hooks, build_optimizer
 from .trainer import RetinaTrainer

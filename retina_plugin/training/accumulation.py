@@ -1,4 +1,4 @@
-"""One iteration in several passes: the gradients of a batch that does not fit into memory at once."""
+"""Gradient accumulation: one iteration in several passes, for a batch that does not fit into memory."""
 
 import time
 from contextlib import nullcontext
@@ -14,9 +14,9 @@ __all__ = ["AccumulatingTrainer"]
 class AccumulatingTrainer(AMPTrainer):
     """Detectron2's ``AMPTrainer``, or ``SimpleTrainer`` without AMP, whose step takes its batch in parts.
 
-    Iterations, schedule, data and checkpoints stay those of IMS_PER_BATCH. The gradients are those of the whole batch
-    up to rounding, except for layers that mix images: batch norms see one part, an image is padded to the largest of
-    its part, and OHEM with SCOPE "batch" is refused. Several processes exchange gradients once, with the last part.
+    Iterations, schedule, data and checkpoints are those of IMS_PER_BATCH. The gradients equal those of the whole batch
+    up to rounding, except where images of a batch interact: batch norms see one part, an image is padded to the largest
+    of its part, and OHEM with SCOPE "batch" is refused. Several processes exchange gradients once, with the last part.
     """
 
     def __init__(
@@ -24,8 +24,8 @@ class AccumulatingTrainer(AMPTrainer):
     ):  # fmt: skip
         """
         Args:
-            model: a FocalRetinaNet, also in DistributedDataParallel.
-            num_parts: of a process's batch, >= 1 (SOLVER.ACCUMULATION_STEPS).
+            model: a FocalRetinaNet, possibly inside DistributedDataParallel.
+            num_parts: number of parts of a process's batch, >= 1 (SOLVER.ACCUMULATION_STEPS).
             amp: mixed precision (SOLVER.AMP.ENABLED).
             data_loader, optimizer: as for ``SimpleTrainer``.
         """
@@ -34,7 +34,7 @@ class AccumulatingTrainer(AMPTrainer):
         self._amp = amp
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Take over the state of a run without parts too, which has no scaler: --resume may add the key."""
+        """Load the state; that of a run without accumulation has no scaler, and --resume may add the key."""
         super().load_state_dict({"grad_scaler": self.grad_scaler.state_dict(), **state_dict})
 
     def run_step(self) -> None:
@@ -60,9 +60,9 @@ class AccumulatingTrainer(AMPTrainer):
         counts: list[Tensor] = []
         for i, part in enumerate(parts):
             is_last = i == len(parts) - 1
-            # Around the forward pass too, where DistributedDataParallel decides.
+            # no_sync includes the forward pass, in which DistributedDataParallel decides about the exchange.
             with self.model.no_sync() if hasattr(self.model, "no_sync") and not is_last else nullcontext():
-                # Pictures and counts of the first part alone: the storage takes one value an iteration.
+                # Record pictures and counts of the first part only: the storage takes one value for each iteration.
                 storage = nullcontext() if i == 0 else EventStorage(get_event_storage().iter)
                 with storage, torch.autocast("cuda", enabled=self._amp), normalizer.as_sums() as counts_of_part:
                     sums = self.model(part)

@@ -1,4 +1,4 @@
-"""The optimizer and the hooks that a config asks for, for ``RetinaTrainer`` and for a trainer of one's own."""
+"""Build the optimizer and the hooks of a config, for ``RetinaTrainer`` and for your own trainer."""
 
 from functools import partial
 from pathlib import Path
@@ -46,20 +46,20 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def build_hooks(cfg: CfgNode, trainer: DefaultTrainer, hooks: list[HookBase | None]) -> list[HookBase]:
-    """Put the hooks that a config asks for among those of a ``DefaultTrainer``.
+    """Add the hooks of a config to those of a ``DefaultTrainer``.
 
         class Trainer(DefaultTrainer):
             def build_hooks(self):
                 return build_hooks(self.cfg, self, super().build_hooks())
 
     Args:
-        cfg: with the plugin's keys.
-        trainer: has its model and checkpointer; the latter gets what the hooks save and resume.
-        hooks: the trainer's own: timer, schedule, PreciseBN, checkpoints, evaluation, writers.
+        cfg: a config with the plugin's keys.
+        trainer: a trainer with its model and checkpointer; the state of the hooks is added to the checkpointer.
+        hooks: the trainer's own hooks: timer, schedule, PreciseBN, checkpoints, evaluation, writers.
 
     Returns:
         in this order: hooks of a step, the trainer's own, those of an evaluation, the writers, and the hook that may
-        end the run. With SOLVER.EMA_DECAY the trainer's evaluations are of the averaged weights.
+        end the run. With SOLVER.EMA_DECAY the trainer evaluates the averaged weights.
     """
     model = getattr(trainer.model, "module", trainer.model)  # under DistributedDataParallel
     claim_keys(model, "build_hooks")
@@ -86,7 +86,7 @@ def build_hooks(cfg: CfgNode, trainer: DefaultTrainer, hooks: list[HookBase | No
     for hook in hooks:
         if hook is None or hook in writers:
             continue
-        # Before what saves and evaluates the average, after PreciseBN, whose statistics it copies.
+        # Before the hooks that save and evaluate the average, and after PreciseBN, whose statistics it copies.
         if average and average not in found and isinstance(hook, (PeriodicCheckpointer, EvalHook)):
             found.append(average)
         found.append(EvalHook(cfg.TEST.EVAL_PERIOD, evaluate) if average and isinstance(hook, EvalHook) else hook)

@@ -1,4 +1,4 @@
-"""Seeds and states that make an iteration the same after any interruption."""
+"""Seeds and states that make an iteration the same in a resumed run."""
 
 import os
 
@@ -13,10 +13,10 @@ __all__ = ["IterationSeed", "ProcessStates", "use_deterministic_algorithms"]
 
 
 class IterationSeed(HookBase):
-    """Before each iteration seeds the global generators by the run's seed, the iteration and the process.
+    """Seed the global generators before each iteration, by the run's seed, the iteration and the process.
 
-    A checkpoint then need not hold their states, of which there is one a device and process, and a resumed run draws
-    (dropout, stochastic depth) what the run would have drawn. The first of the hooks.
+    A resumed run then draws the same random numbers (dropout, stochastic depth) as an uninterrupted one, and a
+    checkpoint need not contain the states of the generators of all devices and processes. This must be the first hook.
     """
 
     def __init__(self, seed: int):
@@ -31,15 +31,15 @@ class IterationSeed(HookBase):
 
 
 class ProcessStates(HookBase):
-    """Collects the state of every process at the iterations that save a checkpoint.
+    """Collect the state of every process at the iterations that save a checkpoint.
 
-    A hook of several processes, in each of them, before Detectron2's PeriodicCheckpointer, which runs in the main one.
+    With several processes, each needs this hook, before Detectron2's PeriodicCheckpointer (main process only).
     """
 
     def __init__(self, state: TrainingState, period: int):
         """
         Args:
-            state: collected from all processes.
+            state: state to collect from all processes.
             period: SOLVER.CHECKPOINT_PERIOD.
         """
         self._state = state
@@ -54,12 +54,12 @@ class ProcessStates(HookBase):
             self._state.gather()
 
     def gather_state(self) -> None:
-        """Collect it now, for a checkpoint at another iteration."""
+        """Collect the state now, for a checkpoint at another iteration."""
         self._state.gather()
 
 
 def use_deterministic_algorithms() -> None:
-    """Have PyTorch take them in this process; where it has none, it warns and names the operation."""
+    """Use PyTorch's deterministic algorithms in this process; PyTorch warns of each operation that has none."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # PyTorch asks for it, before cuBLAS is loaded
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False  # it picks the fastest algorithm by time

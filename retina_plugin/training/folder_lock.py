@@ -1,4 +1,4 @@
-"""One training at a time in an OUTPUT_DIR."""
+"""Allow only one training at a time in an OUTPUT_DIR."""
 
 import json
 import logging
@@ -23,11 +23,11 @@ LOCK_FILE = ".lock"
 
 
 class FolderLock:
-    """Locks a folder for this process until the end of the context, or of the process.
+    """Lock a folder for this process until the context or the process ends.
 
-    A record lock of POSIX: the kernel releases it with the process, even after kill -9, so that no stale lock remains;
-    and workers of a data loader that outlive the process do not keep it, as they would a flock. A file system without
-    locks gets a warning.
+    This is a POSIX record lock. The kernel releases it when the process ends, even after kill -9, so no stale lock
+    remains; and data loader workers that outlive the process do not hold it, as they would a flock. If the file system
+    has no locks, a warning says so.
     """
 
     def __init__(self):
@@ -43,7 +43,7 @@ class FolderLock:
             return
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # Opened once: closing any descriptor of the file would give a record lock back.
+            # Open the file only once: closing any descriptor of it would release the record lock.
             self._file = (folder / LOCK_FILE).open("a+", encoding="utf-8")
         except OSError as error:
             raise SetupError(f"OUTPUT_DIR {folder} cannot be written to: {error.strerror}. Give another.") from error
@@ -54,7 +54,7 @@ class FolderLock:
                 self._file.seek(0)
                 signature = json.loads(self._file.read())
                 holder = f"process {signature['pid']} on {signature['host']}"
-            except (ValueError, KeyError, TypeError):  # it has the lock, but has not signed yet
+            except (ValueError, KeyError, TypeError):  # it has the lock, but has not written its name yet
                 holder = "another process"
             self._file.close()
             self._file = None  # it holds nothing

@@ -1,4 +1,4 @@
-"""The processes of a run: started here (``--num-gpus``, ``--num-processes``) or by torchrun."""
+"""Start the processes of a run (``--num-gpus``, ``--num-processes``), or join those that torchrun started."""
 
 import argparse
 import logging
@@ -20,23 +20,22 @@ __all__ = ["gather_states", "largest_of_all", "start"]
 
 logger = logging.getLogger(__name__)
 
-# What torchrun tells each of its processes.
+# Environment variables that torchrun sets in each of its processes.
 OF_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-# How gloo and NCCL say that another process is gone or silent; gloo's errors have no type of their own.
+# Words by which gloo and NCCL report a lost or silent process; gloo's errors have no type of their own.
 LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Timed out", "Broken pipe")
 
 
 def start(run: Callable[[argparse.Namespace], object], args: argparse.Namespace) -> None:
     """Call ``run(args)`` in each process of the run.
 
-    With torchrun's environment this is one of them: it joins the others, by NCCL where each has a GPU and by gloo on
-    CPUs. A process that torchrun has started again goes on from the last checkpoint, as with ``--resume``. Otherwise
-    the processes are spawned here.
+    If torchrun started this process, it joins the others, by NCCL if each has a GPU, else by gloo; a process that
+    torchrun restarted resumes from the last checkpoint, as with ``--resume``. Otherwise the processes are spawned here.
 
     Raises:
-        SetupError: there are fewer GPUs than processes, or torchrun and the arguments both say how many.
-        RunFault: another process ended or fell silent for ``--dist-timeout`` seconds.
-        SetupError, FloatingPointError, RunFault: what ended one of the spawned processes.
+        SetupError: there are fewer GPUs than processes, or torchrun and the arguments both give a number of processes.
+        RunFault: another process ended, or was silent for ``--dist-timeout`` seconds.
+        SetupError, FloatingPointError, RunFault: the error that ended one of the spawned processes.
     """
     timeout = timedelta(seconds=args.dist_timeout)
     if args.dist_timeout <= 0:
@@ -56,7 +55,7 @@ def start(run: Callable[[argparse.Namespace], object], args: argparse.Namespace)
             timeout=timeout,
         )
     except ProcessRaisedException as error:
-        # Only the text of its error arrives.
+        # The error arrives only as text.
         kind = next((kind for kind in EXIT_STATUSES if kind.__name__ in str(error)), None)
         if kind is None:
             raise
@@ -71,7 +70,7 @@ def start(run: Callable[[argparse.Namespace], object], args: argparse.Namespace)
 
 
 def _processes_to_start(args: argparse.Namespace) -> int:
-    """Of this machine; with ``--num-processes`` they see no GPU."""
+    """Return the number of processes to start on this machine; with ``--num-processes`` they see no GPU."""
     if args.num_processes < 0:
         raise SetupError(f"--num-processes must be 1 or more, got {args.num_processes}.")
     if args.num_processes:
@@ -117,8 +116,8 @@ def _join(run: Callable, args: argparse.Namespace, environment: Mapping[str, str
         torch.cuda.set_device(local_rank)
     store, rank, world = next(rendezvous("env://", timeout=timeout))
     if environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-        # It outlives a restart, with the addresses of the processes that are gone. Only there: each agent counts the
-        # restarts by itself, and one that has joined later has another number.
+        # The agent's store outlives a restart and still has the addresses of the ended processes. Other stores need no
+        # prefix, and would get different ones: each agent counts the restarts by itself.
         store = dist.PrefixStore(f"restart_{restarts}", store)
     dist.init_process_group("nccl" if has_gpus else "gloo", store=store, rank=rank, world_size=world, timeout=timeout)
     try:
@@ -133,7 +132,8 @@ def _run_watched(run: Callable[[argparse.Namespace], object], args: argparse.Nam
     try:
         run(args)
     except RuntimeError as error:
-        if comm.get_world_size() == 1 or isinstance(error, RunFault) or not _is_lost(error):
+        is_lost = isinstance(error, dist.DistError) or any(words in str(error) for words in LOST)
+        if comm.get_world_size() == 1 or isinstance(error, RunFault) or not is_lost:
             raise
         raise RunFault(
             f"process {comm.get_rank()} of {comm.get_world_size()} lost another one, whose own message says why "
@@ -141,12 +141,8 @@ def _run_watched(run: Callable[[argparse.Namespace], object], args: argparse.Nam
         ) from error
 
 
-def _is_lost(error: RuntimeError) -> bool:
-    return isinstance(error, dist.DistError) or any(words in str(error) for words in LOST)
-
-
 def largest_of_all(number: int) -> int:
-    """The largest number that a process gives; to be called by all of them."""
+    """Return the largest number over all processes (a collective call)."""
     if comm.get_world_size() == 1:
         return number
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -156,7 +152,7 @@ def largest_of_all(number: int) -> int:
 
 
 def gather_states(trainer: TrainerBase) -> None:
-    """Have the hooks collect what each process has for itself; call it in all of them, before a checkpoint."""
+    """Make the hooks collect the states of all processes, before a checkpoint (a collective call)."""
     if comm.get_world_size() > 1:
         for hook in trainer._hooks:
             if hasattr(hook, "gather_state"):

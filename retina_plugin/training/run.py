@@ -1,4 +1,4 @@
-"""A run from its arguments to a trained and evaluated model, in one process of those that share it."""
+"""Run a training or an evaluation from its arguments, in one of its processes."""
 
 import argparse
 import json
@@ -69,13 +69,13 @@ def set_up(
 ) -> tuple[CfgNode, dict, ResumePoint | bool]:
     """Prepare a run and its output folder, which is written once everything is checked.
 
-    A training takes its folder into ``lock``; an evaluation may go on beside one.
+    A training locks its folder by ``lock``; an evaluation may run beside a training.
 
     Returns:
-        the frozen config, facts for the run's record, and where to resume.
+        the frozen config, facts for the run record, and the checkpoint to resume from.
 
     Raises:
-        SetupError: in the config, the data sets or the weights.
+        SetupError: a mistake in the config, the data sets or the weights.
     """
     setup_logger(name="retina_plugin", distributed_rank=comm.get_rank())
     escape_control_characters("retina_plugin")
@@ -182,10 +182,10 @@ def train(cfg: CfgNode, resume: ResumePoint | bool, facts: dict) -> dict:
 
 
 def evaluate(cfg: CfgNode, resume: ResumePoint | bool, facts: dict) -> dict:
-    """Score a checkpoint (``--eval-only``) and store the result in ``OUTPUT_DIR/eval_record.json``.
+    """Score a checkpoint (``--eval-only``) and write the result to ``OUTPUT_DIR/eval_record.json``.
 
     Raises:
-        SetupError: no weights are named, or they lack part of the model (unless MODEL.LOAD is partial).
+        SetupError: no checkpoint is given, or it lacks part of the model (unless MODEL.LOAD is partial).
     """
     with RunRecord(record_path(cfg, "eval_record.json"), cfg, **facts) as record:
         model = RetinaTrainer.build_model(cfg)
@@ -199,7 +199,7 @@ def evaluate(cfg: CfgNode, resume: ResumePoint | bool, facts: dict) -> dict:
                 "(MODEL.LOAD partial scores it all the same)."
             )
         record.update(weights=report and report.path, weights_loaded=str(report))
-        # Not into the folder of the training's own evaluation.
+        # Keep the results of the training's own evaluation.
         folder = Path(cfg.OUTPUT_DIR, "inference_eval_only")
         evaluators = [build_evaluator(cfg, name, str(folder / name)) for name in cfg.DATASETS.TEST]
         model = build_inference_model(model, inplace=True)
@@ -218,7 +218,7 @@ def evaluate(cfg: CfgNode, resume: ResumePoint | bool, facts: dict) -> dict:
 
 
 def original_sizes(cfg: CfgNode) -> CfgNode:
-    """``cfg`` with test images as they are: the augmentation resizes them, and twice would blur them."""
+    """Return ``cfg`` without resizing of test images: the augmentation resizes them, and twice would blur them."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.INPUT.MIN_SIZE_TEST = 0

@@ -12,8 +12,8 @@ from ..errors import printable
 
 __all__ = ["describe_training", "escape_control_characters", "terminal_essentials"]
 
-# Logger -> beginnings of what it logs for the file: the config twice, environment, model and parameters as text, counts
-# that the plugin has said in a line before.
+# Logger -> first words of its messages that go to the file only: two copies of the config, environment, model, matched
+# parameters, and counts that the plugin has logged in one line before.
 DUMPS = {
     "detectron2": (
         "Rank of current process", "Environment info:", "Command line arguments:", "Contents of args.config_file=",
@@ -32,24 +32,25 @@ _PLAIN = logging.Formatter()
 
 @contextmanager
 def terminal_essentials(*, verbose: bool) -> Iterator[None]:
-    """Keep DUMPS from the terminal, unless ``verbose``; to be put around Detectron2's ``default_setup``.
+    """Hide DUMPS on the terminal, unless ``verbose``; wrap Detectron2's ``default_setup`` in it.
 
-    Warnings and errors always pass. The file has everything.
+    Warnings and errors are always shown. The file has everything.
     """
     root = logging.getLogger("detectron2")
 
-    # default_setup makes the handler and logs the first dump in one go: the logger's own filter comes between.
-    def attend(record: logging.LogRecord) -> bool:
+    # default_setup creates the handler and logs the first dump before it returns, so a filter of the logger adds the
+    # handler's filter in between.
+    def filter_handlers(record: logging.LogRecord) -> bool:
         for handler in root.handlers:
             if getattr(handler, "stream", None) is sys.stdout:
                 (handler.removeFilter if verbose else handler.addFilter)(_is_essential)
         return True
 
-    root.addFilter(attend)
+    root.addFilter(filter_handlers)
     try:
         yield
     finally:
-        root.removeFilter(attend)
+        root.removeFilter(filter_handlers)
 
 
 def _is_essential(record: logging.LogRecord) -> bool:
@@ -58,10 +59,11 @@ def _is_essential(record: logging.LogRecord) -> bool:
 
 
 def describe_training(cfg: CfgNode, data: Mapping) -> str:
-    """Length, sizes and what comes next, in a line.
+    """Describe the length and image sizes of a training in one line.
 
     Args:
-        cfg: of the run; data: a ``DataSummary`` as a dict.
+        cfg: config of the run.
+        data: a ``DataSummary`` as a dict.
     """
     solver, size = cfg.SOLVER, cfg.INPUT
     kept = "images_with_annotations" if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS else "images"
@@ -100,7 +102,7 @@ _ESCAPE = _Escape()
 
 
 def escape_control_characters(*logger_names: str) -> None:
-    """Escape them, except for colours, in all that the handlers of these loggers write. Repeated calls do no more."""
+    """Escape control characters, except for colours, in the output of these loggers; repeated calls change nothing."""
     for name in logger_names:
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(_ESCAPE)

@@ -1,4 +1,4 @@
-"""Load a trained model whole, or refuse: for programs that use one."""
+"""Load a trained model for programs that use one, and refuse incomplete weights."""
 
 import os
 from pathlib import Path
@@ -16,10 +16,10 @@ __all__ = ["config_beside", "load_trained_model"]
 
 
 def config_beside(weights: str | os.PathLike) -> Path:
-    """Return the path of ``config.yaml`` beside a checkpoint, where a training leaves it.
+    """Return the path of the ``config.yaml`` that a training writes beside its checkpoints.
 
     Raises:
-        SetupError: it is not there.
+        SetupError: it does not exist.
     """
     path = Path(weights).with_name("config.yaml")
     if not path.is_file():

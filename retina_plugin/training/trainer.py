@@ -43,16 +43,16 @@ logger = logging.getLogger(__name__)
 class RetinaTrainer(DefaultTrainer):
     """Trains and evaluates a RetinaNet from a config.
 
-    Differs from ``DefaultTrainer``: a checkpoint carries the loss normalizer; loading reports and refuses (see
-    ``RetinaCheckpointer``); an unreadable image is named; a loss that is not finite stops the run before the step
-    that would spoil the weights, naming its parts and images.
+    Differs from ``DefaultTrainer``: a checkpoint contains the loss normalizer; weights that do not fit are refused (see
+    ``RetinaCheckpointer``); the error for an unreadable image names its file; a loss that is not finite stops the run
+    before the weights change, and the message names the loss and the images.
     """
 
     scored_by: dict[str, str] = {}  # data set -> package that scored it, in the last evaluation of this process
 
     def __init__(self, cfg: CfgNode):
         type(self).scored_by = {}
-        self.stopped_early = ""  # why, if it was before MAX_ITER
+        self.stopped_early = ""  # reason for a stop before MAX_ITER
         if cfg.SOLVER.DETERMINISTIC:
             use_deterministic_algorithms()
         super().__init__(scale_to_batch(cfg))
@@ -84,12 +84,12 @@ class RetinaTrainer(DefaultTrainer):
 
     @property
     def evaluated_model(self) -> torch.nn.Module:
-        """The model that evaluations look at: the averaged weights with SOLVER.EMA_DECAY."""
+        """The model that evaluations use: with SOLVER.EMA_DECAY the averaged weights."""
         average = self._hook(WeightAverage)
         return average.model if average else self.model
 
     def train(self) -> dict | None:
-        """As Detectron2's; a run that stops early or is interrupted has counted the iterations that it did."""
+        """Train as Detectron2 does; after an early stop or an interruption ``iter`` counts the finished iterations."""
         try:
             return super().train()
         except EarlyStop as stop:
@@ -100,16 +100,16 @@ class RetinaTrainer(DefaultTrainer):
             self.iter = stop.num_done
             raise
         except RuntimeError as error:
-            # PyTorch raises it wherever this process is when it hears of a worker's end: in a hook or a writer too.
+            # PyTorch raises the error wherever this process is when a worker ends, possibly in a hook or a writer.
             if said := describe_loss_of_worker(error):
                 raise RunFault(self._hook(StepGuard).describe_lost_worker(said)) from None
             raise
 
     def resume_or_load(self, resume: bool | ResumePoint = True) -> None:
-        """As Detectron2's; a resumed run goes on with the batch that came next.
+        """Resume or load as Detectron2 does; a resumed run continues with the next batch.
 
         Args:
-            resume: a ``ResumePoint`` that was found before saves reading the checkpoint again.
+            resume: True, False, or a ``ResumePoint`` that was found earlier, to read its checkpoint only once.
         """
         if resume and not self.checkpointer.has_checkpoint():
             logger.info("%s has no checkpoint to resume from: the run begins", self.cfg.OUTPUT_DIR)
@@ -121,7 +121,7 @@ class RetinaTrainer(DefaultTrainer):
             for note in order.resume(self.start_iter):
                 logger.warning("--resume with %s", note)
         if self.start_iter == self.max_iter and Path(self.checkpointer.get_checkpoint_file()).name != FINAL:
-            # Stopped between the numbered checkpoint of the last iteration and this one.
+            # The run was stopped after the numbered checkpoint of its last iteration and before the final one.
             gather_states(self)
             self.checkpointer.save(Path(FINAL).stem, iteration=self.iter)
 
@@ -139,7 +139,7 @@ class RetinaTrainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Iterable[list[dict]]:
-        """Detectron2's loader, or one that a resumed run can start at its place, whose ``order`` is a TrainOrder."""
+        """Build a loader that a resumed run can continue (its ``order`` is a TrainOrder), or else Detectron2's."""
         mapper = RetinaDatasetMapper(cfg, is_train=True)
         if cfg.DATALOADER.SAMPLER_TRAIN not in ORDERED_SAMPLERS:
             return build_detection_train_loader(cfg, mapper=mapper)
@@ -159,14 +159,14 @@ class RetinaTrainer(DefaultTrainer):
     def test(
         cls, cfg: CfgNode, model: torch.nn.Module, evaluators: DatasetEvaluator | list[DatasetEvaluator] | None = None
     ) -> dict:
-        """As Detectron2's, noting what scored each data set."""
+        """Evaluate as Detectron2 does, and record the package that scored each data set."""
         names = cfg.DATASETS.TEST
         if evaluators is None:
             evaluators = [cls.build_evaluator(cfg, name) for name in names]
         elif isinstance(evaluators, DatasetEvaluator):
             evaluators = [evaluators]
         results = super().test(cfg, model, evaluators)
-        # Only now: an evaluator may have had to turn to another package.
+        # After the evaluation, in which an evaluator may have fallen back to another package.
         cls.scored_by = {name: scoring_package(one) for name, one in zip(names, evaluators, strict=True)}
         return results
 
@@ -187,7 +187,7 @@ class RetinaTrainer(DefaultTrainer):
         return {name: value for name, (value, _) in latest.items() if "loss" in name and not name.startswith(PREFIX)}
 
     def build_writers(self) -> list[EventWriter]:
-        """Detectron2's; one that fails stops writing, not the training."""
+        """Build Detectron2's writers; one that fails stops writing, and the training continues."""
         return [TolerantWriter(writer) for writer in super().build_writers()]
 
     @property
@@ -197,9 +197,9 @@ class RetinaTrainer(DefaultTrainer):
 
 
 class TolerantWriter(EventWriter):
-    """Passes calls on to a writer until that raises an OSError (no space, no right, a share that is gone).
+    """Forward calls to a writer until it raises an OSError (no space, no permission, a lost network share).
 
-    Then one warning says so, and the writer is not called again.
+    Then log one warning, and do not call the writer again.
     """
 
     def __init__(self, writer: EventWriter):

@@ -83,7 +83,7 @@ def test_output_dir_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     with pytest.raises(SetupError, match="OUTPUT_DIR .*file/run: .*file is a file"):
         check_output_dir(tmp_path / "file" / "run")
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write whatever the mode bits say
-    with pytest.raises(SetupError, match=f"OUTPUT_DIR {tmp_path}/run: {tmp_path} must not be written into"):
+    with pytest.raises(SetupError, match=f"OUTPUT_DIR {tmp_path}/run: {tmp_path} is not writable"):
         check_output_dir(tmp_path / "run")
 
 

@@ -1,4 +1,4 @@
-"""A moving average of the weights beside those that are trained (EMA): evaluated, and kept over a resume."""
+"""A moving average of the trained weights (EMA), which is evaluated and saved in checkpoints."""
 
 from detectron2.engine import HookBase
 from fvcore.common.checkpoint import Checkpointer
@@ -36,7 +36,7 @@ class WeightAverage(HookBase):
         return self._average.module
 
     def before_train(self) -> None:
-        if self._average.n_averaged == 0:  # made before the weights were loaded, and not resumed
+        if self._average.n_averaged == 0:  # built before the weights were loaded, and not resumed
             self._average.module.load_state_dict(self._model.state_dict())
 
     def after_step(self) -> None:

@@ -1,4 +1,4 @@
-"""The best checkpoint of a run, kept as ``model_best.pth``."""
+"""Keep the best checkpoint of a run as ``model_best.pth``."""
 
 import json
 import logging
@@ -24,17 +24,17 @@ HISTORY_FILE = "best_metric.json"
 
 
 class MetricHistory:
-    """The values of a metric over a run, in a file of their own beside the checkpoints.
+    """The values of a metric over a run, in a separate file beside the checkpoints.
 
-    A checkpoint is written before the evaluation of its iteration, so that a resumed run would not know of it: this
-    file does, and what is decided from it is the same with and without an interruption.
+    A checkpoint is written before the evaluation of its iteration and so lacks its result. This file has it, so that a
+    resumed run takes the same decisions as an uninterrupted one.
     """
 
     def __init__(self, metric: str, path: Path | None):
         """
         Args:
             metric: key of the event storage. One with "loss" in its name is better when it is lower.
-            path: of the JSON file; None keeps the values in memory.
+            path: path of the JSON file; None keeps the values in memory.
         """
         self.metric = metric
         self.values: list[tuple[int, float]] = []  # iteration, value; increasing
@@ -43,7 +43,7 @@ class MetricHistory:
         self._warned = False
 
     def restore(self, start_iteration: int) -> None:
-        """Read what was measured before ``start_iteration``; what an interrupted run did beyond it is forgotten.
+        """Read the values before ``start_iteration``; later ones of an interrupted run are dropped.
 
         Raises:
             SetupError: the file is not one that ``add`` wrote.
@@ -111,7 +111,7 @@ class MetricHistory:
 
 
 class BestMetric(HookBase):
-    """Notes the metric after each evaluation and writes ``model_best.pth`` when it is the best so far.
+    """Record the metric after each evaluation, and write ``model_best.pth`` if it is the best so far.
 
     Detectron2's ``BestCheckpointer`` forgets on a resume what the best was, and names its file as the last checkpoint,
     from which --resume would go on. The file here has the weights that were evaluated, without the state to resume.
@@ -121,7 +121,7 @@ class BestMetric(HookBase):
         """
         Args:
             checkpointer: of the evaluated model, without a training's state.
-            history: what is known of the metric.
+            history: values of the metric so far.
         """
         self._checkpointer = checkpointer
         self.history = history
@@ -145,9 +145,10 @@ class BestMetric(HookBase):
 
 
 class MissedEvaluation(HookBase):
-    """A run resumed from a checkpoint whose evaluation was cut off does that first; behind BestMetric.
+    """Repeat an interrupted evaluation of the checkpoint that a run resumes from, before the first iteration.
 
-    Only for the metric of the history, on which depends what the run does. In every process.
+    Only the metric of the history is restored, because the run depends on it. Every process needs this hook, after
+    BestMetric.
     """
 
     def __init__(self, history: MetricHistory):

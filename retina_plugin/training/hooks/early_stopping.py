@@ -1,4 +1,4 @@
-"""The end of a run whose metric gets no better."""
+"""Early stopping: end a run whose metric no longer improves."""
 
 from detectron2.engine import HookBase
 from detectron2.utils import comm
@@ -10,9 +10,9 @@ __all__ = ["EarlyStop", "EarlyStoppingHook"]
 
 
 class EarlyStop(SystemExit):
-    """The end of a run before MAX_ITER, as asked for: uncaught, it ends the program with status 0.
+    """Raised to end a run before MAX_ITER; uncaught, it ends the program with status 0.
 
-    No Exception, of which Detectron2's loop logs the traceback. ``RetinaTrainer.train`` catches it and returns.
+    It is no Exception, because Detectron2's loop logs the traceback of those. ``RetinaTrainer.train`` catches it.
     """
 
     def __init__(self, message: str, num_done: int):
@@ -37,10 +37,10 @@ class EarlyStoppingHook(HookBase):
         self._history = history
         self._patience = patience
         self._min_delta = min_delta
-        self._seen = -1  # values that were judged already
+        self._seen = -1  # number of values at the last decision
 
     def before_train(self) -> None:
-        if not self._history.values:  # else BestMetric has done so
+        if not self._history.values:  # else BestMetric has restored it
             self._history.restore(self.trainer.start_iter)
         if self.trainer.start_iter < self.trainer.max_iter and (reason := self._reason()):
             raise EarlyStop(reason, self.trainer.start_iter)  # the run had stopped before it was resumed
@@ -54,7 +54,7 @@ class EarlyStoppingHook(HookBase):
             raise EarlyStop(reason, self.trainer.iter + 1)
 
     def _reason(self) -> str:
-        """Why the run shall end; "" while it shall go on."""
+        """Return the reason to end the run; "" to continue."""
         stop = len(self._history.values) != self._seen and (
             self._history.evaluations_without_gain(self._min_delta) >= self._patience
         )

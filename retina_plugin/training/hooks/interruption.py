@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a training with a checkpoint."""
+"""Write a checkpoint before Ctrl-C or SIGTERM ends a training."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ STATUS = {number: 128 + number for number in (signal.SIGINT, signal.SIGTERM)}
 
 
 class Interrupted(KeyboardInterrupt):
-    """A training that was asked to stop and has: a KeyboardInterrupt, so that nothing takes it for a failure."""
+    """Raised when a training has stopped on a signal; a KeyboardInterrupt, so that nothing treats it as a failure."""
 
     def __init__(self, message: str, *, status: int, num_done: int):
         super().__init__(message)
@@ -29,7 +29,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class InterruptionHook(HookBase):
-    """The first SIGINT or SIGTERM has the iteration finished and a checkpoint written, the second stops at once.
+    """Finish the iteration and write a checkpoint on the first SIGINT or SIGTERM; stop at once on the second.
 
     A hook of any ``DefaultTrainer``, the last one, so that the others have done their work after the iteration. With
     several processes all stop when one gets the signal.
@@ -45,7 +45,7 @@ class InterruptionHook(HookBase):
         if threading.current_thread() is not threading.main_thread():
             return  # only the main thread may set handlers
         for number in STATUS:
-            # Who starts a job with SIGINT ignored, as "&" in a script does, wants it so. None: not Python's to restore.
+            # Keep an ignored SIGINT, as "&" in a script sets it. None is a handler that Python cannot restore.
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 self._former[number] = signal.signal(number, self._ask)
 
@@ -61,9 +61,9 @@ class InterruptionHook(HookBase):
             self._stop(stop)
 
     def _run_step(self) -> None:
-        """Stop as after the iteration before if the signal has ended a worker of the data loader too.
+        """Run a step; if the signal ended a data loader worker too, stop as after the previous iteration.
 
-        A queue's SIGTERM goes to all processes of a job.
+        A job queue sends SIGTERM to all processes of a job.
         """
         try:
             self._step()

@@ -18,10 +18,10 @@ HARDEST_POSITIVES, HARDEST_NEGATIVES = 0.2, 0.01
 
 @torch.no_grad()
 def loss_shares(cls_loss: ClassificationLoss, logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Who carries the classification loss of a batch, as shares in [0, 1].
+    """Compute the shares of the classification loss of a batch by kind of example, in [0, 1].
 
     Args:
-        cls_loss: its value must not rise with x_t, as that of every loss of the paper does not.
+        cls_loss: a loss whose value does not increase with x_t, like every loss of the paper.
         logits: (N, R, K). labels: (N, R) in [0, K), K for background, negative for ignored.
 
     Returns:

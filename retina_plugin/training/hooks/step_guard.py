@@ -1,4 +1,4 @@
-"""Steps that must not change the weights: a loss that is not finite, memory that ran out, images that never came."""
+"""Stop or skip a failed step before it changes the weights: a loss that is not finite, no memory, a lost worker."""
 
 import logging
 import math
@@ -31,7 +31,7 @@ _NO_MEMORY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True for a lack of memory of the GPU or the machine."""
+    """Return True if the error means that the GPU or the machine ran out of memory."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
@@ -101,7 +101,7 @@ class StepGuard(HookBase):
             trainer.model.register_forward_pre_hook(note_batch),
             trainer.optimizer.register_step_pre_hook(note_step),
         ]
-        # What a forward pass changes.
+        # Buffers that a forward pass changes.
         self._buffers = [
             buffer
             for part in trainer.model.modules()
@@ -181,7 +181,7 @@ class StepGuard(HookBase):
             raise FloatingPointError(f"{text} {self._last_checkpoint()}") from None
 
     def _describe_divergence(self) -> str:
-        """One line on what is not finite, where, and what helps."""
+        """Describe in one line the loss that is not finite, its images and a remedy."""
         where, batch = f"iteration {self.trainer.iter}", self._batch
         if comm.get_world_size() > 1:
             # Each process knows its own losses; another forward pass might wait for the others.
@@ -212,7 +212,7 @@ class StepGuard(HookBase):
 
     @torch.no_grad()
     def _bad_losses_per_image(self, batch: list[dict]) -> list[list[str]]:
-        """For each image alone, the names of its losses that are not finite; no average takes a step."""
+        """Return, for each image alone, the names of its losses that are not finite; buffers are restored."""
         model = self.trainer.model
         with torch.autocast("cuda", enabled=self.trainer.cfg.SOLVER.AMP.ENABLED):
             found = [[name for name, loss in model([image]).items() if not torch.isfinite(loss)] for image in batch]
@@ -278,7 +278,7 @@ def _named(batch: list[dict]) -> str:
 
 
 def _describe_inputs(batch: list[dict]) -> str:
-    """The images or boxes that hold NaN or infinity; "" for none."""
+    """Name the images and boxes that contain NaN or infinity; "" for none."""
     found = []
     for image in batch:
         tensors = {"image": image["image"]}

@@ -1,4 +1,4 @@
-"""The two losses on the test sets while training, beside those on the training batches."""
+"""Losses on the test sets during training."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,15 +16,15 @@ from ...data.mapper import RetinaDatasetMapper
 
 __all__ = ["PREFIX", "ValidationLossHook", "build_validation_loader"]
 
-# Begins the names of the scalars in the event storage.
+# Prefix of the scalars in the event storage.
 PREFIX = "validation/"
 
 
 @contextmanager
 def _losses_of_evaluation(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Within it, ``model`` gives its losses as sums, and neither batch norms nor divisor nor pictures take a step.
+    """Make ``model`` return its losses as sums, without updates of batch norms or divisor and without pictures.
 
-    Yields the list of the counts that would have been their divisors.
+    Yields the list of the counts by which the sums are to be divided.
     """
     training = {module: module.training for module in model.modules()}
     period = model.vis_period
@@ -42,7 +42,7 @@ def _losses_of_evaluation(model: nn.Module) -> Iterator[list[Tensor]]:
 
 @torch.no_grad()
 def validation_losses(model: nn.Module, loader) -> dict[str, float]:
-    """The losses over a whole data set: each summed over its images and divided by all its positive anchors.
+    """Compute the losses over a whole data set: each summed over its images and divided by all its positive anchors.
 
     The divisor is the paper's (Sec. 4.1) with the set as one batch, whatever the model trains with: the value depends
     neither on the size of the batches nor on the training before.
@@ -68,14 +68,14 @@ def validation_losses(model: nn.Module, loader) -> dict[str, float]:
 
 
 def build_validation_loader(cfg: CfgNode, dataset_name: str):
-    """Test images, resized as for evaluation, with their boxes; images without boxes among them."""
+    """Build a loader of test images with their boxes, resized as for evaluation; images without boxes are included."""
     mapper = RetinaDatasetMapper(cfg, is_train=True, augmentations=build_augmentation(cfg, is_train=False))
     records = get_detection_dataset_dicts(dataset_name, filter_empty=False)
     return build_detection_test_loader(dataset=records, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS)
 
 
 class ValidationLossHook(HookBase):
-    """Every ``period`` iterations, and after the last, puts ``validation/...`` of data sets into the storage.
+    """Put the losses on data sets into the storage, every ``period`` iterations and after the last one.
 
     A hook of any ``DefaultTrainer``. One set has ``validation/loss_cls``, of several each has
     ``validation/<set>/loss_cls``.

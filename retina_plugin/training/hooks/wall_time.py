@@ -1,4 +1,4 @@
-"""The seconds of a training over its interruptions."""
+"""Count the seconds of a training over all its resumes."""
 
 import time
 
@@ -8,7 +8,7 @@ __all__ = ["WallTimeHook"]
 
 
 class WallTimeHook(HookBase):
-    """Keeps in every checkpoint the seconds that led to it, so that they survive even a killed process.
+    """Save in every checkpoint the training time that led to it, so that it survives even a killed process.
 
     ``earlier_seconds``: duration of the earlier parts of a resumed run, each up to the checkpoint that was resumed.
     """
