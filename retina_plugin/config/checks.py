@@ -31,12 +31,12 @@ _EXTRA_LEVELS = {
 }
 _RESNETS = ("build_resnet_backbone", *_EXTRA_LEVELS)
 _GENERATORS = ("DefaultAnchorGenerator", "OctaveAnchorGenerator", "TorchvisionAnchorGenerator")
-# Norms whose statistics are those of one pass.
+# Norms that compute their statistics over one pass.
 _BATCH_NORMS = ("BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
-# Keys that need FocalRetinaNet -> the value that does not.
+# Keys that need FocalRetinaNet -> the value that works without it.
 _FOCAL_ONLY = {"SOLVER.ACCUMULATION_STEPS": 1, "TEST.LOSS_PERIOD": 0}
-# The paper's 0.01 for 16 images (Sec. 4.1), scaled linearly. The margin is a guard: it lets a bold choice pass and
-# finds a rate that was meant for a larger batch.
+# The paper's 0.01 for 16 images (Sec. 4.1), scaled linearly. The margin is a guard: it allows a
+# bold choice and catches a rate that was meant for a larger batch.
 RULE_LR, RULE_BATCH, _LR_MARGIN = 0.01, 16, 4
 
 
@@ -77,18 +77,18 @@ def find_config_faults(cfg: CfgNode, known_losses: Sequence[str] | None = None) 
 
 
 def _error(text: str) -> Finding:
-    """A value that cannot work; the sentence names its key first."""
+    """Make the finding for a value that cannot work; the sentence must name its key first."""
     key = re.search(r"[A-Z0-9_]+(\.[A-Z0-9_]+)+|OUTPUT_DIR", text)
     return finding("config-value", key.group() if key else "config", text)
 
 
 def _warning(text: str) -> Finding:
-    """Keys of the training that work and are probably not meant; the sentence names its key first."""
+    """Make the warning for a training key that is probably not meant; the sentence must name its key first."""
     return finding("training-keys", _error(text).where, text, "")
 
 
 def _check_parts(cfg: CfgNode) -> list[Finding]:
-    """Build the parts that state the ranges of their own keys; each names its first value that is out of range."""
+    """Build the parts that check their own keys, and collect the first fault of each."""
     retinanet, generator = cfg.MODEL.RETINANET, cfg.MODEL.ANCHOR_GENERATOR
     octaves = {"base_size": generator.BASE_SIZE, "scales_per_octave": generator.SCALES_PER_OCTAVE}
     faults = []
@@ -273,7 +273,7 @@ def check_resnet(cfg: CfgNode) -> Iterator[Finding]:
 
 
 def check_other_heads(cfg: CfgNode) -> Iterator[Finding]:
-    """Keys of the two-stage detectors that look like RetinaNet's and do nothing here."""
+    """Warn of keys of the two-stage detectors that look like RetinaNet's but have no effect."""
     default = get_cfg()
     for name in ("NUM_CLASSES", "SCORE_THRESH_TEST", "NMS_THRESH_TEST"):
         value = cfg.MODEL.ROI_HEADS[name]
@@ -288,7 +288,7 @@ def check_other_heads(cfg: CfgNode) -> Iterator[Finding]:
 
 
 def _backbone_levels(cfg: CfgNode) -> list[str] | None:
-    """The feature maps of Detectron2's own ResNet backbones; None for another backbone."""
+    """Return the feature maps of Detectron2's ResNet backbones; None for another backbone."""
     name = cfg.MODEL.BACKBONE.NAME
     if name == "build_resnet_backbone":
         return list(cfg.MODEL.RESNETS.OUT_FEATURES)
@@ -337,7 +337,7 @@ def check_levels(cfg: CfgNode) -> Iterator[Finding]:
 
 
 def _per_level(cfg: CfgNode, name: str, unit: str) -> list[list[float]]:
-    """A list of anchor sizes or ratios for each level, with Detectron2's rule for one list or a flat one."""
+    """Return a list of anchor sizes or ratios for each level; one list, nested or flat, applies to all levels."""
     key, value = f"MODEL.ANCHOR_GENERATOR.{name}", list(getattr(cfg.MODEL.ANCHOR_GENERATOR, name))
     num_levels = len(cfg.MODEL.RETINANET.IN_FEATURES)
     nested = [isinstance(item, (list, tuple)) for item in value]

@@ -14,7 +14,7 @@ from ..errors import SetupError
 
 __all__ = ["LOAD_WORDS", "REMOVED_KEYS", "add_retina_config", "get_retina_cfg"]
 
-# Words of MODEL.LOAD, and the switch that each replaces. docs/training.md has what they do.
+# Words of MODEL.LOAD -> the former switch that each replaces. docs/training.md describes them.
 LOAD_WORDS = {
     "by_class_name": "MODEL.MAP_CLASSES",  # take the class layer by class name; classes it lacks start with the prior
     "skip_mismatched": "MODEL.SKIP_MISMATCHED_WEIGHTS",  # start layers of another shape, or other classes, afresh
@@ -27,8 +27,8 @@ LOAD_WORDS = {
 class RemovedKey(NamedTuple):
     """A key of an earlier version, accepted for one release with a note in the log."""
 
-    default: Any  # that it had: this value changes nothing, and needs no note
-    apply: Callable[[CfgNode, Any], str]  # sets what replaces it in a cfg, and returns the note
+    default: Any  # its former default, which changes nothing and needs no note
+    apply: Callable[[CfgNode, Any], str]  # sets the replacing key in a cfg, and returns the note
 
 
 def _set_load_word(word: str) -> Callable[[CfgNode, bool], str]:

@@ -1,6 +1,6 @@
-"""From a YAML file and ``KEY VALUE`` overrides to a ``cfg``; a mistake in either gets one sentence with its place.
+"""Load a cfg from a YAML file and ``KEY VALUE`` overrides; a mistake is reported in one sentence, with its place.
 
-Values that mean the same in another type than the default's are accepted: 2 for 2.0, 600 for (600,), "1e-3" for 0.001.
+Equivalent values of another type than the default's are accepted: 2 for 2.0, 600 for (600,), "1e-3" for 0.001.
 """
 
 import ast

@@ -1,7 +1,7 @@
-"""YAML configs as data: no tag runs code, and no file takes long to refuse.
+"""Read YAML configs as data: no tag runs code, and no file takes long to refuse.
 
 Detectron2 falls back to PyYAML's unsafe loader, which runs ``!!python`` tags, because its own ``Base-RetinaNet.yaml``
-computes the anchor sizes by one. Here that tag stands for its list; every other one is refused by name, file and line.
+computes the anchor sizes by one. Here a table maps that tag to its list; every other tag is refused, with its place.
 """
 
 import itertools
@@ -15,19 +15,19 @@ __all__ = ["compose_config", "construct_config"]
 
 _PYTHON = "tag:yaml.org,2002:python/"
 _EVAL = f"{_PYTHON}object/apply:eval"
-# The only tag in a detection config of any Detectron2, without its spaces.
+# The only tag in the detection configs of all Detectron2 versions (spaces removed) -> its value.
 _KNOWN_TAGS = {
     "[[x,x*2**(1.0/3),x*2**(2.0/3)]forxin[32,64,128,256,512]]": [
         [x, x * 2 ** (1.0 / 3), x * 2 ** (2.0 / 3)] for x in (32, 64, 128, 256, 512)
     ]
 }
-# Guards: Detectron2's largest config has 6 kB; PyYAML reads 50 kB a second. 10^5 values stand for aliases of aliases.
+# Guards: Detectron2's largest config has 6 kB; PyYAML reads 50 kB a second. 10^5 values bound the expansion of aliases.
 MAX_CHARACTERS = 2**18
 MAX_VALUES = 10**5
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with the one tag."""
+    """PyYAML's safe loader, plus the one known tag."""
 
 
 _Loader.add_constructor(_EVAL, lambda loader, node: [list(sizes) for sizes in _KNOWN_TAGS[_expression(node)]])
@@ -43,8 +43,8 @@ def compose_config(text: str, config_file: str) -> yaml.Node | None:
     """Parse a YAML text to nodes, without constructing anything; None if it is empty.
 
     Raises:
-        SetupError: it is larger, deeper or has more values than any config, or a tag asks for code.
-        yaml.YAMLError: it is no YAML.
+        SetupError: the text exceeds the limits above, or a tag asks for code.
+        yaml.YAMLError: the text is no YAML.
     """
     if len(text) > MAX_CHARACTERS:
         raise SetupError(f"Config file {config_file} has more than {MAX_CHARACTERS} characters: is it a config?")
@@ -58,7 +58,7 @@ def compose_config(text: str, config_file: str) -> yaml.Node | None:
 
 
 def construct_config(node: yaml.Node) -> Any:
-    """Construct the value of a node that ``compose_config`` has let through."""
+    """Construct the value of a node that ``compose_config`` has accepted."""
     return _Loader("").construct_document(node)
 
 
@@ -75,7 +75,7 @@ def _count_values(node: yaml.Node, config_file: str, counts: dict[int, int]) -> 
             "runs code: write the value itself. The only tag that is read is the one of Detectron2's "
             "Base-RetinaNet.yaml."
         )
-    counts[id(node)] = 0  # while its parts are counted
+    counts[id(node)] = 0  # marks a node whose parts are being counted
     parts = node.value if isinstance(node, yaml.CollectionNode) else []
     if isinstance(node, yaml.MappingNode):
         parts = itertools.chain.from_iterable(parts)

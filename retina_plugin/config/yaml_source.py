@@ -1,6 +1,6 @@
-"""A YAML config and the files that it inherits from: their content, and the line of a key.
+"""Read a YAML config and the files that it inherits from, and find the line of a key.
 
-A mistake in them is refused with file and line; Detectron2 names neither. No tag is run: ``safe_yaml.py``.
+The message for a mistake names file and line; Detectron2 names neither. No tag runs code: ``safe_yaml.py``.
 """
 
 import difflib
@@ -18,16 +18,16 @@ from .shipped import CONFIGS, find_base
 __all__ = ["base_files", "find_line", "load_yaml"]
 
 _REMOTE = "://"  # http(s) and Detectron2's own schemes, which its PathManager reads
-MAX_FILES = 100  # a guard: three files that inherit from each twice read one eight times; Detectron2's chains have 2
-_MERGE_TAG = "tag:yaml.org,2002:merge"  # "<<": it may be repeated, it is no key of the config
+MAX_FILES = 100  # guard: files that inherit twice multiply their reads; Detectron2's chains have 2
+_MERGE_TAG = "tag:yaml.org,2002:merge"  # "<<" is no key of the config and may be repeated
 
 
 def load_yaml(config_file: str) -> dict[str, Any]:
     """Read ``config_file`` over the files in its ``_BASE_``, a later one over an earlier.
 
     Raises:
-        SetupError: a file is missing or no YAML, is empty or no mapping, repeats a key, inherits from itself or from
-            too many, or asks for code.
+        SetupError: a file is missing, empty or no YAML mapping, repeats a key, asks for code, or inherits from itself or
+            from too many files.
     """
     return _load(config_file, parents=(), read=[])
 
@@ -36,7 +36,7 @@ def base_files(config_file: str) -> list[str]:
     """Return the files in ``_BASE_`` of ``config_file``, by Detectron2's rule or shipped ("configs/..."); [] without.
 
     Raises:
-        SetupError: as load_yaml, for this one file.
+        SetupError: for the reasons of load_yaml, in this one file.
     """
     return _base_files(*_read(config_file), config_file)
 
@@ -55,13 +55,13 @@ def find_line(config_file: str, key: str) -> str:
         line, node = found[0].start_mark.line + 1, found[1]
     else:
         return f"{config_file}, line {line}"
-    # The later of several bases wins, so it is asked first.
+    # The last of several bases wins, so search it first.
     inherited = (find_line(base, key) for base in reversed(_base_files(root, values, config_file)))
     return next((place for place in inherited if ", line " in place), config_file)
 
 
 def _load(config_file: str, parents: tuple[str, ...], read: list[str]) -> dict[str, Any]:
-    """Load one file of the chain; ``parents`` inherit from it, ``read`` are all files so far, this one not yet."""
+    """Load one file of the chain; ``parents`` inherit from it, and ``read`` lists the files read so far."""
     read.append(config_file)
     if len(read) > MAX_FILES:
         raise SetupError(f"{read[0]} inherits from more than {MAX_FILES} files through _BASE_: name each of them once.")
@@ -99,7 +99,7 @@ def _overlay(below: dict, above: dict, config_file: str, prefix: str = "") -> di
 
 
 def _read(config_file: str) -> tuple[yaml.MappingNode, dict[str, Any]]:
-    """Read one file: its nodes, which know their lines, and its content."""
+    """Read one file; return its nodes, which have line numbers, and its content."""
     if not config_file:
         raise SetupError("No config file given: name one with --config-file, such as configs/retina_R50_FPN.yaml.")
     if os.path.isdir(config_file):
@@ -126,7 +126,7 @@ def _read(config_file: str) -> tuple[yaml.MappingNode, dict[str, Any]]:
         raise SetupError(f"Config file {config_file} is empty: give at least one key, such as _BASE_.")
     try:
         values = construct_config(node)
-    except Exception as error:  # PyYAML's constructors raise what the values make them raise
+    except Exception as error:  # PyYAML's constructors raise errors of any type
         raise SetupError(f"Config file {config_file} cannot be loaded: {type(error).__name__}: {error}") from error
     if not isinstance(values, dict):
         kind = "a list" if isinstance(values, list) else type(values).__name__
@@ -136,7 +136,7 @@ def _read(config_file: str) -> tuple[yaml.MappingNode, dict[str, Any]]:
 
 
 def _check_repeated(node: yaml.MappingNode, config_file: str) -> None:
-    """Refuse a key that stands twice in one mapping: YAML would silently drop the first."""
+    """Refuse a repeated key in a mapping: YAML would silently drop the first."""
     seen: dict[str, int] = {}
     for key, value in node.value:
         line = key.start_mark.line + 1
@@ -164,7 +164,7 @@ def _base_files(node: yaml.MappingNode, values: dict[str, Any], config_file: str
 
 
 def _describe_folder(config_file: str) -> str:
-    """Name the YAML files beside ``config_file``, which is not there."""
+    """Name the YAML files of the folder in which ``config_file`` is missing."""
     folder = os.path.dirname(config_file) or "."
     if folder == "configs" and not os.path.isdir(folder):
         folder = str(CONFIGS)
