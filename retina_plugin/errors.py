@@ -1,4 +1,4 @@
-"""Errors that a user can fix, in the config, the data or the weights; and faults of the machine that end a run."""
+"""Errors that a user can fix in the config, the data or the weights, and faults of the machine that end a run."""
 
 import re
 import sys
@@ -11,11 +11,11 @@ __all__ = [
 
 EXIT_SETUP = 2  # a mistake that the user can fix
 EXIT_DIVERGED = 3  # a loss that is not finite
-EXIT_FAULT = 4  # something from outside ended the run: the same command with --resume goes on
+EXIT_FAULT = 4  # a fault of the machine ended the run; the same command with --resume continues it
 EXIT_INTERRUPTED = 130  # the shell's status for Ctrl-C
 
-# Control characters but tab and line feed; what turns the direction of text (Unicode's Bidi_Control); and halves of
-# surrogate pairs, which no stream takes.
+# Control characters except tab and line feed, characters that change the direction of text (Unicode's Bidi_Control),
+# and halves of surrogate pairs, which no stream accepts.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -56,21 +56,21 @@ def require_retina_config(cfg) -> None:
 
 
 class RunFault(RuntimeError):
-    """A fault from outside that ended a run: a killed process or data loader worker, or memory that ran out.
+    """A fault of the machine that ended a run: a killed process or data loader worker, or lack of memory.
 
-    The message is one or two lines: what happened, and how to go on. ``train_net.py`` exits with status 4.
+    The message is one or two lines: the fault, and how to continue. ``train_net.py`` exits with status 4.
     """
 
 
 def user_message(error: BaseException) -> str:
-    """The error's own words, without the traceback that stands before them if it comes from another process."""
+    """Return the error's message, without the traceback before it if the error comes from another process."""
     mark = next((f"{kind}: " for kind in _IN_TRACEBACKS if f"{kind}: " in str(error)), None)
     text = str(error).rsplit(mark, 1)[1] if mark else str(error)
     return text.strip() or type(error).__name__
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of the error's message; the name of its type if it has none."""
+    """Return the first line of the error's message, or the name of its type if it has no message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
 
 
@@ -86,7 +86,7 @@ def print_error(error: BaseException) -> None:
     print(f"error: {printable(user_message(error))}".replace("\n", "\n  "), file=sys.stderr)
 
 
-# Exit status of a command that such an error ends.
+# Exit status of a command that ends with such an error.
 EXIT_STATUSES = {SetupError: EXIT_SETUP, FloatingPointError: EXIT_DIVERGED, RunFault: EXIT_FAULT}
-# Their names in the traceback of a data loader's worker or a spawned process.
+# Names of errors in the traceback of a data loader worker or a spawned process.
 _IN_TRACEBACKS = (*(f"{kind.__module__}.{kind.__name__}" for kind in (SetupError, RunFault)), "FloatingPointError")

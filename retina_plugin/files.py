@@ -1,4 +1,4 @@
-"""Files that are there under their name only once they are whole."""
+"""Write files so that none appears under its name before it is complete."""
 
 import csv
 import io
@@ -10,12 +10,12 @@ from typing import Any, BinaryIO
 
 __all__ = ["remove_parts", "write_csv", "write_durably", "write_json", "write_whole"]
 
-# Ends the name of a file that is being written.
+# Suffix of a file that is being written.
 PART = ".part"
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write ``path`` (text as UTF-8); until that is done, and where it fails, what was there stays."""
+    """Write ``path`` (text as UTF-8); an existing file is replaced only once the new one is complete."""
     part = _part_of(path)
     try:
         part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
@@ -25,13 +25,13 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def write_durably(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """As ``write_whole``, by a function that writes into a file; when it returns, a power cut takes nothing back."""
+    """Like ``write_whole``, but take a writer callback, and flush the file to the disk before returning."""
     part = _part_of(path)
     try:
         with part.open("wb") as file:
             write(file)
             file.flush()
-            os.fsync(file.fileno())  # before the rename: a file system may do that first
+            os.fsync(file.fileno())  # before the rename, which a file system may otherwise do first
         os.replace(part, path)
         _sync_folder(path.parent)
     finally:
@@ -39,12 +39,12 @@ def write_durably(path: Path, write: Callable[[BinaryIO], None]) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON that any reader takes: NaN is refused."""
+    """Write JSON that every reader accepts; NaN raises a ValueError."""
     write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A header and the rows; None is an empty cell, and numbers keep 9 digits, which is more than float32 has."""
+    """Write a header and rows as CSV; None becomes an empty cell, and floats keep 9 digits, enough for float32."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -53,7 +53,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
 
 
 def remove_parts(folder: Path, suffix: str) -> list[Path]:
-    """Remove what killed processes have left of files of ``folder`` whose names end in ``suffix``; what that was."""
+    """Remove the incomplete files (``suffix``) that killed processes left in ``folder``, and return their paths."""
     parts = sorted(folder.glob(f".*{suffix}.*{PART}"))
     for part in parts:
         part.unlink(missing_ok=True)
@@ -65,7 +65,7 @@ def _part_of(path: Path) -> Path:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Flush the names of a folder's files; where a folder cannot be opened (Windows) there is no such call."""
+    """Flush the names of a folder's files to the disk; does nothing on Windows, where a folder cannot be opened."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

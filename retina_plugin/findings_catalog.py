@@ -1,4 +1,4 @@
-"""Every check of ``retina doctor``: its stable name, how bad what it finds is, what that means, and what helps.
+"""The checks of ``retina doctor``: stable name, severity, meaning and remedy.
 
 ``docs/doctor.md`` has this table (a test compares them); the JSON of a report has the names.
 """
@@ -12,14 +12,14 @@ ERROR, WARNING, NOTE = "error", "warning", "note"
 
 @dataclass(frozen=True)
 class Check:
-    severity: str  # as a rule; a case may be milder or graver
+    severity: str  # the usual one; a case may be milder or more severe
     meaning: str
     remedy: str
 
 
 _ENVIRONMENT = {
     "package-missing": Check(
-        ERROR, "A package that training needs is not installed.", "Install it: `make setup` has all."
+        ERROR, "A package that training needs is not installed.", "Install it: `make setup` installs all."
     ),
     "torch-mismatch": Check(
         ERROR,
@@ -27,7 +27,9 @@ _ENVIRONMENT = {
         "Install the torchvision that was released with this torch, both from one index (CPU or the same CUDA).",
     ),
     "import-fails": Check(
-        ERROR, "torch, torchvision or Detectron2 cannot be imported.", "Mend the installation; `make setup` makes one."
+        ERROR,
+        "torch, torchvision or Detectron2 cannot be imported.",
+        "Fix the installation; `make setup` makes a new one.",
     ),
     "operator-missing": Check(
         ERROR,
@@ -103,7 +105,7 @@ _CONFIG = {
         NOTE, "The precision asked for does nothing on this device.", "Nothing to do, or set MODEL.PRECISION fp32."
     ),
     "training-keys": Check(
-        WARNING, "Keys of the training comforts (docs/training.md) that work and are probably not meant.", "As it says."
+        WARNING, "Training options (docs/training.md) that work and are probably not meant.", "As it says."
     ),
     "frozen-bn-from-scratch": Check(
         WARNING,
@@ -248,7 +250,7 @@ _ANCHORS = {
     "anchors-not-checked": Check(NOTE, "Anchors could not be set against the boxes.", ""),
 }
 
-# What each table of docs/doctor.md holds.
+# Title of each table of docs/doctor.md -> its checks.
 GROUPS = {
     "Environment": _ENVIRONMENT,
     "Config": _CONFIG,
@@ -260,7 +262,7 @@ CATALOG: dict[str, Check] = {name: check for group in GROUPS.values() for name, 
 
 
 def catalog_table() -> str:
-    """The checks as Markdown: what ``docs/doctor.md`` holds between its markers."""
+    """Return the checks as Markdown, as ``docs/doctor.md`` has them between its markers."""
     lines = []
     for title, checks in GROUPS.items():
         lines += [f"### {title}", "", "| check | severity | means | remedy |", "|---|---|---|---|"]

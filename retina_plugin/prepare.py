@@ -1,4 +1,4 @@
-"""From a config file and overrides to a config that is checked and complete: the one way in, for all programs.
+"""Turn a config file and overrides into a complete, checked config; all programs start here.
 
 load -> scale -> register data sets -> device -> NUM_CLASSES -> seed -> check values, weights and data sets -> freeze.
 """
@@ -29,7 +29,7 @@ __all__ = ["prepare", "refuse_unread_keys"]
 
 logger = logging.getLogger(__name__)
 
-# Each use does what the ones before it do.
+# Each use includes the steps of those before it.
 USES = ("look", "model", "data", "run")
 # Keys that only FocalRetinaNet reads.
 KEYS_OF_THE_MODEL = tuple(
@@ -42,10 +42,10 @@ KEYS_OF_THE_MODEL = tuple(
 class Prepared:
     """A config that is ready for its use."""
 
-    cfg: CfgNode  # frozen, except to "look"
+    cfg: CfgNode  # frozen, except for "look"
     warnings: list[str] = field(default_factory=list)  # about values that work and are probably not meant
-    data: DataSummary | None = None  # of the main process
-    resumed: ResumePoint | None = None  # the checkpoint that a run goes on from
+    data: DataSummary | None = None  # in the main process only
+    resumed: ResumePoint | None = None  # checkpoint from which a run resumes
 
 
 def prepare(
@@ -57,21 +57,20 @@ def prepare(
     folder: Path | None = None,
     resume: bool = False,
 ) -> Prepared:
-    """Load a config, fill in what depends on the data and the machine, and check all of it. No output is written.
+    """Load a config, set the values that depend on the data and the machine, and check it. No output is written.
 
     Args:
-        config: a YAML file, or a cfg (it is not changed).
-        opts: KEY VALUE KEY VALUE ... on top of it.
-        use: "look" registers the data sets alone; "model" also picks the device, counts the classes and checks the
+        config: a YAML file, or a cfg, which is not changed.
+        opts: KEY VALUE KEY VALUE ..., which override the config.
+        use: "look" only registers the data sets; "model" also picks the device, counts the classes and checks the
             values; "data" also checks the data sets; "run", for a training or an evaluation, also scales the schedule,
             chooses the seed and checks the weights.
-        split: data sets that "data" and "run" need and check: "train", "test" or "both". Without "test", DATASETS.TEST
-            is emptied.
-        folder: where the COCO JSON of converted sets is kept; None for a temporary one.
-        resume: whether a run goes on from the newest checkpoint of OUTPUT_DIR, if there is one.
+        split: data sets that "data" and "run" check: "train", "test" or "both". "train" empties DATASETS.TEST.
+        folder: folder for the COCO JSON of converted data sets; None for a temporary one.
+        resume: True resumes from the newest checkpoint of OUTPUT_DIR, if there is one.
 
     Raises:
-        SetupError: in the config, the data sets or the weights.
+        SetupError: a mistake in the config, the data sets or the weights.
     """
     level = USES.index(use)
     is_run = use == "run"
@@ -87,7 +86,7 @@ def prepare(
         cfg.DATASETS.TEST = ()
     resumed = data = None
     if is_run:
-        # More would only take turns; torch warns of it.
+        # torch warns of more workers than cores.
         cfg.DATALOADER.NUM_WORKERS = min(cfg.DATALOADER.NUM_WORKERS, os.cpu_count() or 1)
         if resume:
             resumed = find_resume_point(Path(cfg.OUTPUT_DIR), trust="trust" in loading_rules(cfg))
@@ -98,31 +97,31 @@ def prepare(
         refuse_unread_keys(cfg)
         if is_run and not resumed:
             check_weights(cfg.MODEL.WEIGHTS)
-        if comm.is_main_process():  # once, not by every process: a large set takes a while to look at
+        if comm.is_main_process():  # not in every process: a large data set takes a while
             data = check_datasets(cfg, train=split != "test")
     cfg.freeze()
     return Prepared(cfg, warnings, data, resumed)
 
 
 def choose_seed(resumed: ResumePoint | None) -> int:
-    """Return the seed of a resumed run, or draw one: Detectron2 would draw it and nobody could repeat the run."""
+    """Return the seed of a resumed run, or draw one; Detectron2 would draw one without recording it."""
     return resumed.seed if resumed and resumed.seed >= 0 else comm.shared_random_seed()
 
 
 def pick_device(cfg: CfgNode) -> None:
-    """Take CUDA, MPS or the CPU where the config's device is not there, and log it.
+    """Replace an unavailable MODEL.DEVICE by CUDA, MPS or the CPU, and log it.
 
     Raises:
-        SetupError: the device is none of torch's.
+        SetupError: torch does not know the device.
     """
     wanted = cfg.MODEL.DEVICE
     try:
         torch.device(wanted)
     except RuntimeError as error:
         raise SetupError(f"MODEL.DEVICE {wanted!r} is not one of torch's: give cpu, cuda or mps.") from error
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if not there.get(wanted.split(":")[0], True):
-        cfg.MODEL.DEVICE = next(device for device, available in there.items() if available)
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if not available.get(wanted.split(":")[0], True):
+        cfg.MODEL.DEVICE = next(device for device, is_available in available.items() if is_available)
         logger.warning("MODEL.DEVICE %s is not there: running on %s", wanted, cfg.MODEL.DEVICE)
     if cfg.SOLVER.AMP.ENABLED and not cfg.MODEL.DEVICE.startswith("cuda"):
         cfg.SOLVER.AMP.ENABLED = False
@@ -130,10 +129,10 @@ def pick_device(cfg: CfgNode) -> None:
 
 
 def refuse_unread_keys(cfg: CfgNode) -> None:
-    """Refuse keys of the plugin that Detectron2's own RetinaNet would ignore without a word.
+    """Refuse keys of the plugin that Detectron2's own RetinaNet would silently ignore.
 
     Raises:
-        SetupError: with their names.
+        SetupError: such keys are set; the message names them.
     """
     if cfg.MODEL.META_ARCHITECTURE != "RetinaNet":
         return

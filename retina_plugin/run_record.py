@@ -1,4 +1,4 @@
-"""The machine-readable record of a run: what was run, on what, and what came out."""
+"""The machine-readable record of a run: command, config, data, hardware and results."""
 
 import json
 import math
@@ -30,20 +30,20 @@ PACKAGES = ("torchvision", "fvcore", "numpy", "pillow", "pycocotools")
 
 
 def check_output_dir(folder: Path) -> None:
-    """Make sure that ``folder`` can be written into, or made; nothing is made yet.
+    """Check that ``folder`` can be written into, or created; nothing is created yet.
 
     Raises:
-        SetupError: a file is in its place or above it, or the system does not allow it.
+        SetupError: the folder or a parent is a file, or is not writable.
     """
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise SetupError(f"OUTPUT_DIR {folder}: {there} is a file. Give a folder, or a new name.")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise SetupError(f"OUTPUT_DIR {folder}: {there} must not be written into. Give another, or mend its rights.")
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise SetupError(f"OUTPUT_DIR {folder}: {existing} is a file. Give a folder, or a new name.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise SetupError(f"OUTPUT_DIR {folder}: {existing} is not writable. Give another, or fix its permissions.")
 
 
 def keep_previous(path: Path) -> None:
-    """Rename a file that is about to be written again to ``<stem>.<n><suffix>``, n counting up from 1."""
+    """Rename an existing file to ``<stem>.<n><suffix>``, with the first free n from 1 on, to keep it."""
     if path.exists():
         n = 1
         while (kept := path.with_name(f"{path.stem}.{n}{path.suffix}")).exists():
@@ -52,23 +52,22 @@ def keep_previous(path: Path) -> None:
 
 
 class RunRecord:
-    """Collects facts of a run and writes them as JSON when it begins and when it ends, however it ends.
+    """Context manager that writes facts about a run as JSON at its start and at its end, also after an error.
 
-    A context manager: "finished" when its block is left in order, else "diverged" (FloatingPointError),
-    "interrupted" (Ctrl-C, SIGTERM) or "failed", with the reason. ``wall_seconds`` are those of this process and
-    ``earlier_seconds``, of the parts of a resumed run before it; what an interrupted part did after its last
-    checkpoint, and has to be done again, counts only once.
+    The status is "finished", or "diverged" (FloatingPointError), "interrupted" (Ctrl-C, SIGTERM) or "failed", with the
+    reason. ``wall_seconds`` is the time of this process plus ``earlier_seconds``, the time of the earlier parts of a
+    resumed run, each up to its last checkpoint, so repeated iterations count once.
     """
 
     def __init__(self, path: Path | None, cfg: CfgNode, **facts):
         """
         Args:
-            path: of the JSON file, an earlier one being kept beside it; None (a worker's) writes nothing.
+            path: path of the JSON file; an earlier file is kept beside it. None, in other processes, writes nothing.
             cfg: the resolved config.
-            facts: what else is known at the start.
+            facts: further entries that are known at the start.
         """
         self._path = path
-        self._start = time.monotonic()  # a clock may be set back
+        self._start = time.monotonic()  # unlike the time of day, it cannot be set back
         self.earlier_seconds = 0.0
         self.facts = {
             "status": "running",
@@ -110,7 +109,7 @@ class RunRecord:
 
 
 def git_state() -> dict[str, str | bool] | None:
-    """Commit of the plugin's checkout and whether files differ from it; None outside a checkout."""
+    """Return the commit of the plugin's checkout, and True for uncommitted changes; None outside a checkout."""
 
     def git(*arguments: str) -> str:
         folder = os.path.dirname(retina_plugin.__file__)
@@ -128,7 +127,7 @@ def versions() -> dict[str, str | None]:
     found = {
         "python": platform.python_version(),
         "retina_plugin": retina_plugin.__version__,
-        "detectron2": detectron2.__version__,  # its redistributions have other package names
+        "detectron2": detectron2.__version__,  # redistributions have other package names
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
     }
@@ -141,14 +140,19 @@ def versions() -> dict[str, str | None]:
 
 
 def hardware() -> dict[str, str | int]:
-    facts = {"machine": platform.machine(), "cpu": _cpu_name(), "cpu_threads": torch.get_num_threads()}
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    except OSError:
+        cpu = platform.processor() or "unknown"
+    facts = {"machine": platform.machine(), "cpu": cpu, "cpu_threads": torch.get_num_threads()}
     if torch.cuda.is_available():
         facts |= {"gpu": torch.cuda.get_device_name(), "num_gpus": torch.cuda.device_count()}
     return facts
 
 
 def peak_memory_mb() -> dict[str, float]:
-    """Peak resident memory of this process, and of the GPU where there is one, in MiB."""
+    """Return the peak resident memory of this process, and of the GPU if there is one, in MiB."""
     peak = {}
     if resource:
         unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts in bytes, Linux in KiB
@@ -158,16 +162,8 @@ def peak_memory_mb() -> dict[str, float]:
     return peak
 
 
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
 def _plain(value):
-    """JSON has no NaN: a metric that could not be computed becomes null."""
+    """Convert to values that JSON can hold; NaN and infinity become null."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -26,8 +26,8 @@ def load_yaml(config_file: str) -> dict[str, Any]:
     """Read ``config_file`` over the files in its ``_BASE_``, a later one over an earlier.
 
     Raises:
-        SetupError: a file is missing, empty or no YAML mapping, repeats a key, asks for code, or inherits from itself or
-            from too many files.
+        SetupError: a file is missing, empty or no YAML mapping, repeats a key, asks for code, or inherits from itself
+            or from too many files.
     """
     return _load(config_file, parents=(), read=[])
 

@@ -34,8 +34,8 @@ HEAD = """# Reliability
 This page lists the faults that were tried against the plugin and their results. [resume.md](resume.md) describes exact
 resume and the writing of checkpoints, [security.md](security.md) the treatment of untrusted files.
 
-`python tools/faults/run_all.py --report` writes this page from the records in `results/reliability/`. You can repeat each
-row by its command (`PYTHONPATH=. python COMMAND`), and all of them by `tools/faults/run_all.py`.
+`python tools/faults/run_all.py --report` writes this page from the records in `results/reliability/`. You can repeat
+each row by its command (`PYTHONPATH=. python COMMAND`), and all of them by `tools/faults/run_all.py`.
 
 | fault | tried | lost, or spent | message to the user | as expected | command |
 |---|--:|---|---|---|---|
@@ -50,9 +50,9 @@ Ctrl-C and 143 for SIGTERM. Keys:
 | `SOLVER.FAULTS.OUT_OF_MEMORY` | `stop`, `skip` | the same if memory runs out; `skip` works with one process |
 | `--dist-timeout` | seconds, 1800 | time for which a process waits for a silent one |
 
-A skipped step changes neither weights nor averages, and ten in a row end the run. With several processes, all skip a step
-whose loss is not finite in one of them, and a process that runs out of memory ends the run. To make a batch fit, set
-`SOLVER.ACCUMULATION_STEPS`, which processes it in parts.
+A skipped step changes neither weights nor averages, and ten in a row end the run. With several processes, all skip a
+step whose loss is not finite in one of them, and a process that runs out of memory ends the run. To make a batch fit,
+set `SOLVER.ACCUMULATION_STEPS`, which processes it in parts.
 """
 
 
