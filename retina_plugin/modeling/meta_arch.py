@@ -10,6 +10,7 @@ from contextlib import nullcontext
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.meta_arch.retinanet import RetinaNet
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import get_event_storage
@@ -124,7 +125,8 @@ class FocalRetinaNet(RetinaNet):
         Returns:
             N tensors (R,): [0, K) positive, K background, -1 ignored; and N tensors (R, 4), meaningful where positive.
         """
-        if not isinstance(self.anchor_matcher, SafeMatcher):
+        matcher = self.anchor_matcher
+        if not isinstance(matcher, SafeMatcher) or type(matcher).__call__ is not Matcher.__call__:
             return super().label_anchors(anchors, gt_instances)  # another matcher needs the whole matrix
         all_anchors = Boxes.cat(anchors).tensor
         tiles = AnchorTiles(all_anchors)
@@ -134,7 +136,7 @@ class FocalRetinaNet(RetinaNet):
                 gt_labels.append(torch.full((len(all_anchors),), self.num_classes, device=all_anchors.device))
                 matched_gt_boxes.append(torch.zeros_like(all_anchors))
                 continue
-            overlaps, match_labels = self.anchor_matcher.match_boxes(tiles, gt_per_image.gt_boxes.tensor)
+            overlaps, match_labels = matcher.match_boxes(tiles, gt_per_image.gt_boxes.tensor)
             gt_labels_i = gt_per_image.gt_classes[overlaps.box]
             gt_labels_i[match_labels == 0] = self.num_classes
             gt_labels_i[match_labels == -1] = -1

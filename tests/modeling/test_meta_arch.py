@@ -9,7 +9,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone, build_model
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.meta_arch.retinanet import RetinaNet, RetinaNetHead
-from detectron2.structures import Boxes, ImageList
+from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.testing import assert_close
@@ -534,3 +534,21 @@ def test_a_config_without_the_plugins_keys_names_the_call_that_adds_them(build_p
     cfg.MODEL.META_ARCHITECTURE = "FocalRetinaNet"
     with pytest.raises(SetupError, match=r"call retina_plugin.add_retina_config\(cfg\) right after get_cfg\(\)"):
         build_part(cfg)
+
+
+def test_matcher_that_overrides_the_call_is_the_one_that_labels(tiny_cfg):
+    class NothingMatches(SafeMatcher):
+        def __call__(self, match_quality_matrix):
+            matches, labels = super().__call__(match_quality_matrix)
+            return matches, torch.zeros_like(labels)
+
+    model = build_model(tiny_cfg)
+    instances = Instances((64, 96), gt_boxes=Boxes(torch.tensor([[8.0, 8, 40, 40]])), gt_classes=torch.tensor([1]))
+    anchors = model.anchor_generator(
+        [torch.zeros(1, 1, -(-64 // stride), -(-96 // stride)) for stride in (8, 16, 32, 64, 128)]
+    )
+    assert (model.label_anchors(anchors, [instances])[0][0] < model.num_classes).any()
+    model.anchor_matcher = NothingMatches(
+        [0.4, 0.5], [0, -1, 1], allow_low_quality_matches=True, low_quality_min_iou=0.0
+    )
+    assert (model.label_anchors(anchors, [instances])[0][0] == model.num_classes).all()

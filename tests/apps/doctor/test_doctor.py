@@ -100,6 +100,8 @@ def test_data_provoke_a_finding(good_set, examine, check, status, change, text):
 NO_TEST = ["DATASETS.VAL_JSON", "", "DATASETS.VAL_IMAGES", "", "DATASETS.TEST", "()"]
 CONFIG = [
     ("config-value", 1, ["SOLVER.BASE_LR", "-1"], "SOLVER.BASE_LR must be in (0, inf), got -1.0"),
+    ("config-value", 1, ["MODEL.META_ARCHITECTURE", "RetinaNet", "MODEL.RETINANET.CLS_LOSS_NAME", "OHEMLoss"],
+     "is Detectron2's RetinaNet, which does not read it"),
     ("lr-high", 0, ["SOLVER.BASE_LR", "0.1"], "Set SOLVER.BASE_LR 0.00125"),
     ("lr-low", 0, ["SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "1e-6"], "is low for IMS_PER_BATCH 2"),
     ("warmup-beyond-end", 0, ["SOLVER.WARMUP_ITERS", "21"], "BASE_LR is never reached"),
