@@ -41,17 +41,17 @@ def runs(tmp_path):
     return tmp_path
 
 
-def test_collect_keeps_the_ended_runs_and_their_curves(runs):
+def test_collect_keeps_the_runs_and_their_curves(runs):
     assert study_power.collect(runs / "output", runs / "results") == ["gamma: 3 of 4 planned runs ended"]
     lines = study_power.read_runs(runs / "results")["gamma"]
     assert [(line["row"], line["seed"], line["bbox"]["AP"]) for line in lines] == [
-        ("gamma_0", 0, 30.0), ("gamma_0", 1, 32.0), ("gamma_2", 0, 33.0),
+        ("gamma_0", 0, 30.0), ("gamma_0", 1, 32.0), ("gamma_2", 0, 33.0), ("gamma_2", 1, None),
     ]  # fmt: skip
     assert lines[0]["n"] == {"val": {"images": 3, "boxes": 9}}
     assert lines[0]["AP_curve"] == [[100, 0.0, 1.0, 0.0]]  # no detection yet: AP is 0
     assert lines[0]["loss_curve"] == [[1, 2.0, 0.5], [100, 1.0, 0.25]]
     assert study_power.scores_by_row(lines) == {"gamma_0": {0: 30.0, 1: 32.0}, "gamma_2": {0: 33.0}}
-    assert study_power.scores_by_row(lines, at=100)["gamma_2"] == {0: 0.0}
+    assert study_power.scores_by_row(lines, at=100)["gamma_2"] == {0: 0.0, 1: 0.0}
 
 
 def test_table_names_rows_and_seeds(runs, capsys):

@@ -27,7 +27,11 @@ KEPT = ("command", "git", "versions", "hardware", "config_file", "started", "ite
 
 
 def collect(runs: Path, results: Path) -> list[str]:
-    """Write the ended runs of the folder ``runs``, a file a study; lines that say how many."""
+    """Write the runs of the folder ``runs``, a file a study; lines that say how many.
+
+    A run that still goes on is there as far as it was evaluated: with a constant rate its scores are those of one that
+    ends there.
+    """
     plan = json.loads((runs / "study.json").read_text(encoding="utf-8"))
     said = []
     for study, entry in plan["studies"].items():
@@ -36,17 +40,19 @@ def collect(runs: Path, results: Path) -> list[str]:
             for seed, path in sorted(row["runs"].items(), key=lambda item: int(item[0])):
                 record_path = runs / path / "run_record.json"
                 record = json.loads(record_path.read_text(encoding="utf-8")) if record_path.is_file() else {}
-                if record.get("status") in ENDED:
-                    lines.append(_line(study, row, int(seed), path, record, runs / path / "metrics.json"))
+                curves = _curves(runs / path / "metrics.json")
+                if record.get("status") in ENDED or record and curves["AP_curve"]:
+                    lines.append({**_line(study, row, int(seed), path, record), **curves})
         if lines:
             (results / study).mkdir(parents=True, exist_ok=True)
             text = "".join(json.dumps(line) + "\n" for line in lines)
             (results / study / "runs.jsonl").write_text(text, encoding="utf-8")
-        said.append(f"{study}: {len(lines)} of {sum(len(row['runs']) for row in entry['rows'])} planned runs ended")
+        ended = sum(line["status"] in ENDED for line in lines)
+        said.append(f"{study}: {ended} of {sum(len(row['runs']) for row in entry['rows'])} planned runs ended")
     return said
 
 
-def _line(study: str, row: dict, seed: int, path: str, record: dict, metrics: Path) -> dict:
+def _line(study: str, row: dict, seed: int, path: str, record: dict) -> dict:
     scores = (record.get("results") or {}).get("bbox") or {}
     sets = record["data"]["sets"]
     return {
@@ -60,7 +66,6 @@ def _line(study: str, row: dict, seed: int, path: str, record: dict, metrics: Pa
         **{key: record.get(key) for key in KEPT},
         "n": {name: {key: facts[key] for key in ("images", "boxes")} for name, facts in sets.items()},
         "bbox": {key: scores.get(key) for key in METRICS},
-        **_curves(metrics),
     }
 
 
@@ -93,12 +98,17 @@ def read_runs(results: Path) -> dict[str, list[dict]]:
 
 
 def scores_by_row(lines: list[dict], at: int | None = None) -> dict[str, dict[int, float]]:
-    """Row -> seed -> AP at the end, or after ``at`` iterations. A run that diverged has 0, one that failed none."""
+    """Row -> seed -> AP of the runs that ended, or after ``at`` iterations.
+
+    A run that diverged has 0 from then on, one that failed has none.
+    """
     found: dict[str, dict[int, float]] = {}
     for line in lines:
         curve = {iteration: ap for iteration, ap, *_ in line["AP_curve"]}
-        value = (line["bbox"]["AP"] or 0.0) if at is None else curve.get(at)
-        if line["status"] != "failed" and value is not None:
+        value = (line["bbox"]["AP"] or 0.0) if line["status"] in ("finished", "diverged") else None
+        if at is not None:
+            value = curve.get(at, 0.0 if line["status"] == "diverged" else None)
+        if value is not None:
             found.setdefault(line["row"], {})[line["seed"]] = value
     return found
 
