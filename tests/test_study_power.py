@@ -29,12 +29,14 @@ def runs(tmp_path):
                 "status": "running" if ap is None else "finished",
                 "command": "python -m ...",
                 "data": {"sets": {"val": {"images": 3, "boxes": 9, "class_names": ["digit"]}}},
+                "iterations": None if ap is None else 200,
                 "results": {"bbox": {"AP": ap, "AP50": 80.0}},
             }
             (folder / "run_record.json").write_text(json.dumps(record))
             entries = [
                 {"iteration": 0, "loss_cls": 2.0, "loss_box_reg": 0.5},
                 {"iteration": 99, "bbox/AP": math.nan, "bbox/AP50": 1.0, "loss_cls": 1.0, "loss_box_reg": 0.25},
+                {"iteration": 200, "bbox/AP": 30.0, "bbox/AP50": 80.0, "bbox/AP75": 20.0},
             ]
             (folder / "metrics.json").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     (tmp_path / "output" / "study.json").write_text(json.dumps({"studies": {"gamma": {"rows": rows}}}))
@@ -48,7 +50,7 @@ def test_collect_keeps_the_runs_and_their_curves(runs):
         ("gamma_0", 0, 30.0), ("gamma_0", 1, 32.0), ("gamma_2", 0, 33.0), ("gamma_2", 1, None),
     ]  # fmt: skip
     assert lines[0]["n"] == {"val": {"images": 3, "boxes": 9}}
-    assert lines[0]["AP_curve"] == [[100, 0.0, 1.0, 0.0]]  # no detection yet: AP is 0
+    assert lines[0]["AP_curve"] == [[100, 0.0, 1.0, 0.0], [200, 30.0, 80.0, 20.0]]  # no detection at first: 0
     assert lines[0]["loss_curve"] == [[1, 2.0, 0.5], [100, 1.0, 0.25]]
     assert study_power.scores_by_row(lines) == {"gamma_0": {0: 30.0, 1: 32.0}, "gamma_2": {0: 33.0}}
     assert study_power.scores_by_row(lines, at=100)["gamma_2"] == {0: 0.0, 1: 0.0}

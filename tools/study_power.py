@@ -40,7 +40,7 @@ def collect(runs: Path, results: Path) -> list[str]:
             for seed, path in sorted(row["runs"].items(), key=lambda item: int(item[0])):
                 record_path = runs / path / "run_record.json"
                 record = json.loads(record_path.read_text(encoding="utf-8")) if record_path.is_file() else {}
-                curves = _curves(runs / path / "metrics.json")
+                curves = _curves(runs / path / "metrics.json", record.get("iterations"))
                 if record.get("status") in ENDED or record and curves["AP_curve"]:
                     lines.append({**_line(study, row, int(seed), path, record), **curves})
         if lines:
@@ -69,16 +69,22 @@ def _line(study: str, row: dict, seed: int, path: str, record: dict) -> dict:
     }
 
 
-def _curves(path: Path) -> dict[str, list]:
-    """``AP_curve``: iterations, AP, AP50, AP75; ``loss_curve``: iteration, loss_cls, loss_box_reg, every 20."""
+def _curves(path: Path, last: int | None) -> dict[str, list]:
+    """``AP_curve``: iterations, AP, AP50, AP75; ``loss_curve``: iterations, loss_cls, loss_box_reg, every 20.
+
+    Args:
+        path: ``metrics.json``, whose lines count from 0 but for the one after the ``last`` iteration.
+        last: None while the run goes on.
+    """
     scores, losses = {}, {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         entry = json.loads(line)
-        if "bbox/AP" in entry:  # it is written with the next losses, after the iteration that it was measured at
+        done = min(entry["iteration"] + 1, last or math.inf)
+        if "bbox/AP" in entry:
             found = [round(entry.get(f"bbox/{key}") or 0.0, 3) for key in ("AP", "AP50", "AP75")]
-            scores[entry["iteration"] + 1] = [0.0 if math.isnan(value) else value for value in found]
+            scores[done] = [0.0 if math.isnan(value) else value for value in found]
         if "loss_cls" in entry:
-            losses[entry["iteration"] + 1] = [round(entry["loss_cls"], 5), round(entry.get("loss_box_reg", 0.0), 5)]
+            losses[done] = [round(entry["loss_cls"], 5), round(entry.get("loss_box_reg", 0.0), 5)]
     return {
         "AP_curve": [[at, *values] for at, values in sorted(scores.items())],
         "loss_curve": [[at, *values] for at, values in sorted(losses.items())],
@@ -175,7 +181,7 @@ def table(results: Path, references: dict[str, str], at: int | None) -> str:
             paper = "–" if papers[row] is None else f"{papers[row]:.1f}"
             cells = ["reference", "–", "–", "–", "–"]
             if row != reference:
-                cells = [f"{fact['mean']:+.2f} (n = {fact['n']})", _number(fact["half"], "± {:.2f}")]
+                cells = [_number(fact["mean"], "{:+.2f}") + f" (n = {fact['n']})", _number(fact["half"], "± {:.2f}")]
                 cells += [_number(fact["p"], "{:.4f}"), _number(p_holm, "{:.4f}"), _number(fact["smallest"], "{:.2f}")]
             parts += [
                 " | ".join([f"| {labels[row]}", str(len(values)), f"{np.mean(values):.2f}{spread}", paper, *cells])
