@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
     parser.add_argument("--max-objects", type=int, default=20, help="objects of an image at most (%(default)s)")
     parser.add_argument("--one-class", action="store_true", help="annotate every digit as a digit")
+    parser.add_argument(
+        "--style", choices=("crowded", "plain"), default="plain", help="number, size and clutter of objects (plain)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:

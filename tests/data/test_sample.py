@@ -1,5 +1,6 @@
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from retina_plugin.errors import SetupError
 pytest.importorskip("sklearn")
 
 SIZES = {"num_train": 30, "num_val": 24}
+CLEAN = replace(sample_scene.STYLES["plain"], mean_clutter=0)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +102,9 @@ def test_make_sample_dataset_keeps_a_folder_that_is_not_its_own(tmp_path, entry)
     assert digest(tmp_path) == before
 
 
-@pytest.mark.parametrize("bad", [{"num_train": 0}, {"num_val": 0}, {"seed": -1}], ids=str)
+@pytest.mark.parametrize(
+    "bad", [{"num_train": 0}, {"num_val": 0}, {"seed": -1}, {"max_objects": 2, "style": "crowded"}], ids=str
+)
 def test_make_sample_dataset_refuses_numbers_out_of_range(tmp_path, bad):
     with pytest.raises(SetupError, match=f"{next(iter(bad))} must be at least"):
         sample.make_sample_dataset(tmp_path / "set", **bad)
@@ -215,10 +219,9 @@ def flat_sources():
 
 
 def test_draw_scene_boxes_are_tight_around_the_ink(flat_sources, monkeypatch):
-    monkeypatch.setattr(sample_scene, "MEAN_CLUTTER", 0)
     monkeypatch.setattr(sample_scene, "NOISE_STD", 0.0)
     for i in range(20):
-        scene = sample_scene.draw_scene(flat_sources, np.array([i % 10]), np.random.default_rng(i))
+        scene = sample_scene.draw_scene(flat_sources, np.array([i % 10]), np.random.default_rng(i), CLEAN)
         ((k, _, (x, y, w, h)),) = scene.objects
         assert k == i % 10
         change = np.abs(scene.image.astype(float) - 128).max(axis=2)
@@ -229,14 +232,35 @@ def test_draw_scene_boxes_are_tight_around_the_ink(flat_sources, monkeypatch):
 
 
 def test_draw_scene_ink_stands_out(flat_sources, monkeypatch):
-    monkeypatch.setattr(sample_scene, "MEAN_CLUTTER", 0)
     monkeypatch.setattr(sample_scene, "NOISE_STD", 0.0)
-    scene = sample_scene.draw_scene(flat_sources, np.arange(10), np.random.default_rng(0))
+    scene = sample_scene.draw_scene(flat_sources, np.arange(10), np.random.default_rng(0), CLEAN)
     luma = scene.image @ sample_scene.LUMA
     assert len(scene.objects) == 10
     for _, _, (x, y, w, h) in scene.objects:
         contrast = np.abs(luma[y : y + h, x : x + w] - 128).max()
         assert contrast >= sample_scene.MIN_CONTRAST * sample_scene.OPACITY - 1  # 1: rounding to whole grey levels
+
+
+def test_crowded_scenes_have_their_objects_and_clutter_beside_them(tmp_path):
+    root = sample.make_sample_dataset(tmp_path / "set", num_train=60, num_val=1, max_objects=8, style="crowded")
+    images, annotations = (read(root, "train")[key] for key in ("images", "annotations"))
+    assert {(image["width"], image["height"]) for image in images} == {(256, 256)}
+    counts = [sum(a["image_id"] == image["id"] for a in annotations) for image in images]
+    assert 3 <= min(counts) and max(counts) <= 8 and 3.5 < np.mean(counts) < 4.5
+    assert all(10 <= max(a["bbox"][2:]) <= 42 for a in annotations)  # long_sides, rounded
+
+    def has_neighbour(annotation):
+        x, y, w, h = annotation["bbox"]
+        reach = sample_scene.GAP * max(w, h) + 2  # 2: boxes of both are rounded
+        grown = (x - reach, y - reach, w + 2 * reach, h + 2 * reach)
+        return any(area_shared(grown, box) for box in images[annotation["image_id"] - 1]["clutter"])
+
+    assert np.mean([has_neighbour(a) for a in annotations]) > 0.6  # 0.75 of them, where there is room
+
+
+def test_make_sample_dataset_refuses_an_unknown_style(tmp_path):
+    with pytest.raises(SetupError, match="style must be one of plain, crowded, got 'empty'"):
+        sample.make_sample_dataset(tmp_path / "set", style="empty")
 
 
 def test_choose_ink_keeps_the_contrast_or_gives_none():

@@ -20,13 +20,12 @@ from PIL import Image
 
 from ...errors import SetupError
 from .catalog import SAMPLE_CLASSES, SPARSE_CLASSES, register_sample_datasets
-from .scene import Scene, draw_scene, load_sources
+from .scene import STYLES, Scene, SceneStyle, draw_scene, load_sources
 
 __all__ = ["make_sample_dataset", "register_sample_datasets"]
 
 FORMAT_VERSION = 2  # raise it when the drawing changes: sets made before are then made again
 HEAD_TO_TAIL = 5.0  # "zero" is this many times as frequent as "nine"; exponential in between, as in long-tailed sets
-MEAN_EXTRA_OBJECTS = 8.0  # objects beyond the first, exponential: few in most images, all 20 in one of ten
 MAX_OBJECTS = 20
 JPEG_QUALITY = 90
 SET_ENTRIES = {"annotations", "images", "sample.json"}
@@ -40,6 +39,7 @@ def make_sample_dataset(
     seed: int = 0,
     max_objects: int = MAX_OBJECTS,
     one_class: bool = False,
+    style: str = "plain",
 ) -> Path:
     """Write the sample set to the folder ``root``, or keep the one there if it is complete and has the same settings.
 
@@ -53,6 +53,7 @@ def make_sample_dataset(
         seed: >= 0.
         max_objects: of an image, >= 1. With 1, negatives outnumber positives as in the paper.
         one_class: annotate every digit as SPARSE_CLASSES' "digit", which is learnt in fewer steps.
+        style: one of STYLES in ``scene.py``: number and size of the objects, amount of clutter.
 
     Returns:
         ``root`` as a path.
@@ -65,8 +66,13 @@ def make_sample_dataset(
         least = 0 if name == "seed" else 1
         if value < least:
             raise SetupError(f"{name} must be at least {least}, got {value}")
+    if style not in STYLES:
+        raise SetupError(f"style must be one of {', '.join(STYLES)}, got {style!r}")
+    if max_objects < STYLES[style].min_objects:
+        raise SetupError(f"max_objects must be at least {STYLES[style].min_objects} for {style}, got {max_objects}")
     root = Path(root)
     settings |= {"version": FORMAT_VERSION, "one_class": one_class}
+    settings |= {} if style == "plain" else {"style": style}  # plain sets stay as they were
     if _is_complete(root, settings):
         return root
     _refuse_foreign_folder(root)
@@ -81,7 +87,10 @@ def make_sample_dataset(
                     new,
                     split,
                     one_class,
-                    [draw_scene(sources[i], k, rng) for k in _draw_classes(count, max_objects, rng)],
+                    [
+                        draw_scene(sources[i], k, rng, STYLES[style])
+                        for k in _draw_classes(count, max_objects, STYLES[style], rng)
+                    ],
                 )
             (new / "sample.json").write_text(json.dumps({**settings, **_inventory(new)}) + "\n")
             if root.exists():
@@ -103,10 +112,11 @@ def class_quota(num_objects: int) -> np.ndarray:
     return np.diff(np.round(bounds), prepend=0).astype(np.int64)
 
 
-def _draw_classes(num_images: int, max_objects: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Classes of the objects of each image: 1 to ``max_objects`` long, together exactly the quota."""
+def _draw_classes(num_images: int, max_objects: int, style: SceneStyle, rng: np.random.Generator) -> list[np.ndarray]:
+    """Classes of the objects of each image: up to ``max_objects`` long, together exactly the quota."""
     quantiles = (rng.permutation(num_images) + 0.5) / num_images  # a quota too: splits differ in size, not in kind
-    counts = np.minimum(1 - MEAN_EXTRA_OBJECTS * np.log1p(-quantiles), max_objects).astype(np.int64)
+    counts = style.min_objects - style.mean_extra_objects * np.log1p(-quantiles)
+    counts = np.minimum(counts, max_objects).astype(np.int64)
     classes = rng.permutation(np.repeat(np.arange(len(SAMPLE_CLASSES)), class_quota(int(counts.sum()))))
     return np.split(classes, np.cumsum(counts)[:-1])
 

@@ -11,16 +11,14 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from ...errors import SetupError
 
-__all__ = ["Scene", "Sources", "draw_scene", "load_sources"]
+__all__ = ["STYLES", "Scene", "SceneStyle", "Sources", "draw_scene", "load_sources"]
 
 Box = tuple[int, int, int, int]
 
 # A quarter of the digits and the right 40 % of each photograph (256 of 640 columns) are for val.
 VAL_DIGIT_SHARE = 0.25
 VAL_PHOTO_SHARE = 0.4
-IMAGE_SIDES = (128, 192)  # shortest and longest side of an image: small enough to learn from on a CPU in minutes
 ZOOM = (1.0, 1.6)  # a background is enlarged at most this much: more looks out of focus
-LONG_SIDES = (26, 64)  # longer side of an object; 26 px on images of 128-192 px is a small one, 20 is hard to read
 STRETCH = (0.45, 1.3)  # of height / width; takes a usual digit (1.5) across the range of the next line
 NARROW = 1.6  # height / width from which a shape is not widened: a "one" would become a block
 ASPECT_RATIOS = (0.5, 2.0)  # height / width after stretching: that of the paper's anchors (Sec. 4)
@@ -29,12 +27,38 @@ MAX_OVERLAP = 0.1  # of the smaller of two boxes: every digit keeps at least nin
 MIN_CONTRAST = 80.0  # grey levels (of 255) between ink and nine tenths of the background beneath it; read by eye
 INK_THRESHOLD = 0.5  # a pixel belongs to an object when ink covers at least half of it
 OPACITY = 0.95  # lets a trace of the photograph show through the ink
-MEAN_CLUTTER = 1.5  # per image
+GAP = 0.25  # of an object's longer side: clutter beside it is at most so far away
 PLACE_TRIES = 40  # positions tried for one item; it shrinks a little after each
 SHRINK = 0.95
 NOISE_STD = 4.0  # grey levels, as of a camera at moderate gain
 GLYPH_SIDE = 80  # pixels on which shapes are formed before they are scaled
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+
+
+@dataclass(frozen=True)
+class SceneStyle:
+    """The look of the images of a set.
+
+    ``image_sides``: shortest and longest side of an image; ``long_sides``: of the longer side of an object;
+    ``mean_clutter``: items an image, anywhere; ``clutter_beside``: share of the objects that get an item beside them;
+    ``min_objects`` an image, and ``mean_extra_objects`` beyond, exponential.
+    """
+
+    image_sides: tuple[int, int]
+    long_sides: tuple[int, int]
+    mean_clutter: float
+    clutter_beside: float
+    min_objects: int
+    mean_extra_objects: float
+
+
+STYLES = {
+    # Images small enough to learn from on a CPU in minutes; 26 px is a small digit there, 20 is hard to read. Few
+    # objects in most images, all 20 of the default in one of ten.
+    "plain": SceneStyle((128, 192), (26, 64), 1.5, 0.0, 1, 8.0),
+    # For docs/study_protocol.md: 3 to 8 objects with --max-objects 8, small on the image, look-alikes beside them.
+    "crowded": SceneStyle((256, 256), (18, 40), 2.0, 0.75, 3, 1.5),
+}
 
 
 @dataclass(frozen=True)
@@ -87,26 +111,38 @@ def load_sources(seed: int) -> tuple[Sources, Sources]:
     return select(np.sort(order[num_val:]), False), select(np.sort(order[:num_val]), True)
 
 
-def draw_scene(sources: Sources, classes: np.ndarray, rng: np.random.Generator) -> Scene:
+def draw_scene(
+    sources: Sources, classes: np.ndarray, rng: np.random.Generator, style: SceneStyle = STYLES["plain"]
+) -> Scene:
     """Draw one image that holds a digit of each of ``classes`` (n,), n >= 1, largest first, over its clutter.
 
     Two boxes share at most ``MAX_OVERLAP`` of the smaller. A digit for which no room is found after
     ``PLACE_TRIES`` is left out; at least one is always drawn (other backgrounds are tried until then).
     """
+    least = style.long_sides[0]
+
+    def draw_side() -> float:
+        return _log_uniform(rng, style.long_sides)
+
     while True:
-        canvas, background = _background(sources, rng)
+        canvas, background = _background(sources, style.image_sides, rng)
         clutter: list[Box] = []
-        for _ in range(rng.poisson(MEAN_CLUTTER)):
-            box = _place(canvas, _clutter_glyph(sources, rng), _log_uniform(rng, LONG_SIDES), clutter, rng)
+        for _ in range(rng.poisson(style.mean_clutter)):
+            box = _place(canvas, _clutter_glyph(sources, rng), draw_side(), clutter, rng, least)
             clutter += [box] if box else []
         objects: list[tuple[int, int, Box]] = []
-        long_sides = sorted((_log_uniform(rng, LONG_SIDES) for _ in classes), reverse=True)
+        long_sides = sorted((draw_side() for _ in classes), reverse=True)
         for k, long_side in zip(classes, long_sides, strict=True):
             i = rng.choice(np.flatnonzero(sources.labels == k))
             taken = clutter + [box for _, _, box in objects]
-            box = _place(canvas, _tilt(_enlarge(sources.digits[i]), rng), long_side, taken, rng)
+            box = _place(canvas, _tilt(_enlarge(sources.digits[i]), rng), long_side, taken, rng, least)
             if box:
                 objects.append((int(k), int(sources.indices[i]), box))
+        for near in [box for _, _, box in objects] if style.clutter_beside else []:
+            if rng.random() < style.clutter_beside:
+                taken = clutter + [box for _, _, box in objects]
+                box = _place(canvas, _clutter_glyph(sources, rng), max(near[2:]), taken, rng, least, near)
+                clutter += [box] if box else []
         if objects:
             image = np.clip(canvas + rng.normal(0, NOISE_STD, canvas.shape), 0, 255).astype(np.uint8)
             return Scene(image, objects, clutter, background)
@@ -116,10 +152,12 @@ def _log_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float
     return float(np.exp(rng.uniform(*np.log(bounds))))
 
 
-def _background(sources: Sources, rng: np.random.Generator) -> tuple[np.ndarray, tuple[str, Box]]:
+def _background(
+    sources: Sources, sides: tuple[int, int], rng: np.random.Generator
+) -> tuple[np.ndarray, tuple[str, Box]]:
     """A crop of a photograph as (H, W, 3) float, possibly mirrored, and where it was taken."""
     name, first_column, photo = sources.photos[rng.integers(len(sources.photos))]
-    height, width = (int(side) for side in rng.integers(IMAGE_SIDES[0], IMAGE_SIDES[1] + 1, 2))
+    height, width = (int(side) for side in rng.integers(sides[0], sides[1] + 1, 2))
     zoom = rng.uniform(*ZOOM)
     h, w = round(height / zoom), round(width / zoom)
     y, x = int(rng.integers(photo.shape[0] - h + 1)), int(rng.integers(photo.shape[1] - w + 1))
@@ -159,20 +197,28 @@ def _clutter_glyph(sources: Sources, rng: np.random.Generator) -> np.ndarray:
 
 
 def _place(
-    canvas: np.ndarray, glyph: np.ndarray, long_side: float, taken: list[Box], rng: np.random.Generator
-) -> Box | None:
-    """Draw ``glyph`` into ``canvas`` where there is room and contrast; its tight box, or None if there is neither."""
+    canvas: np.ndarray, glyph: np.ndarray, long_side: float, taken: list[Box], rng: np.random.Generator, least: int,
+    near: Box | None = None,
+) -> Box | None:  # fmt: skip
+    """Draw ``glyph`` into ``canvas`` where there is room and contrast; its tight box, or None if there is neither.
+
+    It shrinks from ``long_side`` to no less than ``least``. With ``near`` it stands beside that box.
+    """
     y0, x0, h0, w0 = _ink_extent(glyph)
     shape = Image.fromarray((glyph[y0 : y0 + h0, x0 : x0 + w0] * 255).astype(np.uint8))
     stretch = (1.0, STRETCH[1]) if h0 / w0 > NARROW else STRETCH
     aspect = float(np.clip(h0 / w0 * _log_uniform(rng, stretch), *ASPECT_RATIOS))
     for _ in range(PLACE_TRIES):
         height, width = round(long_side * min(1, aspect)), round(long_side * min(1, 1 / aspect))
-        long_side = max(LONG_SIDES[0], long_side * SHRINK)
+        long_side = max(least, long_side * SHRINK)
         alpha = np.asarray(shape.resize((width, height), Image.Resampling.BILINEAR)) / 255.0
         dy, dx, h, w = _ink_extent(alpha)
         alpha = alpha[dy : dy + h, dx : dx + w]
-        y, x = int(rng.integers(canvas.shape[0] - h + 1)), int(rng.integers(canvas.shape[1] - w + 1))
+        rows, columns = (0, canvas.shape[0] - h), (0, canvas.shape[1] - w)
+        if near:
+            gap = round(GAP * max(near[2:]))
+            rows, columns = _beside(near[1], near[3], h, gap, rows), _beside(near[0], near[2], w, gap, columns)
+        y, x = int(rng.integers(rows[0], rows[1] + 1)), int(rng.integers(columns[0], columns[1] + 1))
         if any(_overlap((x, y, w, h), other) > MAX_OVERLAP for other in taken):
             continue
         patch = canvas[y : y + h, x : x + w]
@@ -181,6 +227,11 @@ def _place(
             patch += (ink - patch) * alpha[..., None] * OPACITY
             return x, y, w, h
     return None
+
+
+def _beside(start: int, length: int, size: int, gap: int, bounds: tuple[int, int]) -> tuple[int, int]:
+    """First and last start of a side of ``size`` at most ``gap`` from [start, start + length), within bounds."""
+    return max(start - size - gap, bounds[0]), min(start + length + gap, bounds[1])
 
 
 def _ink_extent(alpha: np.ndarray) -> tuple[int, int, int, int]:
