@@ -31,7 +31,7 @@ _KINDS = {
 }
 
 
-def load_config(config: str | CfgNode, opts: Iterable[Any]) -> CfgNode:
+def load_config(config: str | CfgNode, opts: Iterable[Any] = ()) -> CfgNode:
     """Build a cfg from Detectron2's defaults and the plugin's, then ``config``, then ``opts``.
 
     Args:

@@ -45,7 +45,6 @@ def run_model(config_file: str, weights: str, output: Path, opts: Sequence[str])
         config_file=config_file or str(config_beside(weights)),
         opts=changes,
         eval_only=True,
-        verbose=True,
         command=shlex.join(["python", *sys.orig_argv[1:]]),
     )
     cfg, facts, _ = set_up(args)

@@ -68,7 +68,11 @@ def choose_file(folder: Path, files: list[Path], subset: str, kind: str, *, whol
     chosen = [file for file in files if any(file.stem == n if whole_name else n in file.stem for n in names)] or files
     if len(chosen) != 1:
         found = ", ".join(file.name for file in chosen[:5]) or "none"
-        raise SetupError(f"{folder} must have one {kind}, got {found}: name the file.")
+        raise SetupError(
+            f"{folder} must have one {kind}, got {found}: name one in DATASETS.TRAIN_PATH, another in VAL_PATH."
+            if len(chosen) > 1
+            else f"{folder} must have one {kind}, got none: name the file."
+        )
     return chosen[0]
 
 
