@@ -1,4 +1,4 @@
-"""The command line: ``retina COMMAND``, one module a command.
+"""The command line: ``retina COMMAND``, one module per command.
 
 It stands beside the plugin, not in it: importing retina_plugin takes the seconds of torch and Detectron2, which
 ``--help`` and a mistyped option need not wait for. So a command imports retina_plugin in its ``run``, and nowhere else.

@@ -48,7 +48,9 @@ def run(args: argparse.Namespace) -> None:
             flag = name.replace("_", "-")
             raise UsageError(f"--{flag} must be at least {least}, got {getattr(args, name)}.")
     if args.images and not args.images.is_dir():
-        raise UsageError(f"--images {args.images} is no folder: give the one that the file_name of the images are in.")
+        raise UsageError(
+            f"--images {args.images} is not a folder: give the one that the file_name of the images are in."
+        )
     from retina_plugin.apps.evaluate.compare_page import comparison_page, verdict
     from retina_plugin.apps.evaluate.inputs import check_same_truth, load_detections
     from retina_plugin.evaluation.comparison import compare, write_comparison
@@ -79,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def different_names(first: Path, second: Path) -> tuple[str, str]:
-    """What tells two paths apart: runs/a/seed0 and runs/b/seed0 are a and b."""
+    """Shorten two paths to the parts that differ: runs/a/seed0 and runs/b/seed0 become a and b."""
     parts = [list(path.parts) for path in (first, second)]
     for end in (0, -1):
         while min(map(len, parts)) > 1 and parts[0][end] == parts[1][end]:

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
         state = read_weights(str(args.source))["model"]
     except SetupError:
         raise
-    except Exception as error:  # unpickling a file that is no checkpoint can raise anything
+    except Exception as error:  # unpickling a file that is not a checkpoint can raise anything
         raise SetupError(
             f"{args.source} cannot be read as weights ({first_line(error)}). Give a .pth file of torchvision."
         ) from error

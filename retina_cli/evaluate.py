@@ -83,7 +83,9 @@ def _check(args: argparse.Namespace) -> None:
     if not args.predictions and (args.ground_truth or args.images):
         raise UsageError("--ground-truth and --images go with --predictions; a model is evaluated on DATASETS.TEST.")
     if args.images and not args.images.is_dir():
-        raise UsageError(f"--images {args.images} is no folder: give the one that the file_name of the images are in.")
+        raise UsageError(
+            f"--images {args.images} is not a folder: give the one that the file_name of the images are in."
+        )
     if args.score_threshold is not None and not 0 <= args.score_threshold <= 1:
         raise UsageError(f"--score-threshold must be in [0, 1], got {args.score_threshold}.")
     if args.max_detections is not None and args.max_detections < 1:

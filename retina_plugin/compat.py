@@ -1,4 +1,4 @@
-"""Everything that the plugin changes in Detectron2, torch and Pillow: one function a change, called by ``apply``.
+"""Everything that the plugin changes in Detectron2, torch and Pillow: one function per change, called by ``apply``.
 
 docs/compatibility.md has the table of tested versions.
 """
@@ -91,7 +91,7 @@ def wrap_models_on_the_cpu() -> None:
 
 
 def log_no_traceback_of_a_setup_error() -> None:
-    """Detectron2 v0.6 and main log the traceback of any error of a training: no help beside a sentence to act on."""
+    """Keep the traceback of a ``SetupError`` out of the log: its message says what to do."""
     logging.getLogger("detectron2.engine.train_loop").addFilter(
         lambda record: not (record.exc_info and isinstance(record.exc_info[1], SetupError))
     )

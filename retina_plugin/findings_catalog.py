@@ -200,7 +200,7 @@ _DATA = {
         "they belong to.",
     ),
     "box-sticks-out": Check(
-        WARNING, "Boxes stick out of their image and will be clipped.", "Correct them if that is no rounding."
+        WARNING, "Boxes stick out of their image and will be clipped.", "Correct them unless it is only rounding."
     ),
     "box-tiny": Check(
         WARNING,

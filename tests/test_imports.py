@@ -14,7 +14,7 @@ from retina_plugin import add_retina_config, get_retina_cfg
 
 PACKAGE = Path(retina_plugin.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-# Rank of each room: a room imports rooms of a lower rank and itself. First the plugin, then the programs built on it.
+# Rank of each package, which imports itself and packages of a lower rank. The plugin first, then its programs.
 RANKS = {
     "ops": 0,
     "errors": 1,
@@ -50,7 +50,7 @@ RANKS = {
 
 
 def part_of(module: str) -> str:
-    """ "retina_plugin.training.trainer" -> "training"; the programs' rooms keep their first two names."""
+    """ "retina_plugin.training.trainer" -> "training"; the programs' packages keep their first two names."""
     parts = module.split(".")[1:] or ["retina_plugin"]
     return ".".join(parts[:2]) if parts[0] == "apps" else parts[0]
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Print the size and shape of the code, one row a room: ``python tools/code_figures.py [FOLDER ...]``.
+"""Print the size and shape of the code, one row per package: ``python tools/code_figures.py [FOLDER ...]``.
 
 The columns: files, lines, median / 90 % / longest length of a file and of a function (without its docstring),
 functions, private functions (named _x), those whose name occurs once more in their module, their share of all
@@ -20,7 +20,7 @@ __all__ = ["Figures", "measure", "print_table"]
 
 @dataclass
 class Figures:
-    """Counts over the files of one room."""
+    """Counts over the files of one package."""
 
     file_lines: list[int] = field(default_factory=list)
     function_lines: list[int] = field(default_factory=list)

@@ -14,12 +14,12 @@ PAGE = ROOT / "docs" / "files.md"
 PACKAGES = ("retina_plugin", "retina_cli", "benchmarks")
 HEAD = """# Files
 
-Made by `python tools/file_table.py`; the rooms and the arrows between them are in [architecture.md](architecture.md).
+Made by `python tools/file_table.py`; the packages and their imports are in [architecture.md](architecture.md).
 """
 
 
 def file_table() -> str:
-    """The text of the page: a heading for each room, a row for each module that has a docstring."""
+    """The text of the page: a heading for each package, a row for each module that has a docstring."""
     tests = {path: imported_modules(path) for path in sorted((ROOT / "tests").rglob("test_*.py"))}
     rooms: dict[str, list[str]] = {}
     for package in PACKAGES:

@@ -1,1 +1,1 @@
-"""The programs built on the plugin. Nothing in the other rooms imports from here."""
+"""The programs built on the plugin. No other package imports from here."""

@@ -17,7 +17,7 @@ __all__ = ["LOAD_WORDS", "REMOVED_KEYS", "add_retina_config", "get_retina_cfg"]
 # Words of MODEL.LOAD -> the former switch that each replaces. docs/training.md describes them.
 LOAD_WORDS = {
     "by_class_name": "MODEL.MAP_CLASSES",  # take the class layer by class name; classes it lacks start with the prior
-    "skip_mismatched": "MODEL.SKIP_MISMATCHED_WEIGHTS",  # start layers of another shape, or other classes, afresh
+    "skip_mismatched": "MODEL.SKIP_MISMATCHED_WEIGHTS",  # start layers of another shape or other classes from scratch
     "ignore_manifest": "MODEL.IGNORE_MANIFEST",  # load weights for other anchors, classes or pixels (manifest.py)
     "partial": "TEST.ALLOW_PARTIAL_WEIGHTS",  # let --eval-only score a model with parameters that the weights lack
     "trust": "MODEL.TRUST_WEIGHTS",  # unpickle any object, which runs code in the file (read.py)

@@ -44,7 +44,7 @@ def compose_config(text: str, config_file: str) -> yaml.Node | None:
 
     Raises:
         SetupError: the text exceeds the limits above, or a tag asks for code.
-        yaml.YAMLError: the text is no YAML.
+        yaml.YAMLError: the text is not YAML.
     """
     if len(text) > MAX_CHARACTERS:
         raise SetupError(f"Config file {config_file} has more than {MAX_CHARACTERS} characters: is it a config?")

@@ -19,7 +19,7 @@ __all__ = ["base_files", "find_line", "load_yaml"]
 
 _REMOTE = "://"  # http(s) and Detectron2's own schemes, which its PathManager reads
 MAX_FILES = 100  # guard: files that inherit twice multiply their reads; Detectron2's chains have 2
-_MERGE_TAG = "tag:yaml.org,2002:merge"  # "<<" is no key of the config and may be repeated
+_MERGE_TAG = "tag:yaml.org,2002:merge"  # "<<" is not a key of the config and may be repeated
 
 
 def load_yaml(config_file: str) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def _describe_folder(config_file: str) -> str:
     if folder == "configs" and not os.path.isdir(folder):
         folder = str(CONFIGS)
     if not os.path.isdir(folder):
-        return f"There is no folder {folder} (looked from {os.getcwd()})."
+        return f"There is not a folder {folder} (looked from {os.getcwd()})."
     names = sorted(name for name in os.listdir(folder) if name.endswith((".yaml", ".yml")))
     near = difflib.get_close_matches(os.path.basename(config_file), names, n=3, cutoff=0.5)
     if near:

@@ -1,4 +1,4 @@
-"""Boxes that can be trained on and are probably not meant so: tiny after the resize, or there twice."""
+"""Finds boxes that can be trained on but are probably mistakes: tiny after the resize, or annotated twice."""
 
 from collections.abc import Iterator
 

@@ -23,11 +23,11 @@ class BoxFault:
     check: str  # a name in CATALOG
     severity: str
     mask: np.ndarray  # (M,) bool, at least one True
-    text: str  # continues "3 of 40 boxes"
+    text: str  # end of a sentence that begins "3 of 40 boxes"
 
 
 def find_box_faults(corners: np.ndarray, sizes: np.ndarray) -> Iterator[BoxFault]:
-    """Yield each kind of fault among boxes that are no crowds.
+    """Yield each kind of fault among boxes that are not crowds.
 
     Boxes without area or outside their image are warnings up to ``MAX_UNUSABLE_SHARE`` of all, since training and
     conversion leave them out; beyond it they are errors.

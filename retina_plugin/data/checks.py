@@ -29,12 +29,12 @@ _MANY = 5_000  # from here on a line in the log says why it takes a while
 
 @dataclass(frozen=True)
 class SetSummary:
-    """Counts of one data set; boxes are those that are no crowds."""
+    """Counts of one data set; crowds are not among the boxes."""
 
     images: int
     images_with_annotations: int
     boxes: int
-    # By class index; () if the set has no names.
+    # Names by class index; () if the set has none.
     class_names: tuple[str, ...]
 
 
@@ -52,12 +52,12 @@ def check_datasets(cfg: CfgNode, *, train: bool) -> DataSummary:
     Counts and warnings go to the log too.
 
     Raises:
-        SetupError: with the data set, the file or record, and the remedy, for the first thing that cannot work.
+        SetupError: the first fault; the message names the data set, the file or record, and the remedy.
     """
     contents: dict[str, DatasetContent] = {}
     found = raise_first_error(check_sets(cfg, contents, train=train, open_images=True))
     if train:
-        # By their paths; retina doctor compares the pictures themselves.
+        # Compares images by path only; retina doctor compares their content.
         files = {name: set(content.file_names) - {""} for name, content in contents.items()}
         for train_name, test_name in itertools.product(cfg.DATASETS.TRAIN, cfg.DATASETS.TEST):
             if shared := files[train_name] & files[test_name]:
@@ -160,7 +160,7 @@ def check_headers(content: DatasetContent, headers: Mapping[int, ImageHeader]) -
 
 
 def check_boxes(content: DatasetContent) -> Iterator[Finding]:
-    """Look at every box that is no crowd."""
+    """Look at every box that is not a crowd."""
     boxes = content.boxes
     with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite or NaN is a fault
         corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)

@@ -31,7 +31,7 @@ def config_class_names(cfg: CfgNode) -> list[str] | None:
 def find_class_names(cfg: CfgNode, checkpoint: dict[str, Any]) -> tuple[str, ...]:
     """K names: from the checkpoint's manifest, else from a data set of ``cfg``, else "0" to "K - 1".
 
-    Names of another number than ``MODEL.RETINANET.NUM_CLASSES`` belong to another detector and are passed over.
+    Names of another number than ``MODEL.RETINANET.NUM_CLASSES`` belong to another detector and are not used.
 
     Args:
         cfg: with its data sets registered.
@@ -50,7 +50,9 @@ def find_class_names(cfg: CfgNode, checkpoint: dict[str, Any]) -> tuple[str, ...
         if names and len(names) == num_classes:
             return tuple(map(str, names))
         if names:
-            logger.warning("%s names %d classes, the detector has %d: passed over", source, len(names), num_classes)
+            logger.warning(
+                "%s names %d classes, but the detector has %d: its names are not used", source, len(names), num_classes
+            )
         names = None
     logger.warning("nothing names the classes of this checkpoint: they are shown as numbers from 0 on")
     return tuple(map(str, range(num_classes)))

@@ -59,7 +59,7 @@ def read_coco(
     """Read a COCO-format file and check each record.
 
     Args:
-        name: of the data set, for messages.
+        name: name of the data set, for messages.
         json_file: a path, or an address that Detectron2 can fetch.
         for_detectron2: images must have a size and annotations an id, since Detectron2 will read the file itself.
         for_scoring: annotations must have what COCO's metrics read: area and iscrowd.

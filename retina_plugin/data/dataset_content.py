@@ -22,12 +22,12 @@ __all__ = ["DatasetContent", "load_content"]
 
 @dataclass
 class DatasetContent:
-    """N images with M boxes that are no crowds."""
+    """N images with M boxes that are not crowds."""
 
     name: str
     # The JSON file, or the set's name again where Python code makes the records.
     source: str
-    # By class index; None if the set has no names.
+    # Names by class index; None if the set has none.
     class_names: list[str] | None
     file_names: list[str] = field(default_factory=list)
     image_ids: list[Hashable] = field(default_factory=list)
@@ -39,7 +39,7 @@ class DatasetContent:
     box_images: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
     box_classes: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
     annotation_ids: list[Hashable] = field(default_factory=list)
-    # By class index; for a set without names as many as occur.
+    # Number of boxes by class index; without names, only of classes that occur.
     class_counts: Counter = field(default_factory=Counter)
     # Records that are left out (errors), and doubtful ones.
     findings: list[Finding] = field(default_factory=list)

@@ -15,8 +15,8 @@ def refuse_outside(paths: Iterable[str | Path], roots: Iterable[str | Path], sou
     Symbolic links are not looked at: who made the folder put them there, an annotation file cannot.
 
     Args:
-        paths: relative to the working directory or absolute; addresses (``://``) are passed over.
-        source: of the annotations, for the message.
+        paths: relative to the working directory or absolute; addresses (``://``) are not checked.
+        source: file of the annotations, for the message.
 
     Raises:
         SetupError: naming the first such path.
@@ -34,8 +34,8 @@ def refuse_line_breaks(names: Iterable[str | Path], source: str) -> None:
     """Refuse a name that would begin a line of its own wherever it is printed.
 
     Args:
-        names: of images or classes.
-        source: of the annotations, for the message.
+        names: names of images or classes.
+        source: file of the annotations, for the message.
 
     Raises:
         SetupError: naming the first such name.

@@ -44,7 +44,7 @@ class ImageHeader:
 def read_header(file_name: str | os.PathLike) -> ImageHeader:
     """Look at a local file; only one that seems cut off at its end is decoded."""
     if not os.path.isfile(file_name):  # opening a pipe would wait for ever; Path.exists raises where a name is too long
-        kind = "is a folder" if os.path.isdir(file_name) else "is no regular file"
+        kind = "is a folder" if os.path.isdir(file_name) else "is not a regular file"
         return ImageHeader(kind if os.path.exists(file_name) else "is missing")
     try:
         with open(file_name, "rb") as file, warnings.catch_warnings():
@@ -72,8 +72,8 @@ def read_header(file_name: str | os.PathLike) -> ImageHeader:
         with open(file_name, "rb") as file:
             head = file.read(64)
         if head.lstrip()[:1] in (b"<", b"{"):
-            return ImageHeader(f"is no image but text ({head.lstrip()[:20].decode('latin-1')!r}...)")
-        return ImageHeader("is no image that Pillow can read" if head else "is empty")
+            return ImageHeader(f"is not an image but text ({head.lstrip()[:20].decode('latin-1')!r}...)")
+        return ImageHeader("is not an image that Pillow can read" if head else "is empty")
     except Exception as error:  # a damaged file makes Pillow raise OSError, SyntaxError, ValueError, struct.error ...
         return ImageHeader(f"cannot be read ({type(error).__name__}: {error})")
 

@@ -1,6 +1,6 @@
 """The order of the training images, and their augmentation, as a function of the seed and the iteration alone.
 
-Detectron2's loader starts its shuffle, its grouping by aspect ratio and its augmentation afresh on ``--resume``, so
+Detectron2's loader restarts its shuffle, its grouping by aspect ratio and its augmentation on ``--resume``, so
 that an interrupted run sees other images than one that was not. Here a resumed run goes on with the batch that came
 next.
 """
@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 __all__ = ["ORDERED_SAMPLERS", "POSITION_KEY", "TrainOrder", "build_ordered_loader"]
 
-# Of a record: its place in the stream of training images, from which the mapper seeds its augmentation.
+# Key of a record: its position in the stream of training images, from which the mapper seeds its augmentation.
 POSITION_KEY = "train_position"
 # Values of DATALOADER.SAMPLER_TRAIN whose stream can be taken up at any iteration.
 ORDERED_SAMPLERS = ("TrainingSampler", "RepeatFactorTrainingSampler")
@@ -51,7 +51,7 @@ class TrainOrder(Sampler):
             groups: (num_images,) group of each image; a batch is of one group. None: one group.
             num_images: >= 1.
             batch_size: images of this process in an iteration, >= 1.
-            seed: of the stream, to compare with that of a resumed run; -1 if it is not known.
+            seed: seed of the stream, to compare with that of a resumed run; -1 if it is not known.
         """
         self.start_iteration = 0
         self._indices, self._groups = indices, groups
@@ -75,7 +75,7 @@ class TrainOrder(Sampler):
     def _batches(self, stream: Iterator[tuple[int, int]], waiting: dict[int, list[int]], size: int) -> Iterator[list]:
         """Batches in the order in which they fill up, as in Detectron2's ``AspectRatioGroupedDataset``."""
         for images in waiting.values():
-            while len(images) >= size:  # left by a phase of larger batches
+            while len(images) >= size:  # more than one batch may wait after a phase of larger batches
                 batch, images[:] = images[:size], images[size:]
                 yield batch
         for position, index in stream:

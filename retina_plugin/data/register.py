@@ -90,7 +90,7 @@ def register_config_datasets(cfg: CfgNode, folder: Path | None = None) -> None:
     ``TRAIN_PATH`` and ``VAL_PATH`` are read here and become COCO JSON; the files of ``TRAIN_JSON`` and ``VAL_JSON`` are
     looked at later, by ``check_datasets``. ``cfg`` must not be frozen.
 
-    Classes of names files come first, in their order; others follow by name. A path that is missing is passed over as
+    Classes of names files come first, in their order; others follow by name. A missing path is ignored as
     long as the other key's is there, since an evaluation may run where the training set is not.
 
     Args:

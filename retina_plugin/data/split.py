@@ -23,7 +23,7 @@ def split_set(whole: BoxSet, fraction: float, seed: int, group: str = "") -> tup
 
     Args:
         whole: at least 2 groups.
-        fraction: of the images for val, in (0, 1); met up to the size of a group.
+        fraction: share of the images for val, in (0, 1); met up to the size of a group.
         seed: >= 0.
         group: what images stay together by: "" each is its own, "folder", "column:NAME" of a CSV file, or
             "regex:PATTERN" on the file name (its first group, else the whole match).
@@ -64,7 +64,7 @@ def split_set(whole: BoxSet, fraction: float, seed: int, group: str = "") -> tup
 
 
 def _keep_classes_in_train(groups: dict[str, list[AnnotatedImage]], val_keys: list[str]) -> list[Remark]:
-    """Take groups out of ``val_keys`` until train has every class, as far as val keeps one group."""
+    """Take groups out of ``val_keys`` until train has every class or val has one group left."""
     counts = {key: Counter(box.class_name for image in images for box in image.boxes) for key, images in groups.items()}
     in_train = sum((counts[key] for key in groups if key not in val_keys), Counter())
     remarks = []
@@ -93,7 +93,7 @@ def _group_key(group: str) -> Callable[[str, AnnotatedImage], str]:
     try:
         pattern = re.compile(value if kind == "regex" else "")
     except re.error as error:
-        raise SetupError(f"The group {group!r} is no regular expression: {error}.") from None
+        raise SetupError(f"The group {group!r} is not a regular expression: {error}.") from None
 
     def key_of_column(name: str, image: AnnotatedImage) -> str:
         if value not in image.columns:

@@ -1,4 +1,4 @@
-"""What works and makes little sense: config and data set against each other, before an image is opened.
+"""Finds settings that work but make little sense for the data set, before an image is opened.
 
 A run logs the warnings among these at its start; ``retina doctor`` shows all of them.
 """

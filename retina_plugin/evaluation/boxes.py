@@ -75,7 +75,7 @@ def read_truth(path: str | Path, image_root: str | Path = "", *, allow_outside: 
         allow_outside: allow image names that lead outside it (DATASETS.ALLOW_OUTSIDE_PATHS).
 
     Raises:
-        SetupError: the first mistake in the file, or it is no COCO file of boxes.
+        SetupError: the first mistake in the file, or that it is not a COCO file of boxes.
     """
     path = str(path)
     if not os.path.exists(path):

@@ -83,7 +83,7 @@ def calibration(truth: Truth, found: Detections, scores: Scores) -> Calibration:
     usable = scores.counted & ~scores.ignored[AT_50]
     values, right = found.scores[usable], scores.right[AT_50, usable]
     if len(values) and not ((values >= 0) & (values <= 1)).all():
-        return Calibration([], None, None, 0, len(values), "scores outside [0, 1] are no probabilities")
+        return Calibration([], None, None, 0, len(values), "scores outside [0, 1] are not probabilities")
     edges = np.linspace(0, 1, NUM_BINS + 1)
     index = _bin(values, NUM_BINS)
     counts, means, shares = _reliability(index, values, right, NUM_BINS)

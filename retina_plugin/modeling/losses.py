@@ -166,7 +166,7 @@ def build_classification_loss(cfg: CfgNode) -> ClassificationLoss:
 
     Raises:
         SetupError: unknown name, or a value outside its range.
-        TypeError: the registered class is no ClassificationLoss.
+        TypeError: the registered class is not a ClassificationLoss.
     """
     require_retina_config(cfg)
     name = cfg.MODEL.RETINANET.CLS_LOSS_NAME

@@ -86,7 +86,7 @@ class LossNormalizer(nn.Module):
 
 
 class TrainingState:
-    """State of a training that is no part of the model's state dict: a checkpointable of Detectron2's checkpointer.
+    """Training state outside the model's state dict; Detectron2's checkpointer saves and loads it.
 
     ``DetectionCheckpointer(model, ..., training_state=TrainingState(model))`` saves and restores it.
     """
@@ -102,13 +102,13 @@ class TrainingState:
         self._of_processes: dict[str, Tensor] = {}
 
     def gather(self) -> None:
-        """Have the next ``state_dict`` tell the averages of all processes: to be called in each, before one saves."""
+        """Gather the averages of all processes for the next ``state_dict``. Call it in each before one saves."""
         averages = {name: normalizer.average.item() for name, normalizer in self._normalizers.items()}
         gathered = comm.all_gather(averages)
         self._of_processes = {name: torch.tensor([one[name] for one in gathered]) for name in averages}
 
     def forget(self) -> None:
-        """What was gathered holds no longer."""
+        """Drop the gathered averages, which are out of date."""
         self._of_processes = {}
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ def build_retinanet_p5_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec)
 class TorchvisionAnchorGenerator(DefaultAnchorGenerator):
     """Detectron2's anchors with torchvision's rounding: corners to pixels, steps to whole parts of the image.
 
-    Where the padded image is no multiple of the stride of P6 or P7, torchvision divides its side by the number of
+    Where the padded image is not a multiple of the stride of P6 or P7, torchvision divides its side by the number of
     cells: 800 px in 7 cells are steps of 114 px, not 128, and the last anchor lies 84 px from Detectron2's. Its
     weights were trained with these anchors.
     """

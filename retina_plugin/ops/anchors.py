@@ -20,7 +20,7 @@ def octave_sizes(strides: Sequence[int], *, base_size: float, scales_per_octave:
     """Compute the sides of the square anchors of each pyramid level, in pixels (Sec. 4).
 
     Args:
-        strides: of the levels, in pixels, e.g. 8, 16, 32, 64, 128 for P3-P7.
+        strides: strides of the levels, in pixels, e.g. 8, 16, 32, 64, 128 for P3-P7.
         base_size: side of a level's smallest anchor in units of its stride, > 0.
         scales_per_octave: n >= 1; the sizes of a level are ``stride * base_size * 2^(j / n)``, j = 0 .. n - 1.
 
@@ -36,7 +36,7 @@ def grid_sizes(image_sizes: Tensor, strides: Sequence[int], *, size_divisibility
 
     Args:
         image_sizes: (N, 2) long, height and width of the resized images before padding, pixels.
-        strides: of the L levels, pixels.
+        strides: strides of the L levels, pixels.
         size_divisibility: both sides are padded to a multiple of it; 0 or 1 for no padding.
         square_size: > 0 pads to a square of this side first, as Detectron2's ``padding_constraints`` do.
 
@@ -56,11 +56,11 @@ def nearest_anchors(boxes: Tensor, cell_anchors: Tensor, grid: Tensor, *, stride
         boxes: (M, 4) XYXY, pixels of the resized image.
         cell_anchors: (A, 4) XYXY around the grid point 0, pixels.
         grid: (M, 2) long, rows and columns of the level in the box's image, each >= 1.
-        stride: of the level, pixels.
-        offset: of the first point from the corner of the image, in strides, in [0, 1).
+        stride: stride of the level, pixels.
+        offset: distance of the first point from the corner of the image, in strides, in [0, 1).
 
     Returns:
-        (M, A, 4) XYXY. Of two equally near anchors, either.
+        (M, A, 4) XYXY. If two anchors are equally near, either of them.
     """
     centers = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2  # (M, 1, 2) x, y
     cell_centers = (cell_anchors[:, :2] + cell_anchors[:, 2:]) / 2
@@ -87,8 +87,8 @@ def best_anchors(
         boxes: (M, 4) XYXY, pixels of the resized image, floating; M may be 0.
         levels: per level (A_l, 4) cell anchors, XYXY around a grid point.
         grids: (M, L, 2) long, rows and columns of each level in the box's image.
-        strides: of the L levels, pixels.
-        offset: of the first point of a level, in strides.
+        strides: strides of the L levels, pixels.
+        offset: distance of the first point of a level, in strides.
 
     Returns:
         (M,) IoU in [0, 1], and (M,) long index into the shapes of all levels, level by level; the first of equals.

@@ -69,7 +69,7 @@ def sum_and_gradient(
     Args:
         logits: (R, K) contiguous, fp16, bf16 or fp32. The arithmetic is in fp32.
         labels: (R,) contiguous integers: [0, K) positive, K background, negative ignored.
-        weights: of positive and of negative terms.
+        weights: weights of positive and of negative terms.
         scale: 0-dim tensor on the logits' device, which the host does not wait for; None: no gradient.
 
     Returns:

@@ -33,7 +33,7 @@ def select_hard_examples(
         batch_size: examples to pick, >= 1. Fewer are picked where fewer survive.
         nms_thresh: an example is dropped if its IoU with a harder one of its label and group is above this.
         neg_pos_ratio: negatives per positive, > 0. Positives then take at most ``batch_size / (1 + ratio)`` places,
-            hardest first, and negatives ``ratio`` times as many (as for one positive where there is none).
+            hardest first, and negatives ``ratio`` times as many (without positives, as many as for one).
             None picks the hardest of both kinds together.
         groups: (R,) integers, the image of each example; examples of different groups never suppress each other.
             None: one group.

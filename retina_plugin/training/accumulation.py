@@ -60,7 +60,7 @@ class AccumulatingTrainer(AMPTrainer):
         counts: list[Tensor] = []
         for i, part in enumerate(parts):
             is_last = i == len(parts) - 1
-            # no_sync includes the forward pass, in which DistributedDataParallel decides about the exchange.
+            # no_sync includes the forward pass, where DDP decides whether backward exchanges gradients.
             with self.model.no_sync() if hasattr(self.model, "no_sync") and not is_last else nullcontext():
                 # Record pictures and counts of the first part only: the storage takes one value for each iteration.
                 storage = nullcontext() if i == 0 else EventStorage(get_event_storage().iter)

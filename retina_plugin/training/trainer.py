@@ -67,7 +67,7 @@ class RetinaTrainer(DefaultTrainer):
             )
 
     def build_hooks(self) -> list[HookBase | None]:
-        # DefaultTrainer makes its checkpointer just before it asks for the hooks that hold it.
+        # Replaces DefaultTrainer's checkpointer here, since super().build_hooks() puts it into hooks.
         order = getattr(self.data_loader, "order", None)
         self.checkpointer = build_checkpointer(
             self.cfg,

@@ -151,7 +151,7 @@ class RetinaCheckpointer(DetectionCheckpointer):
                     f"{path}: {key} has shape {tuple(theirs)}, the config asks for {tuple(ours)} "
                     f"({len(mismatched)} such: {name_some(mismatched)}).\n"
                     "Set NUM_CLASSES and the anchors as in the checkpoint, or MODEL.LOAD skip_mismatched to start "
-                    f"those layers afresh{common}."
+                    f"those layers from scratch{common}."
                 )
             for name in names:
                 if name in checkpoint:
@@ -167,7 +167,7 @@ class RetinaCheckpointer(DetectionCheckpointer):
             ) from error
         absent = {*incompatible.missing_keys, *mismatched}
         if CLASS_LAYER[0] in absent:
-            logger.info("the class layer starts afresh, with the prior: %s has none that fits", path)
+            logger.info("the class layer starts from the prior: %s has no class layer that fits", path)
         # No output depends on num_batches_tracked, and converted checkpoints lack it.
         state = self.model.state_dict().items()
         sizes = {key: value.numel() for key, value in state if not key.endswith("num_batches_tracked")}

@@ -63,8 +63,8 @@ def fit_class_layer(
         remedy = (
             "Go on with the data set that the run began with, or start a new run."
             if resuming
-            else "Set MODEL.LOAD by_class_name to take the class layer by name, skip_mismatched to start it afresh, or "
-            "ignore_manifest if they are the same classes under other names."
+            else "Set MODEL.LOAD by_class_name to take the class layer by name, skip_mismatched to start it from "
+            "scratch, or ignore_manifest if they are the same classes under other names."
         )
         raise SetupError(
             f"{path} has other classes than the data: class {i} is {found[i]!r} in the checkpoint "

@@ -25,14 +25,14 @@ class _Dtype:
 
     def __init__(self, name: Any, align: Any, copy: Any):
         if not isinstance(name, str):
-            raise ValueError("a dtype that is no name")
+            raise ValueError("a dtype that is not a name")
         if not _DTYPE.fullmatch(name):
             raise ValueError(f"an array of {name}")
         self.name, self.order = name, "|"
 
     def __setstate__(self, state: tuple) -> None:
         if state[1] not in ("<", ">", "|"):
-            raise ValueError("a dtype that is no name")
+            raise ValueError("a dtype that is not a name")
         self.order = state[1]
 
 

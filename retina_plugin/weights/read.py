@@ -28,7 +28,7 @@ __all__ = ["DamagedFile", "read_weights"]
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|pt|pkl|safetensors)$")
 # The form in which PyTorch's unpickler and ours name the function or class that a file asks for.
 _ASKED_FOR = re.compile(r"GLOBAL ([\w.]+)")
-# First bytes of a zip archive. Files of torch before 1.6 are no archives and have no checksum.
+# First bytes of a zip archive. Files of torch before 1.6 are not archives and have no checksum.
 _ZIP = b"PK\x03\x04"
 
 

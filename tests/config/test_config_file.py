@@ -173,7 +173,7 @@ def test_load_config_names_files_near_a_missing_one(write, tmp_path):
         load_config(str(tmp_path / "retina_r50.yml"), [])
     with pytest.raises(SetupError, match=r"zzz does not exist. .* has retina_R50.yaml\."):
         load_config(str(tmp_path / "zzz"), [])
-    with pytest.raises(SetupError, match="There is no folder .*nowhere"):
+    with pytest.raises(SetupError, match="There is not a folder .*nowhere"):
         load_config(str(tmp_path / "nowhere" / "a.yaml"), [])
     with pytest.raises(SetupError, match="is a folder. .* has retina_R50.yaml"):
         load_config(str(tmp_path), [])

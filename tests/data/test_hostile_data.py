@@ -143,9 +143,9 @@ def test_gigapixel_header_is_refused_by_name_without_decoding(tmp_path):
 
 def test_pipe_in_place_of_an_image_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.png")
-    with pytest.raises(SetupError, match="a.png is no regular file"):
+    with pytest.raises(SetupError, match="a.png is not a regular file"):
         read_sizes([tmp_path / "a.png"])
-    assert find_fault(read_header(tmp_path / "a.png"), (1, 1)) == "is no regular file"
+    assert find_fault(read_header(tmp_path / "a.png"), (1, 1)) == "is not a regular file"
 
 
 # Found by fuzzing: pathlib raises OSError for a name that is too long, as it does not for one that is missing.

@@ -63,8 +63,8 @@ JPEG, PNG = encode(noise(), "JPEG"), encode(noise(), "PNG")
     ("data", "match"),
     [
         (b"", "is empty"),
-        (b"<!DOCTYPE html><p>404", "is no image but text .*DOCTYPE"),
-        (b"\x00\x01\x02" * 20, "is no image that Pillow can read"),
+        (b"<!DOCTYPE html><p>404", "is not an image but text .*DOCTYPE"),
+        (b"\x00\x01\x02" * 20, "is not an image that Pillow can read"),
         (JPEG[: len(JPEG) // 2], "cannot be read .*truncated"),
         (PNG[: len(PNG) // 2], "cannot be read"),
         (encode(noise(20, 30), "JPEG"), "is 20x30, but on record 40x30$"),

@@ -96,8 +96,8 @@ def test_class_that_cannot_be_moved_is_remarked_on():
         (["1.jpg"], 0.5, "", "root cannot be split: it has 1 image, and each part needs at least one."),
         (NAMES, 0.5, "camera",
          "The group of a split must be folder, column:NAME or regex:PATTERN, got 'camera'."),
-        (NAMES, 0.5, "regex:(", "The group 'regex:(' is no regular expression: missing ), unterminated subpattern at "
-         "position 0."),
+        (NAMES, 0.5, "regex:(", "The group 'regex:(' is not a regular expression: missing ), unterminated subpattern "
+         "at position 0."),
         (NAMES, 0.5, "regex:z", "000.jpg does not match the group's regex 'z': widen it."),
         (NAMES, 0.5, "column:place", "000.jpg has no value, or more than one, in a column 'place': a split by column "
          "needs a CSV file with that column, the same in every row of an image."),

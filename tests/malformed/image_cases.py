@@ -44,19 +44,19 @@ IMAGE_CASES = [
         "image_is_html",
         "yolo",
         write(B, "<html>404</html>"),
-        "1 image cannot be used: set/images/b.png is no image but text ('<html>404</html>'...). Fix or remove it.",
+        "1 image cannot be used: set/images/b.png is not an image but text ('<html>404</html>'...). Fix or remove it.",
     ),
     Case(
         "image_is_random",
         "yolo",
         write(B, bytes(range(200))),
-        "1 image cannot be used: set/images/b.png is no image that Pillow can read. Fix or remove it.",
+        "1 image cannot be used: set/images/b.png is not an image that Pillow can read. Fix or remove it.",
     ),
     Case(
         "image_header_cut_off",
         "yolo",
         write(B, b"\x89PNG\r\n\x1a\n\0\0"),
-        "1 image cannot be used: set/images/b.png is no image that Pillow can read. Fix or remove it.",
+        "1 image cannot be used: set/images/b.png is not an image that Pillow can read. Fix or remove it.",
     ),
     Case(
         "image_of_16_bits",

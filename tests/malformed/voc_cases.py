@@ -68,7 +68,7 @@ VOC_CASES = [
         "voc_too_large",
         "voc",
         write(A, b" " * (16 * 2**20 + 1)),
-        "set/Annotations/a.xml has 16777217 bytes, the limit is 16777216: it is no annotation of one image.",
+        "set/Annotations/a.xml has 16777217 bytes, the limit is 16777216: it is not the annotation of one image.",
     ),
     Case(
         "voc_wrong_bytes",

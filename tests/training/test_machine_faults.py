@@ -74,7 +74,7 @@ def test_lack_of_memory_while_the_weights_change_is_not_skipped(guard_cfg, guard
             raise OUT_OF_MEMORY
 
     training.optimizer = training._trainer.optimizer = Lacking(training.model.parameters())
-    with pytest.raises(RunFault, match="It was while the weights were changed, .* checkpoint is model_5.pth. Go on"):
+    with pytest.raises(RunFault, match="during the update of the weights, .* checkpoint is model_5.pth. Go on"):
         training.train(0, 2)
 
 

@@ -197,7 +197,7 @@ def test_other_classes_of_the_same_number_start_afresh_when_asked(with_classes, 
     cfg.MODEL.LOAD = "skip_mismatched"
     with caplog.at_level("INFO", logger="retina_plugin"):
         checkpointer = load(cfg, path)
-    assert "the class layer starts afresh, with the prior" in caplog.text
+    assert "the class layer starts from the prior" in caplog.text
     assert checkpointer.report.missing == ("head.cls_score.weight", "head.cls_score.bias")
     torch.testing.assert_close(checkpointer.model.head.cls_score.bias, torch.full((27,), -4.59512))
 

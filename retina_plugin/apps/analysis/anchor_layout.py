@@ -90,7 +90,9 @@ def build_detector(cfg: CfgNode, config_file: str) -> tuple[RetinaNet, AnchorLay
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.RETINANET.NUM_CLASSES = max(1, cfg.MODEL.RETINANET.NUM_CLASSES)  # 0: of the data; any will do
+    cfg.MODEL.RETINANET.NUM_CLASSES = max(
+        1, cfg.MODEL.RETINANET.NUM_CLASSES
+    )  # 0 means "as in the data"; any number will do
     if not issubclass(architecture := META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), RetinaNet):
         raise SetupError(
             f"{config_file}: MODEL.META_ARCHITECTURE must be a RetinaNet to have dense anchors, got "

@@ -53,7 +53,7 @@ def load_analysis_config(args: argparse.Namespace, fixed: Sequence[str] = ()) ->
     architecture = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
     if not (isinstance(architecture, type) and issubclass(architecture, RetinaNet)):
         raise SetupError(
-            f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} is no RetinaNet, whose anchors and logits are "
+            f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} is not a RetinaNet, whose anchors and logits are "
             "analysed here: set it to FocalRetinaNet."
         )
     return cfg, list(cfg.DATASETS.TRAIN if args.split == "train" else cfg.DATASETS.TEST)

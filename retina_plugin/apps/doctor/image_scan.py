@@ -103,7 +103,7 @@ class ScanCache:
             return
         except sqlite3.DatabaseError as error:
             raise SetupError(
-                f"{path} is no cache of images ({error}): delete it, or name another file with --cache."
+                f"{path} is not a cache of images ({error}): delete it, or name another file with --cache."
             ) from error
 
     def read(self, names: Iterable[str]) -> dict[str, ImageScan]:

@@ -67,7 +67,7 @@ def estimate_memory(cfg: CfgNode, model: RetinaNet, height: int, width: int, *, 
     Args:
         cfg: batch size, optimiser and precision are read from it.
         model: from ``build_detector``; its weights take no memory.
-        height, width: of the padded batch, pixels.
+        height, width: size of the padded batch, pixels.
         processes: GPUs that share the batch.
     """
     images = max(1, cfg.SOLVER.IMS_PER_BATCH // processes)

@@ -34,7 +34,7 @@ class ExportableDetector(nn.Module):
             model: a trained model; a copy of it with folded batch norms is used (``fold_batch_norms``).
 
         Raises:
-            SetupError: the model is no RetinaNet, or its backbone needs square images.
+            SetupError: the model is not a RetinaNet, or its backbone needs square images.
         """
         super().__init__()
         if not isinstance(model, RetinaNet):

@@ -49,7 +49,7 @@ class ExportedDetector(nn.Module):
 def score_detectors(
     cfg: CfgNode, model: nn.Module, files: list[Path], folder: Path, *, max_box: float, max_score: float
 ) -> list[dict]:
-    """Score PyTorch and each file, one row each: AP, ms an image, size, number of images with the same detections.
+    """Score PyTorch and each file, one row each: AP, ms per image, size, number of images with the same detections.
 
     Args:
         folder: for the files that the evaluators write.

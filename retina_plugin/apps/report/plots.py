@@ -37,7 +37,7 @@ STYLE = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 10,
-    "text.parse_math": False,  # a label with two dollar signs is no formula, and a bad formula is an error
+    "text.parse_math": False,  # a label with two dollar signs is not a formula, and a bad formula is an error
     "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
@@ -104,7 +104,7 @@ def save_figure(
     figure: Figure, stem: Path, *, kinds: Sequence[str] = ("png", "svg"), dpi: float | None = None
 ) -> list[Path]:
     """Write ``stem``.png and ``stem``.svg, each whole or not at all, and return their paths."""
-    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in kinds]  # a dot in the stem is no suffix
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in kinds]  # a dot in the stem is not a suffix
     for path, kind in zip(paths, kinds, strict=True):
         write_whole(path, draw_file(figure, kind, dpi=dpi))
     return paths
@@ -135,7 +135,7 @@ class Panel:
         """Make an ``<svg>`` for a page: in the page's colours, with ids of its own and coordinates of two decimals.
 
         Args:
-            prefix: of the ids; unlike that of any other plot of the page.
+            prefix: prefix of the ids, different for each plot of the page.
         """
         text = "\n".join(visible(line.strip()) for line in self.svg.splitlines())
         text = text[text.index("<svg") :]

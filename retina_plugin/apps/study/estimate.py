@@ -42,7 +42,9 @@ def checkpoint_megabytes(run: PlannedRun) -> float:
     """Estimate the size of a checkpoint of ``run``: weights and the optimiser's state. The model takes no memory."""
     cfg = load_config(run.config_file, run.opts)
     cfg.MODEL.DEVICE = "meta"
-    cfg.MODEL.RETINANET.NUM_CLASSES = cfg.MODEL.RETINANET.NUM_CLASSES or 1  # 0: of the data; a small part of the model
+    cfg.MODEL.RETINANET.NUM_CLASSES = (
+        cfg.MODEL.RETINANET.NUM_CLASSES or 1
+    )  # 0 means "as in the data"; a small part of the model
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = cfg.MODEL.ROI_HEADS.NUM_CLASSES or 1
     with torch.device("meta"):
         model = build_model(cfg)

@@ -73,7 +73,7 @@ def load_studies(
         SetupError: a study is unknown, or the index does not fit the files.
     """
     if not folder.is_dir():
-        raise SetupError(f"{folder} is no folder: give --studies a folder with one folder of YAML files per study.")
+        raise SetupError(f"{folder} is not a folder: give --studies a folder with one folder of YAML files per study.")
     index = _read_index(folder / "index.yaml")
     folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and any(path.glob("*.yaml")))
     known = [*index, *(name for name in folders if name not in index)]
@@ -93,7 +93,7 @@ def paper_figures(reference: str) -> dict[str, Any]:
     for record in _tables():
         if (record["table"], record["row_key"]) == (table, row):
             return {**_figures(record), "source": f"{table}: {row}"}
-    raise SetupError(f"paper: {reference!r} is no TABLE/ROW of {TABLES.name}.")
+    raise SetupError(f"paper: {reference!r} is not a TABLE/ROW of {TABLES.name}.")
 
 
 @cache
@@ -112,7 +112,7 @@ def _read_index(path: Path) -> dict[str, dict]:
     try:
         index = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
-        raise SetupError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        raise SetupError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     for name, entry in index.items():
         for key in set(entry) - STUDY_KEYS:
             raise SetupError(

@@ -99,7 +99,7 @@ def read_study_folder(study_dir: Path) -> StudyFolder:
     plan_path = study_dir / "study.json"
     if not plan_path.is_file():
         raise SetupError(
-            f"{study_dir} has no study.json, so it is no study folder. Give the folder that `study run` wrote."
+            f"{study_dir} has no study.json, so it is not a study folder. Give the folder that `study run` wrote."
         )
     plan, lines = _read_json(plan_path), _read_lines(study_dir)
     runs: dict[str, Run] = {}

@@ -216,7 +216,7 @@ def check_claimed_size(path: Path, size: tuple[int, int], claimed: tuple[float, 
 
 
 def summarise_remarks(remarks: list[Remark]) -> list[str]:
-    """One sentence a kind: how often, and where first."""
+    """One sentence per kind: how often it occurs, and where first."""
     counts = Counter(remark.what for remark in remarks)
     first = {remark.what: remark.origin for remark in reversed(remarks)}
     return [

@@ -1,4 +1,4 @@
-"""CSV in keras-retinanet's form: a row a box, ``path,x1,y1,x2,y2,class`` in pixels, (x2, y2) the far edge.
+"""CSV in keras-retinanet's form: one row per box, ``path,x1,y1,x2,y2,class`` in pixels, (x2, y2) the far edge.
 
 Empty fields behind the path: an image without objects. A first row of column names may add further columns, one of
 which a split can go by.

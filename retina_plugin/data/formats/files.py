@@ -36,7 +36,7 @@ SUBSET_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validat
 
 
 def list_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
-    """Files below ``folder`` with one of ``suffixes`` in either case, sorted; hidden ones are passed over."""
+    """Files below ``folder`` with one of ``suffixes`` in either case, sorted; hidden ones are left out."""
     wanted = tuple(suffixes)
     found, seen = [], set()
     for parent, folders, names in os.walk(folder, followlinks=True):
@@ -203,7 +203,7 @@ class ImageIndex:
             folder: looked through with its subfolders.
 
         Raises:
-            SetupError: it is no folder.
+            SetupError: it is not a folder.
         """
         if not folder.is_dir():
             raise SetupError(f"The image folder {folder} {'is a file' if folder.exists() else 'does not exist'}.")
@@ -235,12 +235,12 @@ class ImageIndex:
 def find_pairs(
     found: BoxSet, files: Sequence[Path], index: ImageIndex, read: Callable[[Path], tuple[Any, str, str]], kind: str
 ) -> Iterator[tuple[Path, Any, AnnotatedImage]]:
-    """Find the image of each annotation file, in formats of one file an image.
+    """Find the image of each annotation file, in formats of one file per image.
 
     Args:
         found: takes the images, in the order of ``files``, and remarks about files without an image.
         read: gives the content of a file, the name of its image and a hint for a remark that the image is not there.
-        kind: of the files, for messages.
+        kind: kind of the files, for messages.
 
     Yields:
         file, content and image; the image has no boxes yet.

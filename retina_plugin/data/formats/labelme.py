@@ -1,4 +1,4 @@
-"""LabelMe: one JSON file an image.
+"""LabelMe: one JSON file per image.
 
 A rectangle is two opposite corners in any order; a polygon, circle or mask becomes the box around it.
 """

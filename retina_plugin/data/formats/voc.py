@@ -1,4 +1,4 @@
-"""Pascal VOC: one XML file an image.
+"""Pascal VOC: one XML file per image.
 
 ``<bndbox>`` counts pixels from 1 and includes the last: the edges are (xmin - 1, ymin - 1, xmax, ymax), as in
 Detectron2's ``pascal_voc.py``. Boxes marked difficult are kept, as there.

@@ -1,4 +1,4 @@
-"""XML with line numbers, read safely: no document type, so no entity that expands, and a bound on size and depth."""
+"""Reads XML with line numbers, safely: it refuses document types (and so entities) and limits size and depth."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +39,9 @@ def read_xml(path: Path) -> Element:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise SetupError(f"{path} has {size} bytes, the limit is {MAX_BYTES}: it is no annotation of one image.")
+            raise SetupError(
+                f"{path} has {size} bytes, the limit is {MAX_BYTES}: it is not the annotation of one image."
+            )
         content = path.read_bytes()
     except OSError as error:
         raise SetupError(f"{path} cannot be read: {error.strerror}.") from error

@@ -1,4 +1,4 @@
-"""YOLO: one text file an image with lines ``class cx cy w h``, all but the class as parts of the image's sides.
+"""YOLO: one text file per image with lines ``class cx cy w h``, all but the class as parts of the image's sides.
 
 An image without a text file, or with an empty one, has no objects.
 """

@@ -20,7 +20,7 @@ from .files import (
 __all__ = ["find_layout"]
 
 _NAME_FILES = ("classes.txt", "obj.names", "names.txt", "labels.txt", "_darknet.labels")
-# Text files that are no labels: class names and lists of images.
+# Text files that are not labels: class names and lists of images.
 OTHER_TEXTS = (*_NAME_FILES, "train.txt", "val.txt", "valid.txt", "test.txt", "readme.txt", "README.txt",
                "README.dataset.txt", "README.roboflow.txt")  # fmt: skip
 

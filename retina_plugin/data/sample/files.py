@@ -6,8 +6,8 @@
 
 Ten classes with a long tail, 1 to 20 objects an image, look-alike clutter; see ``sample_scene.py`` for the drawing.
 Beyond COCO's keys an annotation has ``digit_index`` (in scikit-learn's ``load_digits``), an image has ``background``
-(photograph and XYWH box in it) and ``clutter`` (XYWH boxes that are no object).
-A mirrored digit is no digit: train with ``INPUT.RANDOM_FLIP: none``.
+(photograph and XYWH box in it) and ``clutter`` (XYWH boxes that are not objects).
+A mirrored digit is not a digit: train with ``INPUT.RANDOM_FLIP: none``.
 """
 
 import json
@@ -51,7 +51,7 @@ def make_sample_dataset(
         num_train: images in train, >= 1.
         num_val: images in val, >= 1.
         seed: >= 0.
-        max_objects: of an image, >= 1. With 1, negatives outnumber positives as in the paper.
+        max_objects: most objects per image, >= 1. With 1, negatives outnumber positives as in the paper.
         one_class: annotate every digit as SPARSE_CLASSES' "digit", which is learnt in fewer steps.
         style: one of STYLES in ``scene.py``: number and size of the objects, amount of clutter.
 
@@ -182,4 +182,4 @@ def _refuse_foreign_folder(root: Path) -> None:
     found = {path.name for path in root.iterdir()} if root.is_dir() else {root.name}
     if found and not ("sample.json" in found and found <= SET_ENTRIES):
         others = sorted(found - SET_ENTRIES) or sorted(found)
-        raise SetupError(f"{root} holds {others[0]}, which is no part of a sample set: give a new or empty folder")
+        raise SetupError(f"{root} holds {others[0]}, which does not belong to a sample set: give a new or empty folder")

@@ -31,7 +31,7 @@ GAP = 0.25  # of an object's longer side: clutter beside it is at most so far aw
 PLACE_TRIES = 40  # positions tried for one item; it shrinks a little after each
 SHRINK = 0.95
 NOISE_STD = 4.0  # grey levels, as of a camera at moderate gain
-GLYPH_SIDE = 80  # pixels on which shapes are formed before they are scaled
+GLYPH_SIDE = 80  # pixels; shapes are drawn at this size and then scaled
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
@@ -63,7 +63,7 @@ STYLES = {
 
 @dataclass(frozen=True)
 class Sources:
-    """What one split is drawn from.
+    """Digits and photographs from which one split is drawn.
 
     ``digits``: (D, 8, 8) in [0, 1]; ``labels`` and ``indices``: (D,) class and index in ``load_digits``;
     ``photos``: file name, first column in the whole photograph, (H, W, 3) uint8 RGB.
@@ -77,7 +77,7 @@ class Sources:
 
 @dataclass(frozen=True)
 class Scene:
-    """One image (H, W, 3) uint8 RGB; ``objects``: (class, digit index, box); ``clutter``: boxes that are no object;
+    """One image (H, W, 3) uint8 RGB; ``objects``: (class, digit index, box); ``clutter``: boxes that are not objects;
     ``background``: file name of the photograph and the box in it."""
 
     image: np.ndarray
@@ -116,7 +116,7 @@ def draw_scene(
 ) -> Scene:
     """Draw one image that holds a digit of each of ``classes`` (n,), n >= 1, largest first, over its clutter.
 
-    Two boxes share at most ``MAX_OVERLAP`` of the smaller. A digit for which no room is found after
+    Two boxes share at most ``MAX_OVERLAP`` of the smaller. A digit for which no place is found after
     ``PLACE_TRIES`` is left out; at least one is always drawn (other backgrounds are tried until then).
     """
     least = style.long_sides[0]
@@ -182,7 +182,7 @@ def _tilt(glyph: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _clutter_glyph(sources: Sources, rng: np.random.Generator) -> np.ndarray:
-    """Something as inky as a digit that is none: a digit with turned quadrants, a scribble or a blob of noise."""
+    """Clutter with as much ink as a digit: a digit with turned quadrants, a scribble or a blob of noise."""
     kind = rng.integers(3)
     if kind == 0:
         digit = sources.digits[rng.integers(len(sources.digits))]
@@ -200,7 +200,7 @@ def _place(
     canvas: np.ndarray, glyph: np.ndarray, long_side: float, taken: list[Box], rng: np.random.Generator, least: int,
     near: Box | None = None,
 ) -> Box | None:  # fmt: skip
-    """Draw ``glyph`` into ``canvas`` where there is room and contrast; its tight box, or None if there is neither.
+    """Draw ``glyph`` into ``canvas`` where there is space and contrast; its tight box, or None without such a place.
 
     It shrinks from ``long_side`` to no less than ``least``. With ``near`` it stands beside that box.
     """

@@ -120,7 +120,7 @@ class BestMetric(HookBase):
     def __init__(self, checkpointer: RetinaCheckpointer, history: MetricHistory):
         """
         Args:
-            checkpointer: of the evaluated model, without a training's state.
+            checkpointer: checkpointer of the evaluated model, without a training's state.
             history: values of the metric so far.
         """
         self._checkpointer = checkpointer

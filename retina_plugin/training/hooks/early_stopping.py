@@ -12,7 +12,7 @@ __all__ = ["EarlyStop", "EarlyStoppingHook"]
 class EarlyStop(SystemExit):
     """Raised to end a run before MAX_ITER; uncaught, it ends the program with status 0.
 
-    It is no Exception, because Detectron2's loop logs the traceback of those. ``RetinaTrainer.train`` catches it.
+    It is not an Exception, because Detectron2's loop logs the traceback of those. ``RetinaTrainer.train`` catches it.
     """
 
     def __init__(self, message: str, num_done: int):
@@ -30,7 +30,7 @@ class EarlyStoppingHook(HookBase):
     def __init__(self, history: MetricHistory, *, patience: int, min_delta: float):
         """
         Args:
-            history: of the metric, in the main process; with a BestMetric, the same one.
+            history: values of the metric, in the main process; the same object as that of a BestMetric.
             patience: evaluations without a gain, >= 1 (SOLVER.EARLY_STOPPING.PATIENCE).
             min_delta: least gain, >= 0, in the metric's unit (SOLVER.EARLY_STOPPING.MIN_DELTA).
         """

@@ -1,4 +1,4 @@
-"""Which examples carry the classification loss, in TensorBoard (paper Sec. 3 and 5.1)."""
+"""Writes to TensorBoard which examples carry the classification loss (paper Sec. 3 and 5.1)."""
 
 import torch
 from detectron2.engine import HookBase
@@ -25,9 +25,9 @@ def loss_shares(cls_loss: ClassificationLoss, logits: Tensor, labels: Tensor) ->
         logits: (N, R, K). labels: (N, R) in [0, K), K for background, negative for ignored.
 
     Returns:
-        ``positives`` and ``negatives``: of the whole loss, alpha included, together 1; ``hardest_20pct_positives`` and
-        ``hardest_1pct_negatives``: of their own group's loss. A share of nothing is left out, and so is everything
-        where a logit is not finite, about which the trainer has more to say.
+        ``positives`` and ``negatives`` are shares of the whole loss, alpha included, and add up to 1.
+        ``hardest_20pct_positives`` and ``hardest_1pct_negatives`` are shares of their own group's loss. A share of an
+        empty group is left out. If a logit is not finite, the result is empty, and the trainer reports the fault.
     """
     positives, negatives = ops.LossCDF({"loss": cls_loss.value}), ops.LossCDF({"loss": cls_loss.value})
     if not torch.isfinite(logits).all():
@@ -50,9 +50,9 @@ def loss_shares(cls_loss: ClassificationLoss, logits: Tensor, labels: Tensor) ->
 class LossShareHook(HookBase):
     """Every ``period`` iterations puts ``cls_share/...`` and ``positives/<level>`` into Detectron2's event storage.
 
-    The former are shares of the loss of the batch, the latter positive anchors an image on each level. It listens to
-    the model's ``anchor_generator`` and ``cls_loss`` and so runs nothing twice. With OHEM the labels are those of the
-    selected anchors. Of several processes the first looks at its own images.
+    ``cls_share/...`` are shares of the batch's loss; ``positives/<level>`` is the number of positive anchors per image
+    on that level. The hook listens to the model's ``anchor_generator`` and ``cls_loss``, so nothing is computed twice.
+    With OHEM only the selected anchors count. With several processes, only the first one's images are measured.
     """
 
     def __init__(self, period: int):

@@ -233,7 +233,7 @@ class StepGuard(HookBase):
         )
         if self._is_stepping:
             raise RunFault(
-                f"{text} It was while the weights were changed, so that some may be and some not. "
+                f"{text} It happened during the update of the weights, so some may be updated and others not. "
                 f"{self._last_checkpoint()} Go on from it with --resume."
             ) from None
         is_alone = comm.get_world_size() == 1

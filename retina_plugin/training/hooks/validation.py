@@ -30,7 +30,7 @@ def _losses_of_evaluation(model: nn.Module) -> Iterator[list[Tensor]]:
     period = model.vis_period
     try:
         model.eval()
-        model.training = True  # of FocalRetinaNet alone: losses in place of detections
+        model.training = True  # only this module, not its parts: it then returns losses instead of detections
         model.vis_period = 0
         with EventStorage(), model.loss_normalizer.as_sums() as counts:  # what the model puts belongs to no iteration
             yield counts

@@ -130,7 +130,7 @@ def test_network_is_never_run(run_analysis, monkeypatch):
 
 
 def test_model_that_is_no_retinanet_is_refused(run_analysis):
-    with pytest.raises(SetupError, match="MODEL.META_ARCHITECTURE GeneralizedRCNN is no RetinaNet"):
+    with pytest.raises(SetupError, match="MODEL.META_ARCHITECTURE GeneralizedRCNN is not a RetinaNet"):
         run_analysis(imbalance, "MODEL.META_ARCHITECTURE", "GeneralizedRCNN")
 
 

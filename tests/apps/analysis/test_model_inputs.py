@@ -43,7 +43,7 @@ def test_config_is_frozen_and_takes_pairs_at_the_end(load):
         (["DATASETS.TEST", "()"], "DATASETS.TEST is empty"),
         (["--split", "train", "DATASETS.TRAIN", "()"], "DATASETS.TRAIN is empty"),
         (["MODEL.RETINANET.PRIOR_PROB", "1"], r"MODEL.RETINANET.PRIOR_PROB must be in \(0, 1\)"),
-        (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"], "GeneralizedRCNN is no RetinaNet"),
+        (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"], "GeneralizedRCNN is not a RetinaNet"),
         (["MODEL.RETINANET.NUM_CLASSES", "3"], "NUM_CLASSES"),
     ],
 )

@@ -71,7 +71,7 @@ def test_options_of_evaluate(files, capsys):
         (["a.pth"], "a.pth does not exist"),
         (["--output", "out", "a.pth", "SEED", "1"], "a.pth does not exist"),
         (["truth.json"], "There is no config.yaml beside the weights: give the config"),
-        ([*PLAIN, "--images", "x"], "--images x is no folder"),
+        ([*PLAIN, "--images", "x"], "--images x is not a folder"),
         (["--predictions", "truth.json", "--ground-truth", "found.json"], "must hold one object with images"),
         ([*PLAIN, "--score-threshold", "2"], "in [0, 1], got 2.0"),
         ([*PLAIN, "--max-detections", "0"], "at least 1, got 0"),
@@ -142,7 +142,7 @@ def test_compare_refuses_runs_on_different_sets(files, clean_catalog, capsys):
         (["images", "found.json"], "images holds neither inference/*/coco_instances_results.json nor model_final.pth"),
         (["found.json", "better.json", "--samples", "0"], "--samples must be at least 1, got 0"),
         (["found.json", "better.json", "--max-detections", "0"], "--max-detections must be at least 1"),
-        (["found.json", "better.json", "--images", "x"], "--images x is no folder"),
+        (["found.json", "better.json", "--images", "x"], "--images x is not a folder"),
         (["found.json", "truth.json", "--ground-truth", "truth.json"], "This looks like ground truth"),
     ],
 )

@@ -52,7 +52,7 @@ def test_iterations_stand_for_a_fraction(capsys, tmp_path, no_training, iteratio
         (["run", "prior", "--devices", "99"], "--devices 99: give cpu, or numbers"),
         (["run", "prior", "--config-file", "none.yaml"], "none.yaml"),
         (["run", "prior", "--opts", "MODEL.NO_KEY", "1"], "MODEL.NO_KEY"),
-        (["list", "--studies", "/nowhere"], "/nowhere is no folder"),
+        (["list", "--studies", "/nowhere"], "/nowhere is not a folder"),
     ],
 )
 def test_mistake_is_one_line_and_status_2(capsys, arguments, message):

@@ -134,7 +134,7 @@ def test_a_cache_that_cannot_be_used_does_no_harm(tmp_path):
 def test_a_file_that_is_no_cache_is_refused_and_kept(good_set):
     config = good_set()
     before = Path(config).read_text()
-    with pytest.raises(SetupError, match="my.yaml is no cache of images .*name another file with --cache"):
+    with pytest.raises(SetupError, match="my.yaml is not a cache of images .*name another file with --cache"):
         ScanCache(Path(config))
     assert Path(config).read_text() == before
 

@@ -96,7 +96,7 @@ def test_detections_beyond_the_limit_count_nowhere():
         ([], [], ["There is no annotated box", "There is no detection", "No annotated box, no curve", "no detections"]),
         ([(0, 0, ONE)], [], ["There is no detection: every box is missed", "No calibration: no detections"]),
         ([], [(0, 0, ONE, 0.9)], ["There is no annotated box", "1 of 1 image"]),
-        ([(0, 0, ONE)], [(0, 0, ONE, 7.0)], ["scores outside [0, 1] are no probabilities"]),
+        ([(0, 0, ONE)], [(0, 0, ONE, 7.0)], ["scores outside [0, 1] are not probabilities"]),
         ([(0, 0, ONE, True)], [(0, 0, ONE, 0.9)], ["1 crowd region", "There is no annotated box"]),
     ],
     ids=["nothing", "no detection", "no truth", "odd scores", "only a crowd"],

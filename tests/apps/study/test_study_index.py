@@ -155,7 +155,7 @@ def test_entry_names_rows_and_reference(own):
         ({"own": {"colour": "red"}}, "unknown key 'colour'"),
         ({"own": {"rows": {"own_2": {"papier": 1}}}}, "unknown key 'papier'"),
         ({"own": {"plot": "pie"}}, "plot 'pie'"),
-        ({"own": {"rows": {"own_2": {"paper": "9z/none"}}}}, "'9z/none' is no TABLE/ROW"),
+        ({"own": {"rows": {"own_2": {"paper": "9z/none"}}}}, "'9z/none' is not a TABLE/ROW"),
     ],
 )
 def test_index_that_does_not_fit_is_refused(own, index, message):
@@ -169,7 +169,7 @@ def test_unknown_study_lists_the_known():
 
 
 def test_folder_that_is_missing_is_refused(tmp_path):
-    with pytest.raises(SetupError, match="is no folder"):
+    with pytest.raises(SetupError, match="is not a folder"):
         load_studies(folder=tmp_path / "nowhere")
 
 
