@@ -97,7 +97,7 @@ def test_make_sample_dataset_keeps_a_folder_that_is_not_its_own(tmp_path, entry)
     for name in entry.split("+"):
         (tmp_path / name).write_text("mine")
     before = digest(tmp_path)
-    with pytest.raises(SetupError, match="no part of a sample set"):
+    with pytest.raises(SetupError, match="does not belong to a sample set"):
         sample.make_sample_dataset(tmp_path, num_train=1, num_val=1)
     assert digest(tmp_path) == before
 

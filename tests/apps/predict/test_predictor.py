@@ -108,7 +108,7 @@ def test_class_names_come_from_the_manifest_then_from_the_data(weights, register
     assert names() == ("0", "1", "2") and "nothing names the classes" in caplog.text
     # Of two classes, where the detector has three.
     assert names(opts=["DATASETS.TEST", "('tiny_train',)"]) == ("0", "1", "2")
-    assert "tiny_train names 2 classes, the detector has 3" in caplog.text
+    assert "tiny_train names 2 classes, but the detector has 3" in caplog.text
     assert RetinaPredictor(None, weights, class_names=["x", "y", "z"]).class_names == ("x", "y", "z")
 
 
