@@ -84,6 +84,6 @@ def run(args: argparse.Namespace) -> int:
         f"checkpoint   {args.output / 'model_final.pth'}\n"
         f"record       {record_file}\n"
         f"curves       tensorboard --logdir {args.output}\n"
-        'Next: your own images, in README.md under "Your own data".'
+        'Next: your own images, in README.md under "Your own images".'
     )
     return 0
