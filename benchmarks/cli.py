@@ -33,7 +33,7 @@ Examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run cases and write their records, or the report; returns 0, 2 (a mistake to mend) or 130 (Ctrl-C)."""
+    """Run cases and write their records, or the report; returns 0, 2 (a mistake of the user) or 130 (Ctrl-C)."""
     args = _parser().parse_args(argv)
     return exit_status(lambda: _report(args) if args.cases == ["report"] else _run(args))
 
