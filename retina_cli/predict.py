@@ -16,7 +16,7 @@ Examples:
   weights without config.yaml beside retina predict model.pth photos --config-file configs/retina_R50_FPN.yaml
 
 Writes OUTPUT/predictions.json (COCO), OUTPUT/predictions.csv and the drawn pictures and videos in OUTPUT/drawn.
-Exit status: 0; 1 if a file could not be read (the others are done); 2 for a mistake to fix.
+Exit status: 0; 1 if a file could not be read or drawn (the others are done); 2 for a mistake to fix.
 """
 
 
@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
     from retina_plugin.errors import SetupError
 
     try:
-        failures = predict_sources(args)
+        all_done = predict_sources(args)
     except OSError as error:  # inputs that cannot be read have been noted: this is the folder that is written into
         what = f"{error.filename or args.output} cannot be written: {error.strerror or error}"
         raise SetupError(what) from error
-    return EXIT_NOT_ALL if failures else 0
+    return 0 if all_done else EXIT_NOT_ALL

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "EXIT_DIVERGED", "EXIT_INTERRUPTED", "EXIT_SETUP", "EXIT_STATUSES", "RunFault", "SetupError", "first_line",
-    "name_some", "print_error", "printable", "require", "require_retina_config", "user_message",
+    "name_some", "one_line", "print_error", "printable", "require", "require_retina_config", "user_message",
 ]  # fmt: skip
 
 EXIT_SETUP = 2  # a mistake that the user can fix
@@ -22,6 +22,11 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-
 def printable(text: str) -> str:
     """Escape the control characters of ``text`` for a terminal, a log or a page; file names may contain them."""
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def one_line(text: object) -> str:
+    """Escape the control characters of ``text``, the line feed too: for a file name inside a sentence."""
+    return printable(str(text)).replace("\n", "\\n")
 
 
 class SetupError(ValueError):

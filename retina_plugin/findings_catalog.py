@@ -223,6 +223,11 @@ _DATA = {
         "Images have more than 8 bits a channel; Detectron2 would cut values above 255.",
         "Convert them to 8 bits: only you know the range of their values.",
     ),
+    "image-vanishes": Check(
+        ERROR,
+        "Images are so long and thin that the resize of the config leaves less than one pixel of a side.",
+        "Cut them into parts, leave them out, or raise INPUT.MAX_SIZE_TRAIN / INPUT.MAX_SIZE_TEST.",
+    ),
     "image-twice": Check(
         WARNING, "The same picture stands in a set more than once.", "Delete the copies, or join their boxes."
     ),

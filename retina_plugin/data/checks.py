@@ -18,6 +18,7 @@ from .boxes import find_box_faults
 from .coco import REMEDY
 from .dataset_content import DatasetContent, load_content
 from .images import ImageHeader, find_fault, join_faults, read_header
+from .resized import describe_vanishing, find_vanishing
 from .training_sense import find_doubtful
 
 __all__ = ["DataSummary", "check_datasets", "check_headers", "check_sets"]
@@ -125,6 +126,7 @@ def check_sets(
             yield finding("data-unusable", name, f"{name}: the image folder {root}{full} {kind}", remedy)
         if open_images:
             yield from check_images(content)
+        yield from check_vanishing(cfg, content, for_training=name in train_names, for_test=name in test_names)
         yield from check_boxes(content)
         yield from _check_annotated(content, for_training=name in train_names)
 
@@ -157,6 +159,21 @@ def check_headers(content: DatasetContent, headers: Mapping[int, ImageHeader]) -
             ]
             text = f"{content.name}: {len(rows)} of {len(headers)} images cannot be used: {listed}"
             yield finding(check, content.name, text, places=places)
+
+
+def check_vanishing(cfg: CfgNode, content: DatasetContent, *, for_training: bool, for_test: bool) -> Iterator[Finding]:
+    """Find images so long and thin that nothing is left of a side once they are resized as the config says."""
+    # Of the training sizes the smallest keeps the fewest pixels.
+    for use, pick in ((for_training, min), (for_test, None)):
+        rows = find_vanishing(cfg, content.sizes, pick).nonzero()[0] if use else ()
+        if len(rows):
+            i = rows[0]
+            text = (
+                f"{content.name}: {len(rows)} of {len(content.sizes)} images cannot be resized: "
+                f"{content.file_names[i]} {describe_vanishing(cfg, tuple(content.sizes[i]), pick)}"
+            )
+            places = [{"file": content.file_names[i], "image_id": content.image_ids[i]} for i in rows]
+            yield finding("image-vanishes", content.name, text, places=places)
 
 
 def check_boxes(content: DatasetContent) -> Iterator[Finding]:

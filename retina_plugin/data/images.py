@@ -10,7 +10,10 @@ from PIL import Image
 
 from ..errors import SetupError
 
-__all__ = ["IMAGE_SUFFIXES", "ImageHeader", "find_fault", "join_faults", "read_header", "read_sizes"]
+__all__ = [
+    "IMAGE_SUFFIXES", "ImageHeader", "describe_page", "find_fault", "is_picture", "join_faults", "read_header",
+    "read_sizes",
+]  # fmt: skip
 
 # Suffixes of the images in a folder. A file that is named itself may have any.
 IMAGE_SUFFIXES = (
@@ -22,6 +25,8 @@ _TAIL = 4096  # some writers append a few bytes after the end marker
 _END_MARKERS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 _UNKNOWN_SIZE = (float("nan"), float("nan"))
 _SHOWN = 3  # faulty files named in an error
+# Formats that Pillow knows by name only, or reads by running another program (Ghostscript).
+_NO_PICTURES = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 
 
 @dataclass(frozen=True)
@@ -44,22 +49,14 @@ class ImageHeader:
 def read_header(file_name: str | os.PathLike) -> ImageHeader:
     """Look at a local file; only one that seems cut off at its end is decoded."""
     if not os.path.isfile(file_name):  # opening a pipe would wait for ever; Path.exists raises where a name is too long
-        kind = "is a folder" if os.path.isdir(file_name) else "is not a regular file"
-        return ImageHeader(kind if os.path.exists(file_name) else "is missing")
+        return ImageHeader(_describe_no_file(file_name))
     try:
         with open(file_name, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on metadata; Detectron2 will show them
             image = Image.open(file)
-            orientation = _orientation(image)
-            turned = orientation in _TURNED
-            width, height = image.size[::-1] if turned else image.size
-            fault = ""
-            if image.format == "TIFF" and orientation in range(2, 9):
-                fault = (
-                    f"is a TIFF with the EXIF orientation {orientation}, which Pillow and Detectron2 would each apply: "
-                    "save it upright"
-                )
-            header = ImageHeader(fault, image.mode, width, height, turned)
+            if image.format in _NO_PICTURES:
+                return ImageHeader(f"is not a picture but {image.format}")
+            header = describe_page(image)
             marker = _END_MARKERS.get(image.format or "")
             if marker:
                 end = file.seek(0, os.SEEK_END)
@@ -74,8 +71,44 @@ def read_header(file_name: str | os.PathLike) -> ImageHeader:
         if head.lstrip()[:1] in (b"<", b"{"):
             return ImageHeader(f"is not an image but text ({head.lstrip()[:20].decode('latin-1')!r}...)")
         return ImageHeader("is not an image that Pillow can read" if head else "is empty")
+    except PermissionError:
+        return ImageHeader("cannot be read: you have no permission")
     except Exception as error:  # a damaged file makes Pillow raise OSError, SyntaxError, ValueError, struct.error ...
         return ImageHeader(f"cannot be read ({type(error).__name__}: {error})")
+
+
+def describe_page(image: Image.Image) -> ImageHeader:
+    """Describe the page of an open image that it stands at."""
+    orientation = _orientation(image)
+    turned = orientation in _TURNED
+    width, height = image.size[::-1] if turned else image.size
+    fault = ""
+    if image.format == "TIFF" and orientation in range(2, 9):
+        fault = (
+            f"is a TIFF with the EXIF orientation {orientation}, which Pillow and Detectron2 would each apply: "
+            "save it upright"
+        )
+    elif Image.MAX_IMAGE_PIXELS and width * height > 2 * Image.MAX_IMAGE_PIXELS:  # Pillow looks at the first page only
+        fault = f"has {width * height} pixels, over the limit of {2 * Image.MAX_IMAGE_PIXELS}: make it smaller"
+    return ImageHeader(fault, image.mode, width, height, turned)
+
+
+def is_picture(file_name: str | os.PathLike) -> bool:
+    """Tell whether Pillow knows a regular file as a picture, damaged or not; nothing is decoded."""
+    try:
+        with warnings.catch_warnings(), Image.open(file_name) as image:
+            warnings.simplefilter("ignore")
+            return image.format not in _NO_PICTURES
+    except Image.DecompressionBombError:
+        return True
+    except Exception:  # a damaged header makes Pillow raise OSError, SyntaxError, ValueError, struct.error ...
+        return False
+
+
+def _describe_no_file(file_name: str | os.PathLike) -> str:
+    if os.path.isdir(file_name):
+        return "is a folder" if os.access(file_name, os.R_OK | os.X_OK) else "is a folder that you may not read"
+    return "is not a regular file" if os.path.exists(file_name) else "is missing"
 
 
 def find_fault(header: ImageHeader, size: tuple[float, float] = _UNKNOWN_SIZE) -> str:

@@ -8,7 +8,7 @@ from detectron2.data.transforms import ResizeShortestEdge
 
 from .dataset_content import DatasetContent
 
-__all__ = ["median_scale", "resize_scales", "resized_sizes"]
+__all__ = ["describe_vanishing", "find_vanishing", "median_scale", "resize_scales", "resized_sizes"]
 
 
 def median_scale(
@@ -41,11 +41,24 @@ def resized_sizes(cfg: CfgNode, sizes: np.ndarray, pick: Callable[[Sequence[int]
     shapes, inverse = np.unique(sizes, axis=0, return_inverse=True)  # few distinct sizes among many images
     resized = [
         ResizeShortestEdge.get_output_shape(height, width, side, limit)[::-1]
-        if np.isfinite((width, height)).all()
+        if np.isfinite((width, height)).all() and min(width, height) > 0
         else (np.nan, np.nan)
         for width, height in shapes
     ]
     return np.array(resized, dtype=float)[inverse.reshape(-1)]
+
+
+def find_vanishing(cfg: CfgNode, sizes: np.ndarray, pick: Callable[[Sequence[int]], int] | None) -> np.ndarray:
+    """(N,) True where the resize leaves no pixel of a side; arguments as for ``resize_scales``."""
+    return (resized_sizes(cfg, sizes, pick) < 1).any(axis=1)
+
+
+def describe_vanishing(cfg: CfgNode, size: tuple[float, float], pick: Callable[[Sequence[int]], int] | None) -> str:
+    """Say what is wrong with an image of ``size`` (width, height) that ``find_vanishing`` finds: "is ..."."""
+    key = f"MAX_SIZE_{'TEST' if pick is None else 'TRAIN'}"
+    width, height = size
+    rule = f"INPUT.{key} {cfg.INPUT[key]} leaves less than one pixel of a side"
+    return f"is {width:g}x{height:g} pixels, so thin that {rule}"
 
 
 def _crop(cfg: CfgNode, sizes: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
+from detectron2.data.transforms import ResizeShortestEdge
 from PIL import Image
 from tiny_coco import HEIGHT, WIDTH, make_coco
 
@@ -126,3 +127,28 @@ def test_check_images_looks_at_an_even_sample_of_a_large_set(register):
     (root / "6.jpg").unlink()
     with pytest.raises(SetupError, match="1 of 3 images cannot be used: .*6.jpg is missing"):
         raise_first_error(check_images(loaded, max_images=3))
+
+
+@pytest.mark.parametrize("use", ["train", "test"])
+def test_image_that_the_resize_leaves_no_pixel_of_is_found_before_the_start(cfg, register, use):
+    content = make_coco()
+    content["images"].append({"id": 3, "file_name": "3.png", "width": 9000, "height": 3})
+    root = register(content)
+    Image.new("RGB", (9000, 3)).save(root / "3.png")
+    other = {"train": "TEST", "test": "TRAIN"}[use].upper()
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
+    cfg.DATASETS[use.upper()] = ("tiny_train",)
+    cfg.INPUT[f"MAX_SIZE_{use.upper()}"], cfg.INPUT[f"MAX_SIZE_{other}"] = 1400, 1600
+    match = (
+        "tiny_train: 1 of 3 images cannot be resized: .*3.png is 9000x3 pixels, so thin that "
+        f"INPUT.MAX_SIZE_{use.upper()} 1400 leaves less than one pixel of a side. Cut them into parts"
+    )
+    with pytest.raises(SetupError, match=match):
+        check_datasets(cfg, train=use == "train")
+    cfg.INPUT[f"MAX_SIZE_{use.upper()}"] = 1600
+    check_datasets(cfg, train=use == "train")
+    shape = (
+        ResizeShortestEdge.get_output_shape(3, 9000, 800, 1400),
+        ResizeShortestEdge.get_output_shape(3, 9000, 800, 1600),
+    )
+    assert [min(sides) for sides in shape] == [0, 1]  # Detectron2's own rule

@@ -1,16 +1,22 @@
 """Checks an image array, or reads an image file; returns (H, W, 3) uint8 BGR."""
 
+import itertools
 import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from detectron2.data.detection_utils import convert_PIL_to_numpy, read_image
-from PIL import Image
+from PIL import Image, ImageOps
 
-from ...data.images import find_fault, read_header
-from ...errors import SetupError
+from ...data.images import describe_page, find_fault, read_header
+from ...errors import SetupError, one_line
 
-__all__ = ["ImageLike", "as_bgr", "to_format"]
+__all__ = ["ImageLike", "as_bgr", "read_pages", "to_format"]
+
+# TIFF's tag NewSubfileType, and its bits of a smaller copy of another page and of a mask.
+_KIND_OF_PAGE, _NO_PAGE = 254, 0b101
 
 ImageLike = np.ndarray | str | os.PathLike
 
@@ -32,11 +38,13 @@ def as_bgr(image: ImageLike, channel_order: str = "BGR") -> np.ndarray:
     if isinstance(image, (str, os.PathLike)):
         path = os.path.expanduser(image)
         if fault := find_fault(read_header(path)):
-            raise SetupError(f"Image {image} {fault}.")
+            raise SetupError(f"Image {one_line(image)} {fault}.")
         try:
-            return np.ascontiguousarray(read_image(Path(path), "BGR"))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow's remarks on metadata and on large images
+                return np.ascontiguousarray(read_image(Path(path), "BGR"))
         except Exception as error:  # damage makes Pillow raise OSError, SyntaxError, ValueError, struct.error ...
-            raise SetupError(f"Image {image} cannot be read ({type(error).__name__}: {error}).") from error
+            raise SetupError(f"Image {one_line(image)} {_describe_damage(error)}.") from error
     if image is None:
         raise SetupError("The image is None: cv2.imread gives that for a file it cannot read; check its path.")
     if not isinstance(image, np.ndarray):
@@ -49,6 +57,58 @@ def as_bgr(image: ImageLike, channel_order: str = "BGR") -> np.ndarray:
     if image.size == 0:
         raise SetupError(f"An image must have pixels, got shape {image.shape}: leave it out.")
     return image if channel_order == "BGR" else image[:, :, ::-1]
+
+
+def read_pages(path: str, limit: int | None) -> Iterator[tuple[int | None, np.ndarray | SetupError]]:
+    """Read an image file, every page of a TIFF and every frame of a GIF, WebP, PNG or AVIF file.
+
+    Left out are a TIFF's smaller copies and masks of a page, and the second picture of an MPO, which is a preview.
+
+    Args:
+        limit: pages to read at most; None for all.
+
+    Yields:
+        the number of the page from 0, None where the file has only one; and its pixels, (H, W, 3) uint8 BGR, or the
+        reason why it cannot be read.
+    """
+    try:
+        first = as_bgr(path)
+    except SetupError as error:
+        yield None, error
+        return
+    with open(os.path.expanduser(path), "rb") as file:
+        image = Image.open(file)
+        try:
+            several = image.format != "MPO" and getattr(image, "is_animated", False)
+        except Exception as error:  # as below; the first page can be read
+            several = False
+            yield None, SetupError(f"Image {one_line(path)}: its second page {_describe_damage(error)}.")
+        yield 0 if several else None, first
+        for page in itertools.islice(itertools.count(1), limit - 1 if limit else None) if several else ():
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    image.seek(page)
+                    if image.format == "TIFF" and image.tag_v2.get(_KIND_OF_PAGE, 0) & _NO_PAGE:
+                        continue
+                    if fault := find_fault(describe_page(image)):
+                        raise SetupError(f"Image {one_line(path)}: page {page} {fault}.")
+                    found = convert_PIL_to_numpy(ImageOps.exif_transpose(image), "BGR")
+            except EOFError:
+                return
+            except SetupError as error:
+                found = error
+            except Exception as error:  # damage makes Pillow raise OSError, SyntaxError, ValueError, struct.error ...
+                # What comes behind a damaged page is not known.
+                yield page, SetupError(f"Image {one_line(path)}: page {page} {_describe_damage(error)}.")
+                return
+            yield page, found
+
+
+def _describe_damage(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "does not fit into memory"
+    return f"cannot be read ({type(error).__name__}: {one_line(error)})"
 
 
 def to_format(bgr: np.ndarray, image_format: str) -> np.ndarray:

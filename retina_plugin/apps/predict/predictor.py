@@ -3,15 +3,18 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation
+from detectron2.modeling.meta_arch.retinanet import RetinaNet
 
 from ...config.load import load_config
 from ...data.class_names import find_class_names
+from ...data.resized import describe_vanishing, find_vanishing
 from ...errors import SetupError
 from ...modeling import build_inference_model
 from ...prepare import prepare
@@ -47,6 +50,8 @@ class RetinaPredictor:
     in evaluation, but faster: batch norms are folded, and the memory layout is channels last. The detections in an
     image do not depend on the other images of a batch, up to rounding.
     """
+
+    best_score: float | None = None  # kept after ``note_best_score``
 
     def __init__(
         self,
@@ -122,13 +127,35 @@ class RetinaPredictor:
         """
         if isinstance(images, (str, os.PathLike, np.ndarray)):
             raise SetupError("predictor.batch takes a list of images: call predictor(image) for one.")
-        inputs = []
-        for image in images:
-            bgr = as_bgr(image, self.channel_order)
-            resized = T.AugInput(to_format(bgr, self.cfg.INPUT.FORMAT))
-            self._resize(resized)
-            tensor = torch.as_tensor(np.ascontiguousarray(resized.image.astype("float32").transpose(2, 0, 1)))
-            inputs.append({"image": tensor, "height": bgr.shape[0], "width": bgr.shape[1]})
+        return self.detect([self.prepare(image) for image in images])
+
+    def note_best_score(self) -> None:
+        """Keep the highest score from now on in ``best_score``, also of what the score threshold drops."""
+
+        def note(head: torch.nn.Module, inputs: tuple, outputs: tuple) -> None:
+            best = max(float(logits.detach().max().sigmoid()) for logits in outputs[0])
+            self.best_score = max(best, self.best_score or 0.0)
+
+        if isinstance(self._model, RetinaNet):  # in a two-stage detector the scores are made elsewhere
+            self._model.head.register_forward_hook(note)
+
+    def prepare(self, image: ImageLike, name: str = "The image") -> dict[str, Any]:
+        """Read one image and resize it: an input of ``detect``; ``name`` begins the message if it is too thin.
+
+        Raises:
+            SetupError: the image is not valid, or so long and thin that nothing is left of a side.
+        """
+        bgr = as_bgr(image, self.channel_order)
+        height, width = bgr.shape[:2]
+        if find_vanishing(self.cfg, np.array([[width, height]]), None).any():
+            raise SetupError(f"{name} {describe_vanishing(self.cfg, (width, height), None)}: cut it into parts.")
+        resized = T.AugInput(to_format(bgr, self.cfg.INPUT.FORMAT))
+        self._resize(resized)
+        tensor = torch.as_tensor(np.ascontiguousarray(resized.image.astype("float32").transpose(2, 0, 1)))
+        return {"image": tensor, "height": height, "width": width}
+
+    def detect(self, inputs: Sequence[dict[str, Any]]) -> list[Detections]:
+        """Find the objects in each of ``inputs``, as ``prepare`` makes them."""
         groups: dict[tuple[int, int], list[int]] = {}
         for i, given in enumerate(inputs):
             multiple = max(self._model.backbone.size_divisibility, 1)

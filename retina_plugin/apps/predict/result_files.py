@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ...errors import SetupError
+from ...errors import SetupError, one_line
 from ...files import write_whole
 from .predictor import Detections
 
@@ -45,7 +45,7 @@ class ResultFiles:
         self._rows: list[tuple] = []
 
     def add(self, name: str, detections: Detections, frame: int | None = None) -> None:
-        """Add the detections in the image ``name``, or in a frame (counted from 0) of the video ``name``."""
+        """Add the detections in the image ``name``, or in a page or frame (counted from 0) of the file ``name``."""
         height, width = detections.image_size
         image = {"id": len(self._images) + 1, "file_name": name, "width": width, "height": height}
         self._images.append(image if frame is None else {**image, "frame": frame})
@@ -62,7 +62,7 @@ class ResultFiles:
                 }
             )  # fmt: skip
             label = self._categories[k]["name"]
-            self._rows.append((name, "" if frame is None else frame, k, label, score, x1, y1, x2, y2))
+            self._rows.append((one_line(name), "" if frame is None else frame, k, label, score, x1, y1, x2, y2))
         self.num_objects += len(detections)
 
     def write(self, info: dict[str, Any]) -> list[Path]:

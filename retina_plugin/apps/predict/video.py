@@ -7,39 +7,38 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ...errors import SetupError
+from ...errors import SetupError, one_line
+from .capture import has_utf8_name, open_capture
 from .sources import Source
 
 __all__ = ["VideoWriter", "count_frames", "frame_rate", "open_video", "read_frames"]
 
 # Frames a second, for a camera that does not report its frame rate.
 DEFAULT_RATE = 30.0
+LAST_CAMERA = 2**15 - 1  # far beyond any; a larger number is no index for OpenCV
 # MPEG-4, which every build of OpenCV can encode; many lack H.264 because of its licence.
 CODEC = "mp4v"
 
 
 def open_video(source: Source) -> cv2.VideoCapture:
-    """Open a video file or a camera. The caller releases it.
+    """Open a video file, a stream or a camera. The caller releases it.
 
     Raises:
-        SetupError: the file or camera cannot be opened.
+        SetupError: it cannot be opened.
     """
-    # Silence what OpenCV and FFmpeg print if opening fails: the SetupError below says it.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        capture = cv2.VideoCapture(int(source.path) if source.kind == "camera" else source.path)
-    finally:
-        cv2.utils.logging.setLogLevel(level)
-    if capture.isOpened():
-        return capture
     if source.kind == "camera":
-        raise SetupError(
-            f"Camera {source.path} cannot be opened: it is not there, in use or not permitted. "
-            "Give another index, or a video file."
-        )
-    raise SetupError(f"Video {source.path} cannot be opened: it is damaged, or OpenCV has no decoder for it.")
+        capture = open_capture(int(source.path)) if int(source.path) <= LAST_CAMERA else None
+        fault = "it is not there, in use or not permitted. Give another index, or a video file."
+    elif not has_utf8_name(source.path):
+        capture, fault = None, "its name is not UTF-8, which OpenCV needs: rename it."
+    else:
+        capture = open_capture(source.path)
+        fault = "it is damaged, or OpenCV has no decoder for it."
+        if source.kind == "stream":
+            fault = "nothing answers there, it is not a video, or it needs a user and password in the address."
+    if capture is None:
+        raise SetupError(f"{source.kind.capitalize()} {source} cannot be opened: {fault}")
+    return capture
 
 
 def frame_rate(capture: cv2.VideoCapture) -> float:
@@ -58,7 +57,10 @@ def read_frames(capture: cv2.VideoCapture, limit: int | None) -> Iterator[np.nda
     """Yield frames, (H, W, 3) uint8 BGR, at most ``limit`` of them (None: all)."""
     read = 0
     while limit is None or read < limit:
-        success, frame = capture.read()
+        try:
+            success, frame = capture.read()
+        except cv2.error:  # damage that FFmpeg does not report as the end
+            return
         if not success:
             return
         read += 1
@@ -90,9 +92,16 @@ class VideoWriter:
         if self._writer is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             size = (frame.shape[1], frame.shape[0])
+            if not all(size) or not has_utf8_name(str(self._part)):
+                why = "it needs two rows and columns" if not all(size) else "its name is not UTF-8, which OpenCV needs"
+                raise SetupError(f"Video {one_line(self._path)} cannot be written: {why}; give --no-draw.")
             self._writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter.fourcc(*CODEC), self._rate, size)
             if not self._writer.isOpened():
-                raise SetupError(f"Video {self._path} cannot be written: OpenCV has no MPEG-4 encoder; give --no-draw.")
+                self._writer = None
+                raise SetupError(
+                    f"Video {one_line(self._path)} cannot be written: OpenCV has no MPEG-4 encoder for {size[0]} x "
+                    f"{size[1]} pixels; give --no-draw."
+                )
         self._writer.write(frame)
 
     def __exit__(self, kind: type[BaseException] | None, *_) -> None:
