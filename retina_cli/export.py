@@ -63,7 +63,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.input_type not in ("uint8", "float32"):
         raise UsageError(f"--input-type must be uint8 or float32, got {args.input_type!r}.")
     _check_precision(args)
-    if "://" not in args.weights and not Path(args.weights).is_file():
+    if "://" not in args.weights and not Path(args.weights).exists():
         raise UsageError(f"{args.weights} is not there: give the path of a .pth or .pkl checkpoint.")
     if not args.output.parent.is_dir():
         raise UsageError(f"--output {args.output}: the folder {args.output.parent} is not there. Make it first.")

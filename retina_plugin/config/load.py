@@ -6,7 +6,9 @@ Equivalent values of another type than the default's are accepted: 2 for 2.0, 60
 import ast
 import difflib
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode, downgrade_config, upgrade_config
@@ -16,7 +18,7 @@ from .keys import REMOVED_KEYS, add_retina_config, get_retina_cfg
 from .shipped import find_config
 from .yaml_source import base_files, find_line, load_yaml
 
-__all__ = ["config_difference", "load_base_config", "load_config"]
+__all__ = ["config_difference", "config_values", "load_base_config", "load_config", "load_saved_config", "set_values"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ _KINDS = {
 }
 
 
-def load_config(config: str | CfgNode, opts: Iterable[Any] = ()) -> CfgNode:
+def load_config(config: str | os.PathLike | CfgNode, opts: Iterable[Any] = ()) -> CfgNode:
     """Build a cfg from Detectron2's defaults and the plugin's, then ``config``, then ``opts``.
 
     Args:
@@ -52,7 +54,7 @@ def load_config(config: str | CfgNode, opts: Iterable[Any] = ()) -> CfgNode:
         add_retina_config(cfg)
     else:
         cfg = get_retina_cfg()
-        notes += _merge_file(cfg, find_config(config))
+        notes += _merge_file(cfg, find_config(os.fspath(config)))
     notes += _merge_opts(cfg, list(opts))
     for note in notes:
         logger.warning("%s", note)
@@ -67,12 +69,35 @@ def load_base_config(config_file: str) -> CfgNode:
     return cfg
 
 
+def load_saved_config(path: Path, keep: Callable[[str], bool]) -> dict[str, Any]:
+    """Read the ``config.yaml`` that a run has left, which may come from a stranger: dotted key -> value.
+
+    Args:
+        keep: True for the keys to return; what the others are set to has no effect.
+
+    Raises:
+        SetupError: the file cannot be read, or names other files in ``_BASE_``: a run writes all its keys.
+    """
+    if bases := base_files(str(path)):
+        raise SetupError(
+            f"{path} names {bases[0]} in _BASE_, which is not followed beside weights, since a run leaves all its keys "
+            "in one file: give a config of your own with --config-file."
+        )
+    values = dict(_leaves(load_yaml(str(path)), get_retina_cfg()))
+    return {key: value for key, value in values.items() if keep(key)}
+
+
+def config_values(cfg: CfgNode) -> dict[str, Any]:
+    """Return the values of a config: dotted key -> value."""
+    return dict(_leaves(cfg, cfg))
+
+
 def config_difference(cfg: CfgNode, base: CfgNode) -> dict[str, tuple[Any, Any]]:
     """Compare two configs: dotted key -> (value in base, value in cfg) where they differ, sorted by key.
 
     A key that one of them lacks has the value None there.
     """
-    ours, theirs = dict(_leaves(cfg, cfg)), dict(_leaves(base, base))
+    ours, theirs = config_values(cfg), config_values(base)
     pairs = {key: (theirs.get(key), ours.get(key)) for key in sorted(ours.keys() | theirs.keys())}
     # repr: a NaN equals itself, and 1 differs from True.
     return {key: pair for key, pair in pairs.items() if repr(pair[0]) != repr(pair[1])}
@@ -100,7 +125,7 @@ def _merge_file(cfg: CfgNode, config_file: str) -> list[str]:
             f"({find_line(config_file, 'VERSION')}): files of today's Detectron2 have VERSION: {cfg.VERSION}."
         )
     if version == cfg.VERSION:
-        return _set_values(cfg, _leaves(values, cfg), lambda key: find_line(config_file, key))
+        return set_values(cfg, _leaves(values, cfg), lambda key: find_line(config_file, key))
     try:
         old = downgrade_config(cfg, to_version=version)
         old.merge_from_other_cfg(CfgNode(values))
@@ -123,11 +148,18 @@ def _merge_opts(cfg: CfgNode, opts: list) -> list[str]:
         raise SetupError(f"Overrides are KEY VALUE with a space, got {joined!r}: write {joined.replace('=', ' ', 1)}.")
     if len(opts) % 2:
         raise SetupError(f"Overrides must be KEY VALUE pairs, got {len(opts)} words: {' '.join(map(str, opts))}.")
-    return _set_values(cfg, zip(opts[::2], opts[1::2], strict=True), lambda key: "command line")
+    return set_values(cfg, zip(opts[::2], opts[1::2], strict=True), lambda key: "command line")
 
 
-def _set_values(cfg: CfgNode, pairs: Iterable[tuple[str, Any]], place: Callable[[str], str]) -> list[str]:
-    """Set each dotted key of ``cfg``, and return notes about removed keys; a mistake is refused with its ``place``."""
+def set_values(cfg: CfgNode, pairs: Iterable[tuple[str, Any]], place: Callable[[str], str]) -> list[str]:
+    """Set dotted keys of ``cfg``, and return notes about removed ones.
+
+    Args:
+        place: file and line of a key, for the message about a mistake.
+
+    Raises:
+        SetupError: a key is unknown or a value has the wrong type.
+    """
     notes = []
     for key, value in pairs:
         try:
@@ -169,7 +201,7 @@ def _nearest_key(cfg: CfgNode, key: str) -> str:
     def nearest(word: str, words: list[str]) -> str:
         return next(iter(difflib.get_close_matches(word, words, n=1, cutoff=0.6)), "")
 
-    leaves = list(dict(_leaves(cfg, cfg)))
+    leaves = list(config_values(cfg))
     groups = sorted({leaf.rsplit(".", n)[0] for leaf in leaves for n in range(1, leaf.count(".") + 1)})
     group, _, word = key.upper().rpartition(".")
     siblings = {name.rpartition(".")[2]: name for name in leaves + groups if name.rpartition(".")[0] == group}

@@ -23,7 +23,7 @@ from .formats.files import read_names
 from .split import split_set
 
 __all__ = [
-    "allows_outside", "fill_num_classes", "known_class_names", "register_boxes", "register_config_datasets",
+    "allows_outside", "as_paths", "fill_num_classes", "known_class_names", "register_boxes", "register_config_datasets",
 ]  # fmt: skip
 
 # Prefix of the config's keys, name in the catalog, key of DATASETS that takes the name.
@@ -75,7 +75,7 @@ def register_boxes(
     if name in DatasetCatalog:
         raise SetupError(f"A data set {name!r} is registered already: give this one another name.")
     content = _read(
-        _as_paths(path), file_format, images=images, subset=subset, classes=classes, allow_outside=allow_outside
+        as_paths(path), file_format, images=images, subset=subset, classes=classes, allow_outside=allow_outside
     )
     if not content.class_names:
         raise SetupError(f"{content.source} has no box in any image: there is no class to learn.")
@@ -163,7 +163,7 @@ def _read_sets(node: CfgNode) -> dict[str, BoxSet | Path]:
     """Read TRAIN_PATH and VAL_PATH, or TRAIN_JSON where it is to be split; a missing set is its path."""
     by_json = node.VAL_FRACTION > 0 and not node.TRAIN_PATH
     keys = ("TRAIN_JSON",) if by_json else ("TRAIN_PATH", "VAL_PATH")
-    given = {key: _as_paths(node[key]) for key in keys if node[key]}
+    given = {key: as_paths(node[key]) for key in keys if node[key]}
     classes = [node.CLASSES] if isinstance(node.CLASSES, str) and node.CLASSES else list(node.CLASSES)
     if len(classes) == 1 and isinstance(classes[0], str) and Path(classes[0]).suffix:
         classes = read_names(Path(os.path.expanduser(classes[0])))
@@ -217,7 +217,8 @@ def _read(
     return join_sets([read_boxes(path, file_format, images=folder, classes=names, **options) for path in paths])
 
 
-def _as_paths(path: str | os.PathLike | Sequence[str | os.PathLike]) -> tuple[Path, ...]:
+def as_paths(path: str | os.PathLike | Sequence[str | os.PathLike]) -> tuple[Path, ...]:
+    """Return the path or paths of a config key, ``~`` replaced."""
     several = [path] if isinstance(path, (str, os.PathLike)) else path
     return tuple(Path(os.path.expanduser(each)) for each in several)
 

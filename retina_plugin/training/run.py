@@ -45,7 +45,8 @@ MAY_CHANGE_ON_RESUME = (
 class RunArguments:
     """The arguments of ``train_net.py`` that a run reads, for callers without a command line."""
 
-    config_file: str
+    config_file: str = ""
+    config: CfgNode | None = None  # in place of a file and opts
     opts: Sequence[str] = ()
     resume: bool = False
     eval_only: bool = False
@@ -79,8 +80,9 @@ def set_up(
     """
     setup_logger(name="retina_plugin", distributed_rank=comm.get_rank())
     escape_control_characters("retina_plugin")
-    config_file = find_config(args.config_file)
-    cfg = load_config(config_file, args.opts)
+    given = getattr(args, "config", None)
+    config_file = find_config(args.config_file) if args.config_file or given is None else ""
+    cfg = load_config(config_file if given is None else given, args.opts)
     output_dir = Path(cfg.OUTPUT_DIR)
     check_output_dir(output_dir)
     locks = lock and not args.eval_only and comm.is_main_process()

@@ -20,7 +20,10 @@ from .manifest import build_manifest, disagreements
 from .read import DamagedFile, read_weights
 from .torchvision import convert_torchvision, is_torchvision
 
-__all__ = ["AVERAGE_KEY", "LoadReport", "RetinaCheckpointer", "build_checkpointer", "check_weights", "loading_rules"]
+__all__ = [
+    "AVERAGE_KEY", "LoadReport", "RetinaCheckpointer", "build_checkpointer", "check_weights", "loading_rules",
+    "read_checkpoint",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +115,13 @@ class RetinaCheckpointer(DetectionCheckpointer):
             name_last(Path(self.save_dir), resume.path.name)
         return self._load(str(resume.path), list(self.checkpointables), resume.take_content())
 
-    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
+    def load(
+        self, path: str, checkpointables: list[str] | None = None, *, content: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Load as Detectron2 does, and set ``report`` (None for an empty path).
+
+        Args:
+            content: content of the file, if it has been read already; changed in place.
 
         Returns:
             the rest of the checkpoint's content.
@@ -126,14 +134,14 @@ class RetinaCheckpointer(DetectionCheckpointer):
         if not path:
             logger.info("MODEL.WEIGHTS is empty: the model starts with random weights")
             return {}
-        return self._load(path, list(self.checkpointables) if checkpointables is None else checkpointables)
+        return self._load(path, list(self.checkpointables) if checkpointables is None else checkpointables, content)
 
     def _load(self, path: str, names: list[str], checkpoint: dict[str, Any] | None = None) -> dict[str, Any]:
         resuming = "trainer" in names
         rules = self.rules - {"by_class_name", "skip_mismatched"} if resuming else self.rules
         logger.info("Loading %s", path)
+        checkpoint = checkpoint or read_checkpoint(path, trust="trust" in rules)
         try:
-            checkpoint = checkpoint or read_weights(path, trust="trust" in rules)
             convert(checkpoint, path, num_classes=getattr(self.model, "num_classes", None), averaged=not resuming)
             found = checkpoint.get("manifest") or {}
             compare(found, self.manifest, path, rules)
@@ -158,13 +166,8 @@ class RetinaCheckpointer(DetectionCheckpointer):
                     self.checkpointables[name].load_state_dict(checkpoint.pop(name))
         except SetupError:
             raise
-        except DamagedFile as error:
-            raise SetupError(f"{path} cannot be read as a checkpoint: {error}. Copy or download it again.") from error
-        except Exception as error:  # reading a file that is not a checkpoint can raise errors of any type
-            raise SetupError(
-                f"{path} cannot be read as a checkpoint ({first_line(error)}). "
-                "Give a .pth, .pkl or .safetensors file of Detectron2 or of this plugin."
-            ) from error
+        except Exception as error:  # state dicts of another kind raise errors of any type
+            raise unreadable(path, error) from error
         absent = {*incompatible.missing_keys, *mismatched}
         if CLASS_LAYER[0] in absent:
             logger.info("the class layer starts from the prior: %s has no class layer that fits", path)
@@ -178,6 +181,29 @@ class RetinaCheckpointer(DetectionCheckpointer):
         self.report = LoadReport(path, num_values, num_loaded, missing)
         logger.info("%s", self.report)
         return checkpoint
+
+
+def read_checkpoint(path: str, *, trust: bool = False) -> dict[str, Any]:
+    """Read a checkpoint as ``read_weights`` does; each of its errors is a SetupError.
+
+    Raises:
+        SetupError: the file is missing, damaged or no checkpoint, or asks for more than weights.
+    """
+    try:
+        return read_weights(path, trust=trust)
+    except SetupError:
+        raise
+    except DamagedFile as error:
+        raise SetupError(f"{path} cannot be read as a checkpoint: {error}. Copy or download it again.") from error
+    except Exception as error:  # reading a file that is not a checkpoint can raise errors of any type
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: str, error: Exception) -> SetupError:
+    return SetupError(
+        f"{path} cannot be read as a checkpoint ({first_line(error)}). "
+        "Give a .pth, .pkl or .safetensors file of Detectron2 or of this plugin."
+    )
 
 
 def averaged_state(average: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -15,14 +15,15 @@ from ..files import write_durably
 from .read import read_weights
 
 __all__ = [
-    "DISK_FULL", "FINAL", "ResumePoint", "find_resume_point", "last_named", "name_last", "prune", "resume_candidates",
-    "write_checkpoint",
+    "BEST", "DISK_FULL", "FINAL", "ResumePoint", "find_resume_point", "last_named", "name_last", "newest_checkpoint",
+    "prune", "resume_candidates", "write_checkpoint",
 ]  # fmt: skip
 
 LAST = "last_checkpoint"
 # Names of periodic checkpoints (PeriodicCheckpointer) and of the last one of a run. model_best.pth cannot be resumed.
 _NUMBERED = re.compile(r"model_(\d{7,})\.pth")
 FINAL = "model_final.pth"
+BEST = "model_best.pth"
 # Error numbers for a full device, an exceeded quota and the process's file size limit.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -144,6 +145,12 @@ def _read_newest_whole(folder: Path, *, trust: bool) -> ResumePoint | None:
     raise SetupError(
         f"--resume: {'; '.join(passed)}. Start again in another OUTPUT_DIR, or from a checkpoint in MODEL.WEIGHTS."
     )
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Return the checkpoint of a run to use: the best by TEST.BEST_METRIC, else the last one; None without any."""
+    best = folder / BEST
+    return best if best.is_file() else next(iter(_by_age(folder)), None)
 
 
 def prune(folder: Path, keep: int, newest: Path) -> None:

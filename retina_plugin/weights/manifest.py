@@ -1,20 +1,21 @@
-"""The manifest of a checkpoint: anchors, classes and pixel format of its weights, compared with the config on loading.
+"""The manifest of a checkpoint: its classes, its anchors, and the config keys that describe the model.
 
-Nine anchors of 32 px and nine of 24 px give layers of the same shape, and so do BGR and RGB. Detectron2 loads one in
-place of the other without a warning, and the detections are wrong.
+With it the weights are a detector by themselves: no config file, data set or loss class is needed to use them. It is
+compared with the config on loading: nine anchors of 32 px and nine of 24 px give layers of the same shape, and so do
+BGR and RGB. Detectron2 loads one in place of the other without a warning, and the detections are wrong.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
 from torch import nn
 
-from ..config.rules import get_value
+from ..config.load import config_values
 from ..run_record import versions
 
-__all__ = ["anchors_of", "build_manifest", "disagreements"]
+__all__ = ["anchors_of", "build_manifest", "describes_model", "disagreements"]
 
 # Weights that were trained with other values of these keys do not fit.
 PART_OF_THE_WEIGHTS = (
@@ -25,17 +26,17 @@ PART_OF_THE_WEIGHTS = (
     "MODEL.RESNETS.STRIDE_IN_1X1",
     "MODEL.RETINANET.BBOX_REG_WEIGHTS",
 )
-# Keys that another run may change. They are saved for users who have only the checkpoint.
-KEPT = (
-    "INPUT.MIN_SIZE_TRAIN",
-    "INPUT.MAX_SIZE_TRAIN",
-    "INPUT.MIN_SIZE_TEST",
-    "INPUT.MAX_SIZE_TEST",
-    "MODEL.RETINANET.SCORE_THRESH_TEST",
-    "MODEL.RETINANET.NMS_THRESH_TEST",
-    "MODEL.RETINANET.TOPK_CANDIDATES_TEST",
-    "TEST.DETECTIONS_PER_IMAGE",
-)
+# The keys that a file of somebody else may set: they describe the model, its input and the choice of its detections.
+# Permissions (MODEL.LOAD, DATASETS.ALLOW_OUTSIDE_PATHS) and places to read from or write to are not among them
+# (docs/security.md).
+DESCRIBES_MODEL = (
+    "MODEL.META_ARCHITECTURE", "MODEL.BACKBONE.", "MODEL.RESNETS.", "MODEL.FPN.", "MODEL.ANCHOR_GENERATOR.",
+    "MODEL.RETINANET.", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "MODEL.MASK_ON", "MODEL.KEYPOINT_ON",
+    "MODEL.LOAD_PROPOSALS", "MODEL.PROPOSAL_GENERATOR.", "MODEL.RPN.", "MODEL.ROI_", "MODEL.SEM_SEG_HEAD.",
+    "MODEL.PANOPTIC_FPN.", "MODEL.PRECISION",
+    "INPUT.FORMAT", "INPUT.MIN_SIZE_TRAIN", "INPUT.MAX_SIZE_TRAIN", "INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST",
+    "INPUT.MASK_FORMAT", "TEST.DETECTIONS_PER_IMAGE", "TEST.AUG.",
+)  # fmt: skip
 PACKAGES = ("retina_plugin", "detectron2", "torch")
 # Relative tolerance between two notations of a number: 50.8 differs from 32 * 2^(2/3) by 8e-5.
 TOLERANCE = 1e-3
@@ -51,19 +52,29 @@ def build_manifest(cfg: CfgNode, model: nn.Module, classes: Sequence[str] | None
         classes: class names by class id; None if unknown.
 
     Returns:
-        ``classes``: as given. ``anchors``: see :func:`anchors_of`. ``config``: config key -> value. ``versions``:
+        ``classes``: as given. ``anchors``: see :func:`anchors_of`. ``config``: see :func:`model_values`. ``versions``:
         package -> version.
     """
-    keys = [*PART_OF_THE_WEIGHTS, *KEPT]
+    config = {key: _plain(value) for key, value in model_values(cfg).items()}
     if cfg.MODEL.RESNETS.DEPTH < FIRST_BOTTLENECK_DEPTH:
-        keys.remove("MODEL.RESNETS.STRIDE_IN_1X1")
+        config.pop("MODEL.RESNETS.STRIDE_IN_1X1")
     known = versions()
     return {
         "classes": classes and list(classes),
         "anchors": anchors_of(model),
-        "config": {key: _plain(get_value(cfg, key)) for key in keys},
+        "config": config,
         "versions": {package: str(known[package]) for package in PACKAGES},
     }
+
+
+def describes_model(key: str) -> bool:
+    """Return True if the dotted config key describes a model, so that a checkpoint may set it."""
+    return any(key == name or (name[-1] in "._" and key.startswith(name)) for name in DESCRIBES_MODEL)
+
+
+def model_values(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a config that describe the model: dotted key -> value."""
+    return {key: value for key, value in config_values(cfg).items() if describes_model(key)}
 
 
 def anchors_of(model: nn.Module) -> dict[str, Any] | None:

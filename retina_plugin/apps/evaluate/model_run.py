@@ -1,6 +1,5 @@
 """Run a checkpoint on the test sets of its config, as ``train_net.py --eval-only`` does."""
 
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -9,11 +8,12 @@ from pathlib import Path
 
 from detectron2.data import MetadataCatalog
 
+from ...config.load import load_config
 from ...data.register import allows_outside
 from ...errors import SetupError
 from ...evaluation.boxes import Detections, Truth, read_detections, read_truth
 from ...training.run import RunArguments, evaluate, set_up
-from ...training.trained_model import config_beside
+from ...training.trained_model import evaluation_config
 
 __all__ = ["run_model"]
 
@@ -33,21 +33,16 @@ def run_model(config_file: str, weights: str, output: Path, opts: Sequence[str])
     """Evaluate ``weights`` on DATASETS.TEST; its files (record, log, results) go to ``output``.
 
     Args:
-        config_file: "" takes config.yaml beside the weights; weights: "" takes MODEL.WEIGHTS of the config.
+        config_file: "" takes what the checkpoint says of its model, and the test set of its run.
+        weights: a checkpoint or a run's folder; "" takes MODEL.WEIGHTS of the config.
 
     Raises:
         SetupError: in the config, the data or the weights; no test set, or one that COCO's metrics are not for.
     """
-    if weights and not os.path.exists(weights) and "://" not in weights:
-        raise SetupError(f"{weights} does not exist: give a checkpoint, such as output/mine/model_final.pth.")
-    changes = [*opts, "OUTPUT_DIR", str(output), *(["MODEL.WEIGHTS", weights] if weights else [])]
-    args = RunArguments(
-        config_file=config_file or str(config_beside(weights)),
-        opts=changes,
-        eval_only=True,
-        command=shlex.join(["python", *sys.orig_argv[1:]]),
-    )
-    cfg, facts, _ = set_up(args)
+    cfg = evaluation_config(weights or load_config(config_file, opts).MODEL.WEIGHTS, config_file or None, opts)
+    cfg.OUTPUT_DIR = str(output)
+    command = shlex.join(["python", *sys.orig_argv[1:]])
+    cfg, facts, _ = set_up(RunArguments(config=cfg, config_file=config_file, eval_only=True, command=command))
     if not cfg.DATASETS.TEST:
         raise SetupError("DATASETS.TEST is empty: name a set, or give DATASETS.VAL_JSON and DATASETS.VAL_IMAGES.")
     for name in cfg.DATASETS.TEST:

@@ -4,26 +4,22 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation, read_image
-from torch import nn
 
-from ...data.class_names import find_class_names
 from ...data.images import IMAGE_SUFFIXES
 from ...errors import SetupError
 from ...files import write_whole
-from ...prepare import prepare
-from ...training.trained_model import config_beside, load_trained_model
+from ...training.trained_model import TrainedModel, build_described, describe_model
 from .detector import ExportableDetector
 from .metadata import build_metadata, metadata_as_text, sidecar_path
 from .torch_formats import to_safetensors, to_torch_export, to_torchscript
 
-__all__ = ["export", "load_model"]
+__all__ = ["export"]
 
 RUN_SCRIPT = Path(__file__).with_name("run_onnx.py")
 
@@ -34,7 +30,8 @@ def export(args: argparse.Namespace) -> None:
     Raises:
         SetupError: a mistake in the config, the weights or the images of ``--calibration``.
     """
-    cfg, model, rest = load_model(args.config_file, args.weights, args.opts)
+    trained = load_model(args.config_file, args.weights, args.opts)
+    cfg, model = trained.cfg, trained.model
     detector = ExportableDetector(model).eval()
     if args.classes:
         class_names = [name.strip() for name in args.classes.split(",")]
@@ -44,7 +41,7 @@ def export(args: argparse.Namespace) -> None:
                 f"--classes names {len(class_names)} classes, the model has {num_classes}: give all in order."
             )
     else:
-        class_names = list(find_class_names(cfg, rest))
+        class_names = list(trained.class_names)
     metadata = build_metadata(cfg, detector, class_names, weights=args.weights)
     dtype = getattr(torch, args.input_type)
     if args.format == "onnx":
@@ -61,26 +58,23 @@ def export(args: argparse.Namespace) -> None:
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
 
 
-def load_model(config_file: str, weights: str, opts: list[str]) -> tuple[CfgNode, nn.Module, dict[str, Any]]:
-    """Load the frozen config, the trained model (on the CPU, in eval mode) and the rest of the checkpoint.
+def load_model(config_file: str, weights: str, opts: list[str]) -> TrainedModel:
+    """Open a trained model on the CPU, for an export.
 
     Args:
-        config_file: "" for the ``config.yaml`` beside the checkpoint.
+        config_file: "" for what the checkpoint says of its model.
 
     Raises:
         SetupError: a mistake in the config; or the checkpoint is missing, invalid or lacks part of the model.
     """
-    config_file = config_file or str(config_beside(weights))
-    # The other values of MODEL.PRECISION work only in PyTorch, Winograd's layers only on a CPU.
-    fixed = ["MODEL.WEIGHTS", weights, "MODEL.PRECISION", "fp32"]
-    cfg = prepare(config_file, ["MODEL.DEVICE", "cpu", *opts, *fixed], use="model").cfg
+    cfg, content = describe_model(weights, config_file or None, ["MODEL.DEVICE", "cpu", *opts])
     if cfg.MODEL.META_ARCHITECTURE not in ("RetinaNet", "FocalRetinaNet"):
         raise SetupError(
             f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} cannot be exported: "
             "it must be RetinaNet or FocalRetinaNet."
         )
-    model, _, rest = load_trained_model(cfg)
-    return cfg, model, rest
+    # The other values of MODEL.PRECISION work only in PyTorch, Winograd's layers only on a CPU.
+    return build_described(cfg, content, ["MODEL.PRECISION", "fp32"])
 
 
 def read_images(folder: Path, cfg: CfgNode, *, dtype: torch.dtype, max_images: int) -> Iterator[np.ndarray]:

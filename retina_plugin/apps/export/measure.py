@@ -9,8 +9,9 @@ import tempfile
 from pathlib import Path
 
 from ...files import write_whole
+from ...prepare import prepare
 from ...run_record import git_state, hardware, versions
-from .command import load_model
+from ...training.trained_model import evaluation_config, load_trained_model
 from .scoring import score_detectors
 
 __all__ = ["measure"]
@@ -22,7 +23,9 @@ PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 def measure(args: argparse.Namespace) -> None:
     """Score exported files on the config's test set, print a line for each and write the record."""
-    cfg, model, _ = load_model(args.config_file, args.weights, args.opts)
+    cfg = evaluation_config(args.weights, args.config_file or None, ["MODEL.DEVICE", "cpu", *args.opts])
+    cfg = prepare(cfg, ["MODEL.PRECISION", "fp32"], use="model").cfg
+    model, _, _ = load_trained_model(cfg)
     with tempfile.TemporaryDirectory() as folder:
         rows = score_detectors(cfg, model, args.files, Path(folder), max_box=MAX_BOX, max_score=MAX_SCORE)
     record = {

@@ -12,13 +12,10 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation
 from detectron2.modeling.meta_arch.retinanet import RetinaNet
 
-from ...config.load import load_config
-from ...data.class_names import find_class_names
 from ...data.resized import describe_vanishing, find_vanishing
 from ...errors import SetupError
 from ...modeling import build_inference_model
-from ...prepare import prepare
-from ...training.trained_model import config_beside, load_trained_model
+from ...training.trained_model import open_model
 from .image_input import ImageLike, as_bgr, to_format
 
 __all__ = ["Detections", "RetinaPredictor"]
@@ -66,8 +63,8 @@ class RetinaPredictor:
     ):
         """
         Args:
-            config: a YAML file, a cfg (it is not changed), or None for the ``config.yaml`` beside the weights.
-            weights: a checkpoint of this plugin or of Detectron2.
+            config: a YAML file, a cfg (it is not changed), or None for what the checkpoint says of its model.
+            weights: a checkpoint of this plugin or of Detectron2, or the folder of a run.
             device: such as "cpu" or "cuda:1"; None for MODEL.DEVICE, or for the device that replaces it if missing.
             score_threshold: in [0, 1]; detections with a lower score are dropped. None for
                 MODEL.RETINANET.SCORE_THRESH_TEST.
@@ -86,25 +83,17 @@ class RetinaPredictor:
             raise SetupError("opts override a config file: set these keys in the cfg itself.")
         if score_threshold is not None and not 0 <= score_threshold <= 1:
             raise SetupError(f"The score threshold must be in [0, 1], got {score_threshold}.")
-        source = config if isinstance(config, CfgNode) else os.fspath(config or config_beside(weights))
-        cfg = load_config(source, opts)
-        given = {
-            "MODEL.WEIGHTS": os.fspath(weights),
-            "MODEL.DEVICE": device or None,
-            "MODEL.RETINANET.SCORE_THRESH_TEST": score_threshold,
-        }
+        given = {"MODEL.DEVICE": device or None, "MODEL.RETINANET.SCORE_THRESH_TEST": score_threshold}
         fixed = [word for key, value in given.items() if value is not None for word in (key, value)]
-        cfg = prepare(cfg, fixed, use="model").cfg  # its warnings are about training
-        if device and cfg.MODEL.DEVICE != device:
-            raise SetupError(f"The device {device} is not on this machine: give {cfg.MODEL.DEVICE}.")
-        model, self.report, rest = load_trained_model(cfg)
-        self.cfg = cfg
-        num_classes = cfg.MODEL.RETINANET.NUM_CLASSES
-        if class_names and len(class_names) != num_classes:
-            raise SetupError(f"class_names must be the {num_classes} of the detector, got {len(class_names)}.")
-        self.class_names = tuple(class_names) if class_names else find_class_names(cfg, rest)
-        self._model = build_inference_model(model, inplace=True)
-        self._resize = T.AugmentationList(build_augmentation(cfg, is_train=False))
+        trained = open_model(weights, config, opts, fixed)
+        self.cfg, self.report, names = trained.cfg, trained.report, trained.class_names
+        if device and self.cfg.MODEL.DEVICE != device:
+            raise SetupError(f"The device {device} is not on this machine: give {self.cfg.MODEL.DEVICE}.")
+        if class_names and len(class_names) != len(names):
+            raise SetupError(f"class_names must be the {len(names)} of the detector, got {len(class_names)}.")
+        self.class_names = tuple(class_names or names)
+        self._model = build_inference_model(trained.model, inplace=True)
+        self._resize = T.AugmentationList(build_augmentation(self.cfg, is_train=False))
 
     def __call__(self, image: ImageLike) -> Detections:
         """Find the objects in one image.

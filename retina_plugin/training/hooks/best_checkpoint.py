@@ -13,13 +13,13 @@ from detectron2.utils import comm
 from ...errors import SetupError
 from ...files import write_durably
 from ...weights.checkpointer import RetinaCheckpointer
+from ...weights.files import BEST
 from .validation import ValidationLossHook
 
-__all__ = ["BEST", "HISTORY_FILE", "BestMetric", "MetricHistory", "MissedEvaluation"]
+__all__ = ["HISTORY_FILE", "BestMetric", "MetricHistory", "MissedEvaluation"]
 
 logger = logging.getLogger(__name__)
 
-BEST = "model_best"
 HISTORY_FILE = "best_metric.json"
 
 
@@ -138,10 +138,8 @@ class BestMetric(HookBase):
             self.history.note(self.trainer, self._keep)
 
     def _keep(self, iteration: int, value: float) -> None:
-        self._checkpointer.save(BEST, iteration=iteration, metric={self.history.metric: value})
-        logger.info(
-            "%s %.4g at iteration %d: the best so far, kept as %s.pth", self.history.metric, value, iteration, BEST
-        )
+        self._checkpointer.save(BEST.removesuffix(".pth"), iteration=iteration, metric={self.history.metric: value})
+        logger.info("%s %.4g at iteration %d: the best so far, kept as %s", self.history.metric, value, iteration, BEST)
 
 
 class MissedEvaluation(HookBase):

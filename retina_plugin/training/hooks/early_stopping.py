@@ -3,8 +3,9 @@
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
+from ...weights.files import BEST
 from ..processes import gather_states, largest_of_all
-from .best_checkpoint import BEST, MetricHistory
+from .best_checkpoint import MetricHistory
 
 __all__ = ["EarlyStop", "EarlyStoppingHook"]
 
@@ -66,5 +67,5 @@ class EarlyStoppingHook(HookBase):
         iteration, value = self._history.best()
         return (
             f"stopped early: no {self._history.metric} better than {value:.4g} of iteration {iteration} in the last "
-            f"{self._patience} evaluations (SOLVER.EARLY_STOPPING); {BEST}.pth has the best"
+            f"{self._patience} evaluations (SOLVER.EARLY_STOPPING); {BEST} has the best"
         )

@@ -267,9 +267,10 @@ def test_export_refuses_weights_that_are_not_there(tmp_path, capsys, checkpoint)
     assert main(["export", str(tmp_path / "no.pth"), *output]) == 2
     assert "no.pth is not there: give the path of a .pth or .pkl checkpoint." in capsys.readouterr().err
     alone = tmp_path / "alone.pth"
-    alone.write_bytes(b"not a checkpoint")
+    torch.save(torch.load(checkpoint), alone)
     assert main(["export", str(alone), *output]) == 2
-    assert "config.yaml beside the weights: give the config they were trained with." in capsys.readouterr().err
+    assert "there is no config.yaml beside it: give the config with --config-file" in capsys.readouterr().err
+    alone.write_bytes(b"not a checkpoint")
     assert main(["export", str(alone), "--config-file", str(checkpoint.with_name("config.yaml")), *output]) == 2
     assert "alone.pth cannot be read as a checkpoint" in capsys.readouterr().err
 

@@ -10,8 +10,6 @@ from tiny_export import CLASSES
 
 from retina_cli.main import main
 from retina_plugin.apps.export import command
-from retina_plugin.errors import SetupError
-from retina_plugin.training.trained_model import config_beside
 
 pytest_plugins = ("tiny_export",)
 
@@ -20,8 +18,8 @@ NAMES = ["red", "blue", "green", "black"]
 
 @pytest.mark.parametrize("precision", ["winograd", "bf16"])
 def test_export_is_of_fp32_whatever_the_config_says(checkpoint, precision):
-    cfg, model, _ = command.load_model("", str(checkpoint), ["MODEL.PRECISION", precision])
-    assert cfg.MODEL.PRECISION == "fp32" and not model.training
+    trained = command.load_model("", str(checkpoint), ["MODEL.PRECISION", precision])
+    assert trained.cfg.MODEL.PRECISION == "fp32" and not trained.model.training
 
 
 def test_class_names_come_from_the_checkpoint(checkpoint, tmp_path):
@@ -38,9 +36,3 @@ def test_class_names_come_from_the_checkpoint(checkpoint, tmp_path):
 def _classes_in(path: Path) -> list[str]:
     with safe_open(path, framework="pt") as file:
         return json.loads(file.metadata()["classes"])
-
-
-def test_config_beside_the_weights(checkpoint, tmp_path):
-    assert config_beside(checkpoint) == checkpoint.parent / "config.yaml"
-    with pytest.raises(SetupError, match="There is no .*config.yaml beside the weights: give the config they were"):
-        config_beside(tmp_path / "alone.pth")

@@ -174,9 +174,9 @@ def test_device_that_is_not_there_is_refused(weights, monkeypatch):
         RetinaPredictor(None, weights, device="cuda")
 
 
-def test_config_beside_the_weights_is_needed_or_named(weights, make_picture):
+def test_old_weights_need_a_config_beside_them_or_a_named_one(weights, make_picture):
     moved = weights.rename(weights.parent.parent / "moved.pth")
-    with pytest.raises(SetupError, match="no .*config.yaml beside the weights: give the config"):
+    with pytest.raises(SetupError, match="there is no config.yaml beside it: give the config"):
         RetinaPredictor(None, moved)
     assert len(RetinaPredictor(weights.with_name("config.yaml"), moved)(make_picture())) > 0
 
