@@ -57,7 +57,8 @@ def run(args: argparse.Namespace) -> None:
     _check(args)
     logging.basicConfig(format="%(levelname)s: %(message)s")
     if args.predictions:
-        from retina_plugin.evaluation.boxes import read_detections, read_truth
+        from retina_plugin.evaluation.boxes import read_truth
+        from retina_plugin.evaluation.predictions import read_detections
 
         truth = read_truth(args.ground_truth, args.images or "")
         found = read_detections(args.predictions, truth)

@@ -4,17 +4,23 @@ import json
 import logging
 import os
 import warnings
+from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
 
 from detectron2.evaluation import COCOEvaluator
+from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from packaging.version import Version
 
-__all__ = ["BoxEvaluator", "hotcoco_module", "hotcoco_truth"]
+from .origin import origin_path
+
+__all__ = ["RESULTS", "BoxEvaluator", "hotcoco_module", "hotcoco_truth"]
 
 logger = logging.getLogger(__name__)
 
+RESULTS = "coco_instances_results.json"  # Detectron2's name for the detections in COCO's form
 # The oldest release that was compared with pycocotools here. 0.5.0 gives wrong numbers silently (its issue 5).
 OLDEST = Version("1.3.0")
 # Fields that the metrics of boxes read. hotcoco refuses some real files for other fields (licences, polygons).
@@ -28,8 +34,19 @@ class BoxEvaluator(COCOEvaluator):
     numbers) or the predictions (a score that is NaN), or could give other numbers (see ``hotcoco_truth``).
     """
 
-    def __init__(self, dataset_name: str, *, output_dir: str | None, max_dets_per_image: int | None):
-        """Take the arguments of Detectron2's evaluator; ``max_dets_per_image`` None is COCO's 100."""
+    def __init__(
+        self,
+        dataset_name: str,
+        *,
+        output_dir: str | None,
+        max_dets_per_image: int | None,
+        note_origin: Callable[[Path, str], None] | None = None,
+    ):
+        """Take the arguments of Detectron2's evaluator; ``max_dets_per_image`` None is COCO's 100.
+
+        Args:
+            note_origin: is called with the path of the results, once they are written, and that of the ground truth.
+        """
         hotcoco = hotcoco_module()
         super().__init__(
             dataset_name,
@@ -40,6 +57,7 @@ class BoxEvaluator(COCOEvaluator):
             use_fast_impl=hotcoco is None,
         )
         self._hotcoco = hotcoco
+        self._note_origin = note_origin
         self._ground_truth = hotcoco_truth(hotcoco, self._coco_api.dataset) if hotcoco and self._do_evaluation else None
 
     @property
@@ -47,6 +65,17 @@ class BoxEvaluator(COCOEvaluator):
         """Name and version of the scoring package."""
         name = "pycocotools" if self._ground_truth is None else "hotcoco"
         return f"{name} {version(name)}"
+
+    def evaluate(self, img_ids: list[int] | None = None) -> dict:
+        """Score as Detectron2 does, and note of which set and settings the stored detections are."""
+        results = Path(self._output_dir or "", RESULTS)
+        is_writing = self._output_dir and self._note_origin and comm.is_main_process()
+        if is_writing:  # a note of earlier detections must not outlast them
+            origin_path(results).unlink(missing_ok=True)
+        scores = super().evaluate(img_ids)
+        if is_writing and results.is_file():
+            self._note_origin(results, self._metadata.json_file)
+        return scores
 
     def _eval_predictions(self, predictions: list[dict], img_ids: list[int] | None = None) -> None:
         if self._ground_truth is None:
@@ -58,7 +87,7 @@ class BoxEvaluator(COCOEvaluator):
             category_ids = {class_id: category_id for category_id, class_id in class_ids.items()}
             results = [{**result, "category_id": category_ids[result["category_id"]]} for result in results]
         if self._output_dir:
-            with PathManager.open(os.path.join(self._output_dir, "coco_instances_results.json"), "w") as file:
+            with PathManager.open(os.path.join(self._output_dir, RESULTS), "w") as file:
                 file.write(json.dumps(results))
         try:
             evaluation = self._score(results, img_ids) if results else None

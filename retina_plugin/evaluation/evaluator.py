@@ -1,9 +1,12 @@
 """Build the evaluator of a data set, and time the model during an evaluation."""
 
+import logging
 import os
 import statistics
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -12,15 +15,19 @@ from detectron2.evaluation import DatasetEvaluator, LVISEvaluator, PascalVOCDete
 from detectron2.utils import comm
 
 from ..errors import SetupError
+from .boxes import read_truth
 from .coco_evaluator import BoxEvaluator
+from .origin import settings_of, write_origin
 
 __all__ = ["InferenceTimer", "build_evaluator", "device_time", "scoring_package"]
+
+logger = logging.getLogger(__name__)
 
 # Default limit of COCO's evaluator for the detections of an image.
 COCO_MAX_DETECTIONS = 100
 
 
-def _coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
+def _coco(cfg: CfgNode, dataset_name: str, output_dir: str, weights: str) -> DatasetEvaluator:
     if not hasattr(MetadataCatalog.get(dataset_name), "json_file"):
         # Detectron2 would reuse the conversion of an earlier data set of this name (v0.6 cannot be told not to).
         if comm.is_main_process():
@@ -32,20 +39,36 @@ def _coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
         output_dir=output_dir,
         # With any limit Detectron2 does not use the official evaluator, so the default is not passed.
         max_dets_per_image=None if limit == COCO_MAX_DETECTIONS else limit,
+        note_origin=partial(_note_origin, dataset_name, settings_of(cfg), weights),
     )
+
+
+def _note_origin(dataset_name: str, settings: dict[str, Any], weights: str, results: Path, ground_truth: str) -> None:
+    """Write of which set and settings stored detections are; nothing for a set whose boxes are not all usable."""
+    try:
+        truth = read_truth(ground_truth, quiet=True)
+    except SetupError as error:
+        logger.debug("%s gets no origin: %s", results, error)
+        return
+    write_origin(results, truth, data_set=dataset_name, settings=settings, weights=weights)
 
 
 # evaluator_type of the data set's metadata -> evaluator. A data set without one is converted to COCO's format.
 EVALUATORS = {
     "": _coco,
     "coco": _coco,
-    "lvis": lambda cfg, dataset_name, output_dir: LVISEvaluator(dataset_name, ("bbox",), output_dir=output_dir),
-    "pascal_voc": lambda cfg, dataset_name, output_dir: PascalVOCDetectionEvaluator(dataset_name),
+    "lvis": lambda cfg, dataset_name, output_dir, weights: LVISEvaluator(
+        dataset_name, ("bbox",), output_dir=output_dir
+    ),
+    "pascal_voc": lambda cfg, dataset_name, output_dir, weights: PascalVOCDetectionEvaluator(dataset_name),
 }
 
 
-def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
+def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str, *, weights: str = "") -> DatasetEvaluator:
     """Build the evaluator of a registered data set, which writes into ``output_dir``.
+
+    Args:
+        weights: path of the checkpoint that is evaluated; "" for the model of a training in progress.
 
     Raises:
         SetupError: the data set's evaluator_type is unknown, or not for boxes.
@@ -55,7 +78,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str) -> Dataset
         known = sorted(filter(None, EVALUATORS))
         raise SetupError(f"data set {dataset_name}: evaluator_type must be one of {known}, got {kind!r}")
     os.makedirs(output_dir, exist_ok=True)
-    return EVALUATORS[kind](cfg, dataset_name, output_dir)
+    return EVALUATORS[kind](cfg, dataset_name, output_dir, weights)
 
 
 def scoring_package(evaluator: DatasetEvaluator) -> str:

@@ -201,9 +201,10 @@ def evaluate(cfg: CfgNode, resume: ResumePoint | bool, facts: dict) -> dict:
                 "(MODEL.LOAD partial scores it all the same)."
             )
         record.update(weights=report and report.path, weights_loaded=str(report))
+        weights = report.path if report else ""
         # Keep the results of the training's own evaluation.
         folder = Path(cfg.OUTPUT_DIR, "inference_eval_only")
-        evaluators = [build_evaluator(cfg, name, str(folder / name)) for name in cfg.DATASETS.TEST]
+        evaluators = [build_evaluator(cfg, name, str(folder / name), weights=weights) for name in cfg.DATASETS.TEST]
         model = build_inference_model(model, inplace=True)
         if cfg.TEST.AUG.ENABLED:
             model, cfg = with_augmentation(cfg, model), original_sizes(cfg)

@@ -7,7 +7,8 @@ from tiny_coco import changed, make_coco
 
 from retina_plugin.apps.evaluate.inputs import check_same_truth
 from retina_plugin.errors import SetupError
-from retina_plugin.evaluation.boxes import read_detections, read_truth
+from retina_plugin.evaluation.boxes import read_truth
+from retina_plugin.evaluation.predictions import read_detections
 
 
 @pytest.fixture

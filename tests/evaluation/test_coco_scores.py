@@ -12,8 +12,9 @@ from detectron2.evaluation import COCOEvaluator
 from hand_made_boxes import make_found, make_truth
 from random_coco import CLASSES, random_set
 
-from retina_plugin.evaluation.boxes import read_detections, read_truth
+from retina_plugin.evaluation.boxes import read_truth
 from retina_plugin.evaluation.coco_scores import ASPECTS, SIZES, score
+from retina_plugin.evaluation.predictions import read_detections
 
 NAME = "judged_set"
 

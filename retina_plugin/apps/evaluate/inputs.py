@@ -1,38 +1,44 @@
 """Inputs of a comparison: detections from a results file, a run's folder or a checkpoint, with their ground truth."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...data.register import allows_outside
 from ...errors import SetupError
-from ...evaluation.boxes import Detections, Truth, read_detections, read_truth
+from ...evaluation.boxes import Detections, Truth, read_truth
+from ...evaluation.coco_evaluator import RESULTS
+from ...evaluation.origin import Origin, hash_file, read_origin, settings_of
+from ...evaluation.predictions import read_detections
 from ...prepare import prepare
 from .model_run import run_model
 
 __all__ = ["check_same_truth", "load_detections"]
 
-RESULTS = "coco_instances_results.json"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class DetectionSet:
-    """Detections, their ground truth, and the folder of its images ("" if unknown)."""
+    """Detections, their ground truth, the folder of its images ("" if unknown) and their origin (None if unknown)."""
 
     source: str
     truth: Truth
     found: Detections
     image_root: str
+    origin: Origin | None
 
 
 def load_detections(source: Path, *, ground_truth: Path | None, images: Path | None, output: Path) -> DetectionSet:
     """Read the detections of one detector, or run it.
 
     Args:
-        source: a COCO results file, the folder of a run, or a checkpoint with its config.yaml beside it, which is
-            then run.
+        source: a results file, the folder of a run, or a checkpoint, which is then run. Of a run the stored detections
+            are taken if they are those of its checkpoint and config on the ground truth; else it is run too.
         ground_truth: annotation file; None for the test set of the run's config.yaml.
         output: folder for the files that running a checkpoint writes.
 
@@ -43,51 +49,107 @@ def load_detections(source: Path, *, ground_truth: Path | None, images: Path | N
         raise SetupError(f"{source} does not exist: give a results file ({RESULTS}), a run's folder or weights.")
     if source.suffix in (".pth", ".pkl", ".safetensors"):
         return _run(source, ground_truth, images, output)
-    results = _results_in(source) if source.is_dir() else source
-    if results is None:
-        return _run(source / "model_final.pth", ground_truth, images, output)
+    stored = _stored_in(source) if source.is_dir() else [source]
+    if not stored:
+        weights = source / "model_final.pth"
+        if not weights.exists():
+            raise SetupError(f"{source} holds neither inference/*/{RESULTS} nor {weights.name}: is it a run?")
+        return _run(weights, ground_truth, images, output)
+    cfg, allow_outside, root = None, False, ""
     if ground_truth is None:
-        # results is RUN/inference/SET/coco_instances_results.json, and SET is registered by the run's config.
-        name, config = results.parent.name, results.parent.parent.parent / "config.yaml"
-        if not config.is_file():
-            raise SetupError(f"{results}: no run's config.yaml names its ground truth: give --ground-truth.")
-        prepare(str(config), use="look")
-        metadata = MetadataCatalog.get(name) if name in DatasetCatalog else None
-        json_file = metadata and metadata.get("json_file")
-        if not json_file or not Path(json_file).is_file():
-            at = f"{json_file} does not exist" if json_file else "is not a set with a COCO JSON file"
-            raise SetupError(f"{results}: {name} of {config}: {at}: give --ground-truth.")
-        json_file, root, allow_outside = str(json_file), str(metadata.get("image_root", "")), allows_outside(name)
+        cfg, json_file, root, allow_outside = _set_of_run(stored)
     else:
-        json_file, root, allow_outside = str(ground_truth), str(images or ""), False
-    truth = read_truth(json_file, str(images or root), allow_outside=allow_outside)
-    return DetectionSet(str(results), truth, read_detections(results, truth), str(images or root))
+        json_file = str(ground_truth)
+    root = str(images or root)
+    truth = read_truth(json_file, root, allow_outside=allow_outside)
+    results = source
+    if source.is_dir():
+        results = _results_on(truth, stored, source, cfg)
+        if results is None:
+            return _run(source / "model_final.pth", ground_truth, images, output)
+    return DetectionSet(str(results), truth, read_detections(results, truth), root, read_origin(results))
+
+
+def _set_of_run(stored: list[Path]) -> tuple[CfgNode, str, str, bool]:
+    """Find the set of a run: its config, annotation file and image folder, and whether images may lie outside it.
+
+    Args:
+        stored: results files; the first is RUN/inference/SET/coco_instances_results.json, and RUN registers SET.
+    """
+    results = stored[0]
+    _refuse_several(stored)
+    name, config = results.parent.name, results.parent.parent.parent / "config.yaml"
+    if not config.is_file():
+        raise SetupError(f"{results}: no run's config.yaml names its ground truth: give --ground-truth.")
+    cfg = prepare(str(config), use="look").cfg
+    metadata = MetadataCatalog.get(name) if name in DatasetCatalog else None
+    json_file = metadata and metadata.get("json_file")
+    if not json_file or not Path(json_file).is_file():
+        at = f"{json_file} does not exist" if json_file else "is not a set with a COCO JSON file"
+        raise SetupError(f"{results}: {name} of {config}: {at}: give --ground-truth.")
+    return cfg, str(json_file), str(metadata.get("image_root", "")), allows_outside(name)
+
+
+def _results_on(truth: Truth, stored: list[Path], run: Path, cfg: CfgNode | None) -> Path | None:
+    """Choose the stored detections of a run on ``truth``; None if its checkpoint has to be run.
+
+    Those without a known origin, such as of an earlier release, are taken only if there are no others.
+
+    Raises:
+        SetupError: none is of this set, and there is no checkpoint to run.
+    """
+    origins = {results: read_origin(results) for results in stored}
+    weights = run / "model_final.pth"
+    if not any(origins.values()):
+        _refuse_several(stored)
+        logger.warning("%s does not say of which set it is: taken as detections on %s", stored[0], truth.source)
+        return stored[0]
+    fingerprint, reasons = truth.fingerprint(), []
+    for results, origin in origins.items():
+        if origin is None:
+            continue
+        if origin.fingerprint != fingerprint:
+            reasons.append(f"{results} has those on {origin.describe()}")
+        elif cfg is not None and origin.settings != settings_of(cfg):
+            reasons.append(f"{results} has those with other settings")
+        elif origin.weights_sha256 and weights.is_file() and origin.weights_sha256 != hash_file(weights):
+            reasons.append(f"{results} has those of {origin.weights}")
+        else:
+            return results
+    if not weights.is_file():
+        raise SetupError(
+            f"{run} has no detections on {truth.source} ({reasons[0]}), and no {weights.name} to run: evaluate the run "
+            "again, or give --ground-truth."
+        )
+    logger.warning("%s has no detections on %s (%s): running %s", run, truth.source, reasons[0], weights.name)
+    return None
+
+
+def _refuse_several(stored: list[Path]) -> None:
+    """Refuse the results of several sets where nothing says which of them is meant."""
+    place = stored[0].parent.parent
+    if several := [str(path) for path in stored if path.parent.parent == place][1:]:
+        names = ", ".join([str(stored[0]), *several])
+        raise SetupError(f"{place.parent} has the results of {len(several) + 1} sets: name one of {names}.")
 
 
 def _run(weights: Path, ground_truth: Path | None, images: Path | None, output: Path) -> DetectionSet:
-    if not weights.exists():
-        raise SetupError(f"{weights.parent} holds neither inference/*/{RESULTS} nor {weights.name}: is it a run?")
     if ground_truth and not images:
         raise SetupError(f"to run {weights} on --ground-truth {ground_truth}, give the folder of its --images.")
     sets = ["DATASETS.VAL_JSON", str(ground_truth), "DATASETS.VAL_IMAGES", str(images)] if ground_truth else []
     runs = run_model("", str(weights), output, sets)
     if len(runs) > 1:
         raise SetupError(f"{weights}: DATASETS.TEST has {len(runs)} sets; compare on one: give --ground-truth.")
-    return DetectionSet(str(weights), runs[0].truth, runs[0].found, runs[0].image_root)
+    return DetectionSet(str(weights), runs[0].truth, runs[0].found, runs[0].image_root, runs[0].origin)
 
 
-def _results_in(folder: Path) -> Path | None:
-    """Find the results file of a run; None if it has none."""
+def _stored_in(folder: Path) -> list[Path]:
+    """Find the results files of a run; those of its training come first."""
     if (folder / RESULTS).is_file():
-        return folder / RESULTS
-    for place in ("inference", "inference_eval_only"):
-        found = sorted(folder.glob(f"{place}/*/{RESULTS}"))
-        if len(found) > 1:
-            names = ", ".join(str(path) for path in found)
-            raise SetupError(f"{folder} has the results of {len(found)} sets: name one of {names}.")
-        if found:
-            return found[0]
-    return None
+        return [folder / RESULTS]
+    return [
+        path for place in ("inference", "inference_eval_only") for path in sorted(folder.glob(f"{place}/*/{RESULTS}"))
+    ]
 
 
 def check_same_truth(first: Truth, second: Truth) -> None:

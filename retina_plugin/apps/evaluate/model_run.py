@@ -11,7 +11,10 @@ from detectron2.data import MetadataCatalog
 from ...config.load import load_config
 from ...data.register import allows_outside
 from ...errors import SetupError
-from ...evaluation.boxes import Detections, Truth, read_detections, read_truth
+from ...evaluation.boxes import Detections, Truth, read_truth
+from ...evaluation.coco_evaluator import RESULTS
+from ...evaluation.origin import Origin, read_origin
+from ...evaluation.predictions import read_detections
 from ...training.run import RunArguments, evaluate, set_up
 from ...training.trained_model import evaluation_config
 
@@ -27,6 +30,7 @@ class ModelRun:
     found: Detections
     image_root: str
     limit: int  # detections of an image: TEST.DETECTIONS_PER_IMAGE
+    origin: Origin | None
 
 
 def run_model(config_file: str, weights: str, output: Path, opts: Sequence[str]) -> list[ModelRun]:
@@ -56,6 +60,7 @@ def run_model(config_file: str, weights: str, output: Path, opts: Sequence[str])
         # A set without a JSON file has got one by the evaluation, with whole paths as file names.
         root = str(metadata.get("image_root", ""))
         truth = read_truth(metadata.json_file, root, allow_outside=allows_outside(name))
-        results = output / "inference_eval_only" / name / "coco_instances_results.json"
-        runs.append(ModelRun(name, truth, read_detections(results, truth), root, cfg.TEST.DETECTIONS_PER_IMAGE))
+        results = output / "inference_eval_only" / name / RESULTS
+        limit = cfg.TEST.DETECTIONS_PER_IMAGE
+        runs.append(ModelRun(name, truth, read_detections(results, truth), root, limit, read_origin(results)))
     return runs
