@@ -22,6 +22,7 @@ RANKS = {
     "findings_catalog": 1,
     "retina_plugin": 1,  # its __version__, which stands before its imports
     "compat": 2,
+    "reading": 2,
     "findings": 2,
     "modeling": 3,
     "config": 4,

@@ -5,14 +5,14 @@ The message for a mistake names file and line; Detectron2 names neither. No tag 
 
 import difflib
 import os
-from pathlib import Path
 from typing import Any
 
 import yaml
 from detectron2.utils.file_io import PathManager
 
 from ..errors import SetupError
-from .safe_yaml import MAX_CHARACTERS, compose_config, construct_config
+from ..reading import read_bytes
+from .safe_yaml import MAX_CHARACTERS, parse_yaml
 from .shipped import CONFIGS, find_base
 
 __all__ = ["base_files", "find_line", "load_yaml"]
@@ -102,6 +102,8 @@ def _read(config_file: str) -> tuple[yaml.MappingNode, dict[str, Any]]:
     """Read one file; return its nodes, which have line numbers, and its content."""
     if not config_file:
         raise SetupError("No config file given: name one with --config-file, such as configs/retina_R50_FPN.yaml.")
+    if _REMOTE not in config_file and not os.path.exists(config_file):
+        raise SetupError(f"Config file {config_file} does not exist. {_describe_folder(config_file)}")
     if os.path.isdir(config_file):
         raise SetupError(f"Config file {config_file} is a folder. {_describe_folder(os.path.join(config_file, '_'))}")
     try:
@@ -109,25 +111,16 @@ def _read(config_file: str) -> tuple[yaml.MappingNode, dict[str, Any]]:
             with PathManager.open(config_file, "r") as file:
                 text = file.read(MAX_CHARACTERS + 1)
         else:
-            text = Path(config_file).read_text(encoding="utf-8")
-        node = compose_config(text, config_file)
-    except FileNotFoundError:
-        raise SetupError(f"Config file {config_file} does not exist. {_describe_folder(config_file)}") from None
+            text = read_bytes(config_file, 4 * MAX_CHARACTERS, "is it a config?").decode("utf-8-sig")
+    except SetupError as error:
+        raise SetupError(f"Config file {error}") from None
     except UnicodeDecodeError:
         raise SetupError(f"Config file {config_file} is not text: give a YAML file.") from None
     except OSError as error:
         raise SetupError(f"Config file {config_file} cannot be read: {error.strerror or error}.") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise SetupError(f"Config file {config_file}{place} is not valid YAML: {problem}.") from error
+    node, values = parse_yaml(text, f"Config file {config_file}")
     if node is None:
         raise SetupError(f"Config file {config_file} is empty: give at least one key, such as _BASE_.")
-    try:
-        values = construct_config(node)
-    except Exception as error:  # PyYAML's constructors raise errors of any type
-        raise SetupError(f"Config file {config_file} cannot be loaded: {type(error).__name__}: {error}") from error
     if not isinstance(values, dict):
         kind = "a list" if isinstance(values, list) else type(values).__name__
         kind = kind if isinstance(node, yaml.CollectionNode) else "a single value"

@@ -48,7 +48,7 @@ class CocoFile:
         source = f"{self.name}: {self.path}"
         paths = [os.path.join(root, image["file_name"]) for image in self.images]
         refuse_line_breaks(paths, source)
-        if root and "://" not in root and not allow_outside:
+        if root and not allow_outside:
             refuse_outside(paths, [root], source)
         return paths
 
@@ -118,7 +118,7 @@ def read_coco_json(name: str, json_file: str) -> dict[str, Any]:
     path = PathManager.get_local_path(str(json_file))
     if os.path.isdir(path):
         raise SetupError(f"{name}: the annotation file {path} is a folder: name the JSON file in it.")
-    if not os.path.isfile(path):
+    if not os.path.exists(path):
         full = f" ({os.path.abspath(path)})" if not os.path.isabs(path) else ""
         raise SetupError(f"{name}: the annotation file {path}{full} does not exist. {REMEDY}")
     try:

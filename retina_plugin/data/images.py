@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import SetupError
+from .image_paths import check_named
 
 __all__ = [
     "IMAGE_SUFFIXES", "ImageHeader", "describe_page", "find_fault", "is_picture", "join_faults", "read_header",
@@ -68,8 +69,10 @@ def read_header(file_name: str | os.PathLike) -> ImageHeader:
     except Image.UnidentifiedImageError:
         with open(file_name, "rb") as file:
             head = file.read(64)
-        if head.lstrip()[:1] in (b"<", b"{"):
+        if head.lstrip()[:1] == b"<":
             return ImageHeader(f"is not an image but text ({head.lstrip()[:20].decode('latin-1')!r}...)")
+        if head.lstrip()[:1] == b"{":  # which may hold a secret, so it is not shown
+            return ImageHeader("is not an image but text (JSON)")
         return ImageHeader("is not an image that Pillow can read" if head else "is empty")
     except PermissionError:
         return ImageHeader("cannot be read: you have no permission")
@@ -144,12 +147,18 @@ def join_faults(faults: list[str]) -> str:
     return f"{'; '.join(faults[:_SHOWN])}{more}"
 
 
-def read_sizes(paths: Iterable[Path]) -> dict[Path, tuple[int, int]]:
+def read_sizes(paths: Iterable[Path], *roots: Path) -> dict[Path, tuple[int, int]]:
     """(width, height) after the EXIF orientation of each image, pixels.
 
+    Args:
+        roots: folders of the images beside those of the bound that is in force.
+
     Raises:
-        SetupError: the first files that cannot be used, and how many there are.
+        SetupError: an image is outside the folders of its set; or the first files that cannot be used, and how many
+            there are.
     """
+    paths = list(paths)
+    check_named(paths, *roots)
     headers = {path: read_header(path) for path in paths}
     faults = [f"{path} {fault}" for path, header in headers.items() if (fault := find_fault(header))]
     if faults:

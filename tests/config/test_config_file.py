@@ -7,6 +7,7 @@ import detectron2
 import pytest
 from detectron2.config import CfgNode
 
+from retina_plugin import reading
 from retina_plugin.config import keys
 from retina_plugin.config import load as config_file
 from retina_plugin.config.keys import LOAD_WORDS, RemovedKey, get_retina_cfg
@@ -140,7 +141,7 @@ def test_load_config_keeps_nan_for_the_value_check(write):
         ("VERSION: two\n", "VERSION must be .* got 'two'"),
         ("VERSION: 1\nMODEL: {NO_SUCH: 1}\n", "has VERSION 1 and cannot be brought to 2: .*NO_SUCH"),
         ('A: !!python/object/apply:eval ["1 +"]\n', "line 1 has the tag !!python/object/apply:eval, which runs code"),
-        ("A: !nosuchtag 1\n", "cannot be loaded: ConstructorError"),
+        ("A: !nosuchtag 1\n", "line 1, column 4 is not valid YAML: could not determine a constructor"),
         ("!!set {A, B}\n", "must hold KEY: VALUE pairs, got set"),
     ],
 )
@@ -189,11 +190,11 @@ def test_load_config_refuses_binary_file(tmp_path):
 
 
 def test_load_config_refuses_unreadable_file(write, monkeypatch):
-    def refuse(self, encoding):
+    def refuse(path, flags):
         raise PermissionError(13, "Permission denied")
 
     path = write("VERSION: 2\n")
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(reading.os, "open", refuse)
     with pytest.raises(SetupError, match="user.yaml cannot be read: Permission denied"):
         load_config(path, [])
 

@@ -1,16 +1,24 @@
 """YAML configs: no tag runs code, and none costs much to refuse."""
 
+import ast
 import io
+from functools import partial
+from pathlib import Path
 
 import pytest
 import yaml
 from detectron2.utils.file_io import PathManager
+from own_folders import write_yolo
 
+import retina_cli
+import retina_plugin
 from retina_plugin import SetupError
+from retina_plugin.apps.study.index import load_studies
 from retina_plugin.config import safe_yaml
 from retina_plugin.config.load import load_config
-from retina_plugin.config.safe_yaml import compose_config
+from retina_plugin.config.safe_yaml import parse_yaml
 from retina_plugin.config.yaml_source import MAX_FILES, find_line, load_yaml
+from retina_plugin.data.formats import read_boxes
 
 # The text of the tag in Detectron2's Base-RetinaNet.yaml.
 SIZES = "[[x, x * 2**(1.0/3), x * 2**(2.0/3) ] for x in [32, 64, 128, 256, 512 ]]"
@@ -71,17 +79,57 @@ def test_tag_of_detectron2s_own_file_is_its_list(write, text):
 
 
 @pytest.mark.parametrize(("text", "match"), [
-    ("[" * 10**5, "nested too deeply"),
+    ("[" * 10**4, "nested too deeply"),
     ("A: " + "{a: " * 20_000, "nested too deeply"),
     ("A: &a [*a]", "contains itself"),
     ("a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
         f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(9)
     ), "more than 100000 values"),
     ("A: 1 # " + "x" * safe_yaml.MAX_CHARACTERS, "is it a config"),
-], ids=["brackets", "braces", "loop", "aliases of aliases", "large"])  # fmt: skip
-def test_costly_file_is_refused(write, text, match):
+    ("A: &a " + "x" * 10_000 + "\nB: [" + "*a, " * 200 + "]", "more than 1000000 characters with its aliases"),
+    ("a0: &a0 {k: 1}\n" + "".join(
+        f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}\n" for i in range(1, 9)
+    ), "more than 100000 values"),
+    ("A: 0x" + "f" * 10_000, "line 1 has a number of more than 100 digits"),
+    ("A: 1" + ":1" * 10_000, "line 1 has a number of more than 100 digits"),
+    ("A: 2024-13-45", "has a value that cannot be read: ValueError: month must be"),
+    ("A: !!binary é", "is not valid YAML: failed to convert base64"),
+    ("? [1]\n: 1", "is not valid YAML: found unhashable key"),
+], ids=[
+    "brackets", "braces", "loop", "aliases of aliases", "large", "aliases of a long text", "merged aliases",
+    "hexadecimal number", "number of base 60", "no date", "no base64", "list as a key",
+])  # fmt: skip
+@pytest.mark.parametrize("kind", ["config", "data set", "study"])
+def test_costly_file_is_refused(write, tmp_path, text, match, kind):
+    if kind == "config":
+        read = partial(load_yaml, write(text))
+    elif kind == "data set":
+        read = partial(read_boxes, write_yolo(tmp_path / "set"), "yolo")
+        write(text, "set/data.yaml")
+    else:
+        read = partial(load_studies, None, tmp_path)
+        write(text, "index.yaml")
     with pytest.raises(SetupError, match=match):
-        load_yaml(write(text))
+        read()
+
+
+LOADERS = ("load", "safe_load", "full_load", "unsafe_load", "load_all", "safe_load_all", "compose", "parse", "scan")
+
+
+def test_no_other_module_reads_yaml():
+    """CfgNode's own reader is in Detectron2 and fvcore: nothing here may call that on a file either."""
+    readers = set()
+    for folder in (Path(retina_plugin.__file__).parent, Path(retina_cli.__file__).parent):
+        for path in folder.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Attribute) and (
+                    (isinstance(node.value, ast.Name) and node.value.id == "yaml" and node.attr in LOADERS)
+                    or node.attr in ("load_cfg", "load_yaml_with_base", "merge_from_file")
+                ):
+                    readers.add(path.name)
+                elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "yaml":
+                    readers.add(path.name)
+    assert readers == {"safe_yaml.py"}
 
 
 def test_file_of_the_largest_size_is_read(write):
@@ -123,7 +171,7 @@ def test_remote_base_is_checked_too(write, monkeypatch):
 def test_line_of_a_key_in_a_file_with_a_tag(write):
     path = write(f"A: !!python/object/apply:eval ['{SIZES}']\nB: 2\n")
     assert find_line(path, "B").endswith("user.yaml, line 2")
-    assert compose_config("", "x") is None
+    assert parse_yaml("", "x") == (None, None)
 
 
 def test_remote_base_is_read_through_detectron2(write, monkeypatch):

@@ -8,6 +8,7 @@ import yaml
 from detectron2.config import CfgNode
 from torch import Tensor
 
+from ...config.safe_yaml import parse_yaml
 from .anchor_fit import AnchorFit, Objective, fit_octaves, fit_sizes, gain_with_error, split_images
 from .coverage_numbers import AnchorCoverage
 
@@ -150,7 +151,7 @@ def _decision(worth: bool, result: dict[str, float], first: str, objective: Obje
 
 
 def _keep_yaml(cfg: CfgNode, decision: str) -> str:
-    generator = yaml.safe_load(cfg.MODEL.ANCHOR_GENERATOR.dump())
+    generator = parse_yaml(cfg.MODEL.ANCHOR_GENERATOR.dump(), "MODEL.ANCHOR_GENERATOR")[1]
     octaves = generator["NAME"] == "OctaveAnchorGenerator"
     keys = ("NAME", *(("BASE_SIZE", "SCALES_PER_OCTAVE") if octaves else ("SIZES",)), "ASPECT_RATIOS")
     # After a scalar, YAML adds a line with its end-of-document mark.

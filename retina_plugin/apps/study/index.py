@@ -12,12 +12,12 @@ from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ...config.load import config_difference, load_base_config, load_config
+from ...config.safe_yaml import parse_yaml
 from ...config.shipped import CONFIGS
 from ...config.yaml_source import base_files
 from ...errors import SetupError
+from ...reading import read_text
 
 __all__ = ["ABLATIONS", "PLOTS", "Row", "Study", "load_studies"]
 
@@ -27,6 +27,7 @@ METRICS = ("AP", "AP50", "AP75", "APS", "APM", "APL", "time_ms")
 PLOTS = ("line", "bars", "grouped", "heatmap", "speed", "none")
 # Base of a study without an entry in the index, the same as for the paper's ablations.
 DEFAULT_BASE = "retina_R50_FPN_600.yaml"
+MAX_INDEX_BYTES = 2**20
 STUDY_KEYS = {"title", "paper_table", "question", "base", "reference", "plot", "axes", "grid", "reported", "rows"}
 ROW_KEYS = {"label", "paper", "x"}
 
@@ -109,11 +110,12 @@ def _figures(record: dict[str, str]) -> dict[str, float | None]:
 def _read_index(path: Path) -> dict[str, dict]:
     if not path.is_file():
         return {}
-    try:
-        index = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise SetupError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    index = parse_yaml(read_text(path, MAX_INDEX_BYTES), str(path))[1] or {}
+    if not isinstance(index, dict):
+        raise SetupError(f"{path} must hold STUDY: {{...}} pairs, got {type(index).__name__}.")
     for name, entry in index.items():
+        if not isinstance(entry, dict):
+            raise SetupError(f"{path}: {name} must hold KEY: VALUE pairs, got {entry!r}.")
         for key in set(entry) - STUDY_KEYS:
             raise SetupError(
                 f"{path}: {name} has the unknown key {key!r}: choose from {', '.join(sorted(STUDY_KEYS))}."

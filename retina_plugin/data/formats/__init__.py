@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from ...errors import SetupError
-from ..image_paths import refuse_line_breaks, refuse_outside
+from ..image_paths import bounded_by, open_named, refuse_line_breaks
 from . import coco, csv_boxes, labelme, voc, yolo
 from .box_set import BoxSet
 from .files import list_files, read_yaml
@@ -47,10 +47,10 @@ def read_boxes(
     if file_format not in FORMATS:
         raise SetupError(f"The format must be auto or one of {', '.join(FORMATS)}, got {file_format!r}.")
     options = {"classes": classes} if file_format == "yolo" else {}
-    found = FORMATS[file_format].read(path, images, subset, **options)
-    if not allow_outside:
-        roots = dict.fromkeys((found.root, path if path.is_dir() else path.parent, *([images] if images else [])))
-        refuse_outside((image.path for image in found.images), roots, str(path))
+    # A file that the user names may be a link: what lies beside the file itself is inside too.
+    own = [path] if path.is_dir() else [path.parent, path.resolve().parent]
+    with bounded_by([*own, *([images] if images else [])], str(path), allow_outside=allow_outside):
+        found = FORMATS[file_format].read(path, images, subset, **options)
     if classes:
         found.given_classes = list(classes)
     found = found.clean()
@@ -93,8 +93,5 @@ def detect_format(path: Path) -> str:
 
 
 def _kind_of_json(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return "labelme" if re.search(rb'"shapes"\s*:', file.read(_HEAD)) else "coco"
-    except OSError as error:
-        raise SetupError(f"{path} cannot be read: {error.strerror}.") from error
+    with open_named(path) as file:
+        return "labelme" if re.search(rb'"shapes"\s*:', file.read(_HEAD)) else "coco"

@@ -36,7 +36,7 @@ def read(path: Path, images: Path | None = None, subset: str = "") -> BoxSet:
     first = coco.images[0]["file_name"]
     root = images or next((p for p in usual + parents if p.is_dir() and os.path.isfile(p / first)), file.parent)
     places = {image["id"]: root / image["file_name"] for image in coco.images}
-    sizes = read_sizes(dict.fromkeys(places.values()))
+    sizes = read_sizes(dict.fromkeys(places.values()), root)
     by_id: dict[int | str, AnnotatedImage] = {}
     for number, image in enumerate(coco.images, 1):
         place = places[image["id"]]

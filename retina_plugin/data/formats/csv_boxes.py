@@ -57,9 +57,9 @@ def read(path: Path, images: Path | None = None, subset: str = "") -> BoxSet:
     rows = _read_rows(file)
     if not rows:
         raise SetupError(f"{file} has no rows: write path,x1,y1,x2,y2,class, one box a row.")
-    names = next((file.parent / name for name in _CLASS_FILES if (file.parent / name).is_file()), None)
+    names = next((file.parent / name for name in _CLASS_FILES if (file.parent / name).exists()), None)
     found = BoxSet(str(path), root, [], read_names(names) if names else None)
-    sizes = read_sizes(dict.fromkeys(root / row.path for row in rows))
+    sizes = read_sizes(dict.fromkeys(root / row.path for row in rows), root)
     by_path: dict[Path, AnnotatedImage] = {}
     for row in rows:
         place = root / row.path

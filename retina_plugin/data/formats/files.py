@@ -1,15 +1,16 @@
 """Finding and reading the files of a data set: images of a folder, the image of an annotation, text, class names."""
 
-import contextlib
 import csv
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ...config.safe_yaml import parse_yaml
 from ...errors import SetupError
+from ...reading import free_memory
+from ..image_paths import open_named
 from ..images import IMAGE_SUFFIXES, read_sizes
 from .box_set import AnnotatedImage, BoxSet, Remark
 
@@ -31,6 +32,7 @@ IMAGES_REMEDY = "give their folder (DATASETS.TRAIN_IMAGES / VAL_IMAGES, --images
 MAX_BYTES = 64 * 2**20
 MAX_LINE = 2**20  # characters; eight fields of the size that csv takes
 MAX_YAML_BYTES = 2**20  # a guard: PyYAML reads 50 kB a second
+_BYTES_A_ROW = 600  # what a short row of a CSV file takes once it is read
 # Names of the parts in use.
 SUBSET_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation")}
 
@@ -80,59 +82,37 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
     """The text of a UTF-8 file, with or without a byte order mark.
 
     Raises:
-        SetupError: it is missing, too large, not text, or cannot be read.
+        SetupError: it is missing, too large, not text, cannot be read, or lies outside the folders of its set.
     """
-    with _readable(path):
-        if path.stat().st_size > max_bytes:
-            raise SetupError(f"{path} has {path.stat().st_size} bytes, the limit is {max_bytes}: is it an annotation?")
-        return path.read_text(encoding="utf-8-sig")
+    with open_named(path, max_bytes) as file:
+        return file.read(max_bytes + 1).decode("utf-8-sig")
 
 
 def read_lines(path: Path) -> Iterator[str]:
     """The lines of a UTF-8 file of any size, with their ends, as a CSV reader wants them.
 
     Raises:
-        SetupError: it is missing, not text, cannot be read, or has a line of more than MAX_LINE characters.
+        SetupError: for the reasons of ``read_text``, or it has a line of more than MAX_LINE characters.
     """
-    with _readable(path), path.open(encoding="utf-8-sig", newline="") as file:
-        number = 0
+    with open_named(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
+        number, left = 0, free_memory()
         while line := file.readline(MAX_LINE):
             number += 1
             if len(line) == MAX_LINE:
                 raise SetupError(f"{path}:{number}: a line must have fewer than {MAX_LINE} characters: is it a table?")
+            left -= _BYTES_A_ROW + 2 * len(line)
+            if left < 0:
+                raise SetupError(f"{path}:{number}: the rows do not fit into the memory that is free: split the file.")
             yield line
-
-
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turn the errors of reading a file into sentences."""
-    try:
-        yield
-    except UnicodeDecodeError:
-        raise SetupError(f"{path} is not UTF-8 text: save it as UTF-8.") from None
-    except FileNotFoundError:
-        raise SetupError(f"{path} does not exist.") from None
-    except OSError as error:
-        raise SetupError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def read_yaml(path: Path) -> dict:
     """The mapping in a YAML file, read without running anything in it.
 
     Raises:
-        SetupError: it is not YAML, or no mapping.
+        SetupError: it is not YAML, no mapping, or beyond the limits of ``parse_yaml``.
     """
-    text = read_text(path, MAX_YAML_BYTES)
-    try:
-        content = yaml.safe_load(text)
-    except RecursionError:
-        raise SetupError(f"{path} is nested too deeply to be a list of names.") from None
-    except ValueError as error:  # a date or number that is none
-        raise SetupError(f"{path} has a value that cannot be read: {error}.") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}" if mark else ""
-        raise SetupError(f"{path}{where} is not valid YAML: {getattr(error, 'problem', None) or error}.") from None
+    content = parse_yaml(read_text(path, MAX_YAML_BYTES), str(path), ":{line}")[1]
     if not isinstance(content, dict):
         raise SetupError(f"{path} must hold KEY: VALUE pairs, got {type(content).__name__}.")
     return content
@@ -259,7 +239,7 @@ def find_pairs(
         raise SetupError(
             f"{found.source}: none of {len(files)} {kind} files has its image in {index.folder}: {IMAGES_REMEDY}"
         )
-    sizes = read_sizes(image for _, _, image in pairs)
+    sizes = read_sizes((image for _, _, image in pairs), index.folder)
     seen: dict[Path, Path] = {}
     for file, content, place in pairs:
         if place in seen:

@@ -5,12 +5,14 @@ from pathlib import Path
 from xml.parsers import expat
 
 from ...errors import SetupError
+from ..image_paths import open_named
 
 __all__ = ["Element", "read_xml"]
 
 # Guards: an annotation of a thousand boxes has 300 kB and a depth of 4.
 MAX_BYTES = 16 * 2**20
 MAX_DEPTH = 50
+MAX_ELEMENTS = 250_000
 
 
 @dataclass
@@ -36,23 +38,22 @@ def read_xml(path: Path) -> Element:
     Raises:
         SetupError: it cannot be read, is not well-formed, has a DOCTYPE, or is beyond the bounds.
     """
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise SetupError(
-                f"{path} has {size} bytes, the limit is {MAX_BYTES}: it is not the annotation of one image."
-            )
-        content = path.read_bytes()
-    except OSError as error:
-        raise SetupError(f"{path} cannot be read: {error.strerror}.") from error
+    with open_named(path, MAX_BYTES, "it is not the annotation of one image.") as file:
+        content = file.read(MAX_BYTES + 1)
     if not content.strip():
         raise SetupError(f"{path} is empty: an image without objects has an <annotation> without <object>.")
 
     parser = expat.ParserCreate()
+    parser.buffer_text, parser.buffer_size = True, 2**20  # else a text of a million parts is put together one by one
     top = Element("", 0)
     open_elements = [top]
+    count = 0
 
     def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal count
+        count += 1
+        if count > MAX_ELEMENTS:
+            raise SetupError(f"{path}:{parser.CurrentLineNumber}: it has more than {MAX_ELEMENTS} tags.")
         if len(open_elements) > MAX_DEPTH:
             raise SetupError(f"{path}:{parser.CurrentLineNumber}: tags are nested more than {MAX_DEPTH} deep.")
         element = Element(tag, parser.CurrentLineNumber)

@@ -33,11 +33,11 @@ def read(path: Path, images: Path | None = None, subset: str = "", classes: list
     """
     layout = find_layout(path, images, subset, classes)
     found = BoxSet(str(path), layout.root, [], layout.names)
-    sizes = read_sizes(layout.images)
+    sizes = read_sizes(layout.images, layout.root)
     labels = {image: _label_file(image) for image in sizes}
     for image, size in sizes.items():
         lines = []
-        if labels[image].is_file():
+        if labels[image].exists():
             lines = enumerate(read_text(labels[image]).splitlines(), 1)
         else:
             found.remarks.append(Remark("image without a label file taken as one without objects", str(image)))

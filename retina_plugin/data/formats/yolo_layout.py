@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import SetupError
+from ..image_paths import check_named
 from ..images import IMAGE_SUFFIXES
 from .files import (
     IMAGES_REMEDY,
@@ -103,6 +104,7 @@ def _images_of(file: Path, base: Path, entry: str) -> list[Path]:
     place = next((p for p in (base / entry.removeprefix("../"), base / entry) if os.path.exists(p)), None)
     if place is None:
         raise SetupError(f"{file} names {entry}, which does not exist in {base}: correct it, or {IMAGES_REMEDY}")
+    check_named([place], noun="file")
     if place.is_dir():
         return list_files(place, IMAGE_SUFFIXES)
     found = []
