@@ -2,12 +2,14 @@
 
 import argparse
 import difflib
+import errno
 import importlib
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
 from . import UsageError
+from .streams import guard_streams
 
 __all__ = ["exit_status", "main"]
 
@@ -57,7 +59,11 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
         0, 2 (a mistake that the user can fix), 3 (a loss that is not finite), 4 (a fault of the machine), 130 (Ctrl-C)
         or 143 (SIGTERM); 1 has a meaning of its own in ``doctor``, ``predict`` and ``study``.
     """
+    guard_streams()
     words = list(sys.argv[1:] if argv is None else argv)
+    if bad := next((word for word in words if "\0" in word), None):
+        print(f"error: an argument holds a null character: {bad!r}", file=sys.stderr)
+        return 2
     if not words or words[0] in ("-h", "--help"):
         print(_usage(), end="")
         return 0 if words else 2
@@ -107,7 +113,9 @@ def exit_status(work: Callable[[], int | None], *, stopped: str = "") -> int:
         stopped: printed after Ctrl-C.
     """
     try:
-        return work() or 0
+        status = work() or 0
+        sys.stdout.flush()  # a full disk is noticed here
+        return status
     except UsageError as error:
         text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(error))
         print(f"error: {text}", file=sys.stderr)
@@ -116,6 +124,12 @@ def exit_status(work: Callable[[], int | None], *, stopped: str = "") -> int:
         if said := str(stop) or stopped:  # a training that has finished its iteration says where it stands
             print(said, file=sys.stderr)
         return getattr(stop, "status", 130)  # the shell's rule: 128 + SIGINT
+    except OSError as error:
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = "the output" if error.filename is None else ascii(str(error.filename))[1:-1]
+        print(f"error: {where}: {error.strerror}. Check the path, its permissions and its disk.", file=sys.stderr)
+        return 2
     except Exception as error:
         if "retina_plugin" not in sys.modules:
             if not isinstance(error, ImportError):
