@@ -4,14 +4,16 @@ Detectron2 unpickles ``.pkl`` files, which runs any code in them. Here a file ma
 and containers of these. A file that asks for anything else is refused, with the name of the function or class.
 
 ``torch.save`` writes a zip archive with a CRC-32 of each part, which ``torch.load`` ignores. It is checked here, for
-checkpoints of plain Detectron2 too.
+checkpoints of plain Detectron2 too, and PyTorch gets a new archive of the parts that were checked.
 """
 
+import contextlib
 import hashlib
 import io
 import pickle
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlparse
@@ -30,6 +32,8 @@ _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|pt|pkl|safetensors)$")
 _ASKED_FOR = re.compile(r"GLOBAL ([\w.]+)")
 # First bytes of a zip archive. Files of torch before 1.6 are not archives and have no checksum.
 _ZIP = b"PK\x03\x04"
+# What PyTorch's reader may allocate beside two copies of the file; loading uses a few MB.
+_SPARE_BYTES = 2**30
 
 
 class DamagedFile(ValueError):
@@ -56,13 +60,21 @@ def read_weights(address: str, *, trust: bool = False) -> dict[str, Any]:
         raise DamagedFile("it is not there")
     data = path.read_bytes()
     check_download(address, path, data)
-    _check_whole(data)
+    if not data:
+        raise DamagedFile("it is empty")
+    if not data[: len(_ZIP)].strip(b"\0"):
+        raise DamagedFile("it begins with zeros")
     if path.suffix == ".safetensors":
         import safetensors.torch  # an optional package
 
         content: Any = {"model": safetensors.torch.load(data)}
+    elif path.suffix == ".pkl":
+        content = _unpickle(data, address, trust=trust)
     else:
-        content = _unpickle(data, address, is_torch=path.suffix != ".pkl", trust=trust)
+        is_archive = data.startswith(_ZIP) or zipfile.is_zipfile(io.BytesIO(data))
+        source, size = _check_parts(data) if is_archive else io.BytesIO(data), len(data)
+        del data  # of a large file only the copy stays
+        content = _load_torch(source, size, address, trust=trust)
     if not isinstance(content, dict):
         raise ValueError(f"it holds {type(content).__name__}, not a state dict")
     if path.suffix == ".pyth":
@@ -96,25 +108,35 @@ def check_download(address: str, path: Path, data: bytes) -> None:
         )
 
 
-def _check_whole(data: bytes) -> None:
-    """Check the CRC-32 of each part of a zip archive; any other file must only not be empty or begin with zeros."""
-    if not data:
-        raise DamagedFile("it is empty")
-    if not data.startswith(_ZIP) and not zipfile.is_zipfile(io.BytesIO(data)):
-        if not data[: len(_ZIP)].strip(b"\0"):
-            raise DamagedFile("it begins with zeros")
-        return
+def _check_parts(data: bytes) -> io.BytesIO:
+    """Return an archive with the parts of a torch archive, each checked against its CRC-32.
+
+    A crafted archive shows one content to Python's zip reader and another to PyTorch's: two directories, sizes that
+    differ, parts that overlap. So PyTorch gets an archive written here, of the bytes that were checked.
+    """
+    checked = io.BytesIO()
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(checked, "w") as copy:
+            parts = archive.infolist()
             # torch.save does not compress. A small hostile archive could unpack to any size.
-            if sum(part.file_size for part in archive.infolist()) > len(data):
+            if sum(part.file_size for part in parts) > len(data):
                 raise DamagedFile(
                     "its parts are larger than the file, as in a packed archive, which torch.save does not write"
                 )
-            if part := archive.testzip():
-                raise DamagedFile(f"the checksum of its part {part} is wrong")
-    except zipfile.BadZipFile as error:
+            if len({part.filename.lower() for part in parts}) < len(parts):
+                raise DamagedFile("it has two parts of one name")
+            for part in parts:
+                try:
+                    copy.writestr(zipfile.ZipInfo(part.filename), archive.read(part))
+                except zipfile.BadZipFile as error:
+                    raise DamagedFile(f"the checksum of its part {part.filename} is wrong") from error
+    except DamagedFile:
+        raise
+    except Exception as error:  # a directory of nonsense makes zipfile raise errors of many types
         raise DamagedFile("it is cut short or overwritten in part") from error
+    torch._C.PyTorchFileReader(io.BytesIO(data))  # refuses fields of the directory that Python does not look at
+    checked.seek(0)
+    return checked
 
 
 class _Unpickler(pickle._Unpickler):
@@ -146,19 +168,61 @@ class _Unpickler(pickle._Unpickler):
     dispatch = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: load_build, pickle.BYTEARRAY8[0]: load_bytearray8}
 
 
-def _unpickle(data: bytes, shown_name: str, *, is_torch: bool, trust: bool) -> Any:
+def _unpickle(data: bytes, shown_name: str, *, trust: bool) -> Any:
     if trust:
-        if is_torch:
-            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)
         return pickle.loads(data, encoding="latin1")
+    with _naming_what_is_asked_for(shown_name):
+        return _Unpickler(data).load()
+
+
+def _load_torch(source: io.BytesIO, size: int, shown_name: str, *, trust: bool) -> Any:
+    if trust:
+        return torch.load(source, map_location="cpu", weights_only=False)
+    # PyTorch has its own OrderedDict and encode. The types of STATEFUL are registered without a module, so a file can
+    # set the state of their instances, but cannot name and call the types.
+    allowed = [(value, name) for name, value in pickle_globals(size).items() if name[0] not in "_c"]
+    with (
+        _naming_what_is_asked_for(shown_name),
+        _limited_memory(2 * size + _SPARE_BYTES, shown_name),
+        torch.serialization.safe_globals([*allowed, *((kind, kind.__name__) for kind in STATEFUL)]),
+    ):
+        return torch.load(source, map_location="cpu", weights_only=True)
+
+
+@contextlib.contextmanager
+def _limited_memory(more: int, shown_name: str) -> Iterator[None]:
+    """Let the process grow by no more than ``more`` bytes within the block, where the system can do that (Linux).
+
+    PyTorch's unpickler copies a value as often as the file asks: 1 MB can become gigabytes.
+    """
     try:
-        if not is_torch:
-            return _Unpickler(data).load()
-        # PyTorch has its own OrderedDict and encode. The types of STATEFUL are registered without a module, so a file
-        # can set the state of their instances, but cannot name and call the types.
-        allowed = [(value, name) for name, value in pickle_globals(len(data)).items() if name[0] not in "_c"]
-        with torch.serialization.safe_globals([*allowed, *((kind, kind.__name__) for kind in STATEFUL)]):
-            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        import resource  # absent on Windows
+
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        limit = pages * resource.getpagesize() + more
+        if resource.RLIM_INFINITY in before or limit < min(before):
+            resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+    except (ImportError, OSError, ValueError):
+        yield
+        return
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            raise SetupError(
+                f"{shown_name} takes more memory than its size explains: it was not loaded. Take the weights from a "
+                "source that you trust."
+            ) from None
+        raise
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@contextlib.contextmanager
+def _naming_what_is_asked_for(shown_name: str) -> Iterator[None]:
+    try:
+        yield
     except pickle.UnpicklingError as error:
         if (asked := _ASKED_FOR.search(str(error))) is None:
             # The rest of PyTorch's message advises to unpickle the file without these checks.
