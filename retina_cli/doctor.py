@@ -8,11 +8,14 @@ from pathlib import Path
 from types import ModuleType
 
 from . import UsageError
+from .train import choose_for_folder
 
+INTERMIXED = True
 EXIT_ERRORS = 1
 STOPPED = "stopped; what was read of the images is kept for the next call"
 EXAMPLES = """
 Examples:
+  a folder of your own images         retina doctor my_folder
   a config with its data set          retina doctor --config-file my.yaml
   a data set given by path            retina doctor --config-file configs/examples/bccd.yaml \\
                                           DATASETS.TRAIN_JSON train.json DATASETS.TRAIN_IMAGES images \\
@@ -26,7 +29,7 @@ config cannot be read. Every check with its remedy: docs/doctor.md.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="YAML, as for train_net.py")
+    parser.add_argument("--config-file", default="", metavar="FILE", help="YAML (one that fits FOLDER)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the findings as one HTML page")
     jobs = os.cpu_count() or 1
@@ -36,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-fit", action="store_true", help="propose no anchors")
     parser.add_argument("--cache", type=Path, metavar="FILE", help="results of earlier scans (~/.cache/retina_plugin)")
     parser.add_argument("--no-cache", action="store_true", help="scan every image again, and keep nothing")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, last of all")
+    parser.add_argument(
+        "opts", nargs="*", metavar="[FOLDER] KEY VALUE", help="folder of boxes; config keys, last of all"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
     from retina_plugin.apps.doctor.report import Report
     from retina_plugin.files import write_whole
 
+    if not broken:
+        choose_for_folder(args)
     packages = read_packages()
     report = Report(args.config_file)
     report.environment = {

@@ -5,7 +5,7 @@ import logging
 import re
 from pathlib import Path
 
-from . import UsageError
+from . import UsageError, leading_path
 
 INTERMIXED = True
 COCO_LIMIT = 100  # detections of an image
@@ -13,8 +13,8 @@ CONFIG_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
 
 EXAMPLES = """
 Examples:
-  a checkpoint on its test set         retina evaluate output/mine/model_final.pth --output output/evaluation
-  without config.yaml beside it        retina evaluate model_final.pth --config-file my.yaml
+  a run on its test set                retina evaluate output/mine --output output/evaluation
+  a checkpoint on another folder       retina evaluate model_final.pth other_folder
   another test set                     retina evaluate model_final.pth DATASETS.VAL_JSON val.json \\
                                                   DATASETS.VAL_IMAGES images
   predictions of any detector          retina evaluate --predictions coco_instances_results.json \\
@@ -54,6 +54,9 @@ def run(args: argparse.Namespace) -> None:
     """Write the page and the files; their paths and the main figures go to the screen."""
     if CONFIG_KEY.fullmatch(args.weights) and not Path(args.weights).exists():  # MODEL.WEIGHTS of --config-file
         args.weights, args.opts = "", [args.weights, *args.opts]
+    folder, args.opts = leading_path(args.opts)
+    if folder:
+        args.opts = ["DATASETS.VAL_PATH", folder, *args.opts]
     _check(args)
     logging.basicConfig(format="%(levelname)s: %(message)s")
     if args.predictions:

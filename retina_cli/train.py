@@ -4,10 +4,17 @@ import argparse
 import os
 import shlex
 import sys
+from pathlib import Path
 
+from . import UsageError, leading_path
+
+INTERMIXED = True
 STOPPED = "stopped; go on with --resume from the last checkpoint"
 EXAMPLES = """
 Examples:
+  a folder of your own images        retina train my_folder
+  with changes                       retina train my_folder OUTPUT_DIR output/longer SOLVER.MAX_ITER 3000
+  a config of your own               retina train --config-file my.yaml
   train the paper's detector         retina train --config-file configs/retina_R101_FPN.yaml --num-gpus 8
   score a checkpoint                 retina train --config-file configs/retina_R101_FPN.yaml --eval-only \\
                                          MODEL.WEIGHTS output/model_final.pth
@@ -18,14 +25,14 @@ Examples:
                                          DATASETS.TRAIN_JSON train.json DATASETS.TRAIN_IMAGES images \\
                                          DATASETS.VAL_JSON val.json DATASETS.VAL_IMAGES images \\
                                          MODEL.RETINANET.NUM_CLASSES 0
-  on a VOC, YOLO, LabelMe or CSV     retina train --config-file configs/retina_R50_FPN.yaml \\
-  folder                                 DATASETS.TRAIN_PATH farm DATASETS.VAL_FRACTION 0.2 \\
-                                         MODEL.RETINANET.NUM_CLASSES 0
+
+A folder alone gets a config that fits its images and this machine; it is printed, and kept as OUTPUT_DIR/chosen.yaml.
 """
 
 # Detectron2's rule: a port of the dynamic range (49152 to 65535) that is the same for each call of a user.
 FIRST_PORT, NUM_PORTS = 2**15 + 2**14, 2**14
 
+CHOSEN = "chosen.yaml"  # in OUTPUT_DIR: the config of a folder that was given alone
 DIST_TIMEOUT = 1800  # Detectron2's half an hour
 
 
@@ -51,7 +58,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="time until a process gives up waiting for the others; longer than an evaluation (%(default)s)",
     )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, last of all")
+    parser.add_argument(
+        "opts", nargs="*", metavar="[FOLDER] KEY VALUE", help="folder of boxes; config keys, last of all"
+    )
+
+
+def choose_for_folder(args: argparse.Namespace) -> bool:
+    """Put a folder among the words of the command line in its key; without a config file, choose the config for it.
+
+    Returns:
+        True if a config was chosen; ``args.chosen`` is its text.
+    """
+    folder, opts = leading_path(args.opts)
+    args.chosen = ""
+    if not folder:
+        if not args.config_file:
+            raise UsageError(
+                "give a folder of images with boxes, or --config-file FILE, such as configs/retina_R50_FPN.yaml."
+            )
+        return False
+    if not os.path.exists(folder):
+        raise UsageError(f"{folder} does not exist: give a folder of images with boxes, or KEY VALUE pairs.")
+    if args.config_file:
+        args.opts = ["DATASETS.TRAIN_PATH", folder, *opts]
+        return False
+    if "OUTPUT_DIR" not in opts:
+        opts = ["OUTPUT_DIR", os.path.join("output", Path(folder).resolve().stem), *opts]
+    earlier = Path(opts[opts.index("OUTPUT_DIR") + 1], CHOSEN)
+    if getattr(args, "resume", False) and earlier.is_file():
+        args.config_file, args.opts = str(earlier), opts
+        return False
+    from retina_plugin.starting_config import choose_config
+
+    chosen = choose_config(folder, opts)
+    args.chosen = chosen.as_yaml()
+    args.config_file, args.opts = chosen.base, [*chosen.opts, *opts]
+    return True
 
 
 def run(args: argparse.Namespace) -> None:
@@ -60,6 +102,8 @@ def run(args: argparse.Namespace) -> None:
     from retina_plugin.training.run import run as train
     from retina_plugin.weights.files import DISK_FULL
 
+    if choose_for_folder(args):
+        print(args.chosen)
     args.command = shlex.join(["python", *sys.orig_argv[1:]])  # for the run record; a spawned process has another one
     try:
         start(train, args)

@@ -122,7 +122,7 @@ def pick_device(cfg: CfgNode) -> None:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if not available.get(wanted.split(":")[0], True):
         cfg.MODEL.DEVICE = next(device for device, is_available in available.items() if is_available)
-        logger.warning("MODEL.DEVICE %s is not there: running on %s", wanted, cfg.MODEL.DEVICE)
+        logger.info("MODEL.DEVICE %s is not there: running on %s", wanted, cfg.MODEL.DEVICE)
     if cfg.SOLVER.AMP.ENABLED and not cfg.MODEL.DEVICE.startswith("cuda"):
         cfg.SOLVER.AMP.ENABLED = False
         logger.warning("SOLVER.AMP.ENABLED needs CUDA: running on %s without", cfg.MODEL.DEVICE)

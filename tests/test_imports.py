@@ -31,6 +31,7 @@ RANKS = {
     "weights": 8,
     "evaluation": 9,
     "prepare": 9,
+    "starting_config": 9,
     "training": 10,
     "engine": 11,  # the former name of training
     "apps": 12,

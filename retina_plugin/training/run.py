@@ -19,6 +19,7 @@ from ..data.class_names import config_class_names
 from ..errors import SetupError
 from ..evaluation.augmented_inference import with_augmentation
 from ..evaluation.evaluator import InferenceTimer, build_evaluator
+from ..files import write_whole
 from ..modeling import build_inference_model
 from ..prepare import prepare
 from ..run_record import RunRecord, check_output_dir, keep_previous
@@ -110,6 +111,8 @@ def set_up(
         lock.hold(output_dir)
     if comm.is_main_process():
         write_config_difference(changed, output_dir, fresh=not args.resume and not args.eval_only)
+        if chosen := getattr(args, "chosen", ""):
+            write_whole(output_dir / "chosen.yaml", chosen)
     with terminal_essentials(verbose=args.verbose):
         # Detectron2 opens the file of its arguments, to log it.
         default_setup(cfg, argparse.Namespace(**{**vars(args), "config_file": config_file}))

@@ -70,7 +70,7 @@ def test_options_of_evaluate(files, capsys):
         (["a.pth", "--images", "images"], "--ground-truth and --images go with --predictions"),
         (["a.pth"], "a.pth does not exist"),
         (["--output", "out", "a.pth", "SEED", "1"], "a.pth does not exist"),
-        (["truth.json"], "There is no config.yaml beside the weights: give the config"),
+        (["truth.json"], "truth.json cannot be read as a checkpoint"),
         ([*PLAIN, "--images", "x"], "--images x is not a folder"),
         (["--predictions", "truth.json", "--ground-truth", "found.json"], "must hold one object with images"),
         ([*PLAIN, "--score-threshold", "2"], "in [0, 1], got 2.0"),

@@ -78,11 +78,11 @@ def test_full_disk_is_a_mistake_to_fix_and_another_error_is_not(monkeypatch, cap
         raise OSError(number, "no room")
 
     monkeypatch.setattr(processes, "start", fail)
-    assert program.main(["train"]) == 2
+    assert program.main(["train", "--config-file", "my.yaml"]) == 2
     assert "no room. Free space, and go on with --resume." in capsys.readouterr().err
     number = errno.EACCES
     with pytest.raises(OSError, match="no room"):
-        program.main(["train"])
+        program.main(["train", "--config-file", "my.yaml"])
 
 
 def test_sample_takes_the_defaults_of_its_function():
