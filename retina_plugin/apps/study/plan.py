@@ -16,7 +16,8 @@ from ...config.load import config_difference, load_config
 from ...errors import SetupError
 from ...files import write_whole
 from .index import Study
-from .results import file_lock, read_record
+from .records import RunRecord
+from .results import file_lock, read_plan, read_record
 
 __all__ = ["PlannedRun", "StudySettings", "plan_runs", "write_manifest"]
 
@@ -55,7 +56,7 @@ class PlannedRun:
     @property
     def status(self) -> str:
         """Status in the run's record; "" without a record."""
-        return (read_record(self.folder) or {}).get("status", "")
+        return (read_record(self.folder) or RunRecord()).status
 
     @property
     def ended(self) -> bool:
@@ -142,7 +143,7 @@ def _fingerprint(cfg: CfgNode) -> str:
 
 def _fingerprint_of(folder: Path) -> str:
     """Fingerprint in the name of a run's folder."""
-    return folder.parent.name.rsplit("-", 1)[1]
+    return folder.parent.name.rpartition("-")[2]
 
 
 def write_manifest(
@@ -155,16 +156,18 @@ def write_manifest(
     """
     with file_lock(output / ".study.lock"):
         path = output / MANIFEST
-        manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"studies": {}}
-        before = {key: manifest.get("settings", {}).get(key) for key in asdict(settings)}
+        manifest = read_plan(path)[0] if path.is_file() else {"studies": {}}
+        former = manifest.get("settings") or {}
+        before = {key: former.get(key) for key in asdict(settings)}
         if manifest["studies"] and before != asdict(settings):
             changed = ", ".join(f"{key} was {before[key]!r}" for key in before if before[key] != asdict(settings)[key])
             raise SetupError(f"{output} holds a study with other settings ({changed}). Give another --output.")
-        commands = manifest.get("settings", {}).get("command", [])
+        commands = former.get("command") or []
+        commands = [commands] if isinstance(commands, str) else commands
         seeds = {int(seed) for study in manifest["studies"].values() for row in study["rows"] for seed in row["runs"]}
         manifest["settings"] = {
             **asdict(settings),
-            "protocol": protocol or manifest.get("settings", {}).get("protocol", ""),
+            "protocol": protocol or former.get("protocol") or "",
             "command": commands if command in commands else [*commands, command],
         }
         for study in studies.values():

@@ -14,7 +14,8 @@ from ..report.pages import Table, render
 from ..report.plots import Panel
 from .curve_plots import curve_panels, draw_overview
 from .plots import study_panels
-from .results import METRICS, Run, Study, StudyFolder, read_study_folder
+from .records import METRICS, RunRecord
+from .results import Run, Study, StudyFolder, read_study_folder
 from .statistics import SIGNIFICANCE
 from .summary import RowSummary, StudySummary, summarize
 from .tables import csv_text, reported_table, seed_table, stopped_table, study_table
@@ -123,7 +124,7 @@ def build_report(folder: StudyFolder) -> Report:
             reported=reported_table(summary) if study.reported else None,
             stopped=stopped_table(summary),
             seeds=seed_table(summary),
-            commands=list(dict.fromkeys(str(run.record["command"]) for run in runs if run.record.get("command"))),
+            commands=list(dict.fromkeys(run.record.command for run in runs if run.record.command)),
         )
         parts.append(part)
     shows, hides = conclusions(folder)
@@ -136,28 +137,23 @@ def protocol_facts(folder: StudyFolder) -> list[tuple[str, str]]:
     """Describe protocol, data, schedule, hardware and versions of the finished runs as pairs (title, text)."""
     settings = folder.settings
     runs = [run for run in folder.runs.values() if run.status == "finished"]
-    sets = (runs[0].record.get("data") or {}).get("sets") or {} if runs else {}
-    template = "{}: {} images, {} boxes, {} classes"
-    counts = [
-        template.format(name, facts.get("images", "?"), facts.get("boxes", "?"), len(facts.get("class_names") or []))
-        for name, facts in sets.items()
-    ]
-    seconds = [run.record["wall_seconds"] for run in runs if run.record.get("wall_seconds") is not None]
+    sets = runs[0].record.sets if runs else {}
+    counts = [f"{name}: {facts}, {len(facts.class_names)} classes" for name, facts in sets.items()]
+    seconds = [run.record.wall_seconds for run in runs if run.record.wall_seconds is not None]
 
-    def schedule(record: dict) -> str:
-        return f"{record.get('iterations', '?')} iterations of {record.get('images_per_batch', '?')} images"
+    def schedule(record: RunRecord) -> str:
+        iterations, images = ("?" if n is None else n for n in (record.iterations, record.images_per_batch))
+        return f"{iterations} iterations of {images} images"
 
-    def hardware(record: dict) -> str:
-        facts = record.get("hardware") or {}
-        cpu = f"{facts.get('cpu', 'unknown')}, {facts.get('cpu_threads', '?')} threads"
-        return f"{facts['num_gpus']} x {facts['gpu']}; {cpu}" if facts.get("gpu") else cpu
+    def hardware(record: RunRecord) -> str:
+        cpu = f"{record.cpu or 'unknown'}, {record.cpu_threads or '?'} threads"
+        return f"{record.num_gpus} x {record.gpu}; {cpu}" if record.gpu else cpu
 
-    def versions(record: dict) -> str:
-        return ", ".join(f"{name} {number}" for name, number in (record.get("versions") or {}).items() if number)
+    def versions(record: RunRecord) -> str:
+        return ", ".join(f"{name} {number}" for name, number in record.versions.items() if number)
 
-    def commit(record: dict) -> str:
-        git = record.get("git") or {}
-        return f"{(git.get('commit') or 'unknown')[:12]}{' with uncommitted changes' if git.get('dirty') else ''}"
+    def commit(record: RunRecord) -> str:
+        return f"{(record.commit or 'unknown')[:12]}{' with uncommitted changes' if record.dirty else ''}"
 
     facts = [
         ("Protocol", str(settings.get("protocol") or "")),
@@ -174,7 +170,7 @@ def protocol_facts(folder: StudyFolder) -> list[tuple[str, str]]:
     return [(title, text) for title, text in facts if text]
 
 
-def _count(runs: list[Run], describe: Callable[[dict[str, Any]], str]) -> str:
+def _count(runs: list[Run], describe: Callable[[RunRecord], str]) -> str:
     counts = Counter(describe(run.record) for run in runs)
     if len(counts) == 1:
         return next(iter(counts))

@@ -6,7 +6,7 @@ error: a report of half a study would look like a report of the whole.
 """
 
 import json
-import math
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,20 +14,29 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
 from ...errors import SetupError
 from ...files import write_whole
+from ...reading import read_text
 from .index import PLOTS, Row, Study
-from .learning_curves import Curve, read_curves
+from .learning_curves import Curve, check_curves, read_curves
+from .records import (
+    MAX_BYTES,
+    METRICS,
+    Fields,
+    RunRecord,
+    SetFacts,
+    parse_object,
+    parse_run_record,
+    read_object,
+    read_run_record,
+)
 
-__all__ = ["METRICS", "RECORD", "Run", "StudyFolder", "file_lock", "read_record", "read_study_folder", "store_run"]
+__all__ = ["RECORD", "Run", "StudyFolder", "file_lock", "read_plan", "read_record", "read_study_folder", "store_run"]
 
-# Names in a run record, from Detectron2's COCO evaluation; the paper's table has capital S, M and L.
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 PAPER_NAMES = {"APS": "APs", "APM": "APm", "APL": "APl"}
 RECORD = "run_record.json"
 RUNS = "runs.jsonl"
+MAX_MILLISECONDS = 10**9  # a guard
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Run:
     reason: str | None = None
     metrics: dict[str, float | None] = field(default_factory=dict)  # AP in [0, 100], time_ms; only of a finished run
     no_detections: bool = False
-    record: dict[str, Any] = field(default_factory=dict)
+    record: RunRecord = field(default_factory=RunRecord)
     curves: dict[str, Curve] = field(default_factory=dict)
 
 
@@ -54,17 +63,18 @@ class StudyFolder:
     discussion: dict[str, str]  # study -> text
 
 
-def read_record(folder: Path) -> dict | None:
+def read_record(folder: Path) -> RunRecord | None:
     """Read the record in the folder ``STUDY/runs/ROW-FINGERPRINT/seedN``, else that in the study's ``runs.jsonl``.
 
     Returns None if both are missing or the record is not complete.
     """
-    try:
-        return json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not os.path.lexists(folder / RECORD):
         study_dir = folder.parents[2]
-        return _read_lines(study_dir).get(folder.relative_to(study_dir).as_posix(), {}).get("record")
-    except (OSError, ValueError):
+        line = _read_lines(study_dir).get(folder.relative_to(study_dir).as_posix())
+        return line and parse_run_record(line.group("record"))
+    try:
+        return read_run_record(folder / RECORD)
+    except SetupError:
         return None
 
 
@@ -74,7 +84,8 @@ def store_run(folder: Path) -> None:
     path = folder.relative_to(study_dir).as_posix()
     curves = {name: curve.tolist() for name, curve in read_curves(folder / "metrics.json").items()}
     with file_lock(study_dir / ".runs.lock"):
-        lines = _read_lines(study_dir) | {path: {"path": path, "record": _read_json(folder / RECORD), "curves": curves}}
+        lines = {key: line.values for key, line in _read_lines(study_dir).items()}
+        lines[path] = {"path": path, "record": read_object(folder / RECORD).values, "curves": curves}
         write_whole(study_dir / RUNS, "".join(json.dumps(lines[key]) + "\n" for key in sorted(lines)))
 
 
@@ -101,25 +112,17 @@ def read_study_folder(study_dir: Path) -> StudyFolder:
         raise SetupError(
             f"{study_dir} has no study.json, so it is not a study folder. Give the folder that `study run` wrote."
         )
-    plan, lines = _read_json(plan_path), _read_lines(study_dir)
+    (plan, studies), lines = read_plan(plan_path), _read_lines(study_dir)
     runs: dict[str, Run] = {}
-    studies = []
-    for name, entry in _field(plan, "studies", dict, str(plan_path)).items():
-        if not isinstance(entry, dict):
-            raise SetupError(
-                f"{plan_path}: each of 'studies' must be an object, got {entry!r}. Let `study run` write it again."
-            )
-        study = _read_study(name, entry, f"{plan_path}, study {name!r}")
-        for path in (path for row in study.rows for path in row.runs):
-            runs[path] = runs.get(path) or _read_run(study_dir, path, lines.get(path))
-        studies.append(study)
+    for path in (path for study in studies for row in study.rows for path in row.runs):
+        runs[path] = runs.get(path) or _read_run(study_dir, path, lines.get(path))
     # COCO's AP by size is undefined without a detection, and also if the data have no box of that size.
     defined = {name for name in METRICS for run in runs.values() if run.metrics.get(name) is not None}
     for run in runs.values():
         if run.no_detections:
             run.metrics.update({name: 0.0 for name in defined if run.metrics[name] is None})
     # Figures of runs on different data must not be compared in one table.
-    known = [(run, run.record["data"]["sets"]) for run in runs.values() if (run.record.get("data") or {}).get("sets")]
+    known = [(run, run.record.sets) for run in runs.values() if run.record.sets]
     for run, sets in known[1:]:
         first, expected = known[0]
         if sets != expected:
@@ -136,131 +139,145 @@ def read_study_folder(study_dir: Path) -> StudyFolder:
     discussion: dict[str, list[str]] = {}  # text under each "## STUDY" heading
     lines_of_study: list[str] = []
     path = study_dir / "discussion.md"
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for line in read_text(path, MAX_BYTES).splitlines() if os.path.lexists(path) else []:
         if line.startswith("## "):
             lines_of_study = discussion.setdefault(line[3:].strip(), [])
         else:
             lines_of_study.append(line)
     texts = {name: "\n".join(text).strip() for name, text in discussion.items()}
-    return StudyFolder(plan.get("settings", {}), finished, {path: runs[path] for path in sorted(runs)}, texts)
+    return StudyFolder(plan.get("settings") or {}, finished, {path: runs[path] for path in sorted(runs)}, texts)
 
 
-def _read_json(path: Path, text: str | None = None) -> dict:
-    """Parse a JSON object from a file, or from one line of it (``text``)."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8") if text is None else text)
-    except (OSError, ValueError) as error:
-        raise SetupError(
-            f"{path} cannot be read as JSON ({error}): it is half written or damaged. Remove it and run again."
-        ) from error
-    if not isinstance(content, dict):
-        raise SetupError(f"{path} must hold a JSON object, got {type(content).__name__}. Remove it and run again.")
-    return content
-
-
-def _read_lines(study_dir: Path) -> dict[str, dict]:
+def _read_lines(study_dir: Path) -> dict[str, Fields]:
     """Read the lines of ``runs.jsonl`` by path of their run; {} without the file."""
     path = study_dir / RUNS
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
-    lines = [_read_json(path, line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-    return {_field(line, "path", str, str(path)): line for line in lines}
+    text = read_text(path, MAX_BYTES)
+    lines = [parse_object(line, f"{path}, line {i}") for i, line in enumerate(text.splitlines(), 1) if line]
+    for line in lines:
+        if not line.text("path"):
+            raise line.refuse("path", "str")
+    return {line.text("path"): line for line in lines}
 
 
-def _field(node: dict, key: str, kind: type, where: str) -> Any:
-    value = node.get(key)
-    if not isinstance(value, kind):
-        raise SetupError(
-            f"{where}: '{key}' must be {kind.__name__}, got {value!r}. Let `study run` write the file again."
-        )
-    return value
+def read_plan(path: Path) -> tuple[dict[str, Any], list[Study]]:
+    """Read ``study.json``: its content, and its studies; the ``runs`` of their rows are paths, by rising seed.
+
+    Raises:
+        SetupError: it is damaged, or a field is missing or of another type.
+    """
+    plan = read_object(path)
+    entries = plan.group("studies", required=True)
+    studies = [
+        _read_study(name, replace(entries.group(name), where=f"{path}, study {name!r}")) for name in entries.values
+    ]
+    _check_settings(plan.group("settings"))
+    return plan.values, studies
 
 
-def _read_study(name: str, entry: dict, where: str) -> Study:
-    """Read a study of the plan; the ``runs`` of its rows are paths, by rising seed."""
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):  # it is used as a file name
-        raise SetupError(f"{where}: a study's name must be letters, digits, '_' and '-'. Rename it there.")
-    plot = entry.get("plot", "none")
+def _check_settings(settings: Fields) -> None:
+    """Check the settings that a report shows and a second `study run` compares."""
+    for key in ("protocol", "base_config"):
+        settings.text(key)
+    settings.number("fraction", 0)
+    settings.items("overrides")
+    if not isinstance(settings.values.get("command"), str):
+        settings.items("command")
+
+
+def _read_study(name: str, entry: Fields) -> Study:
+    """Read a study of the plan."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name):  # it is used as a file name
+        raise SetupError(f"{entry.where}: a study's name must be letters, digits, '_' and '-'. Rename it there.")
+    plot = entry.text("plot", "none")
     if plot not in PLOTS:
-        raise SetupError(f"{where}: 'plot' must be one of {', '.join(PLOTS)}, got {plot!r}. Correct it there.")
-    rows = []
-    for row in _field(entry, "rows", list, where):
-        paths = _field(row, "runs", dict, f"{where}, row {row.get('name')!r}")
-        for seed, path in paths.items():
-            if not (seed.isdecimal() and isinstance(path, str)):
-                raise SetupError(
-                    f"{where}: 'runs' must map a seed to a folder, got {seed!r}: {path!r}. Write it again."
-                )
-        row_name = _field(row, "name", str, where)
-        rows.append(
-            Row(
-                name=row_name,
-                label=str(row.get("label") or row_name),
-                changes=row.get("changes") or {},
-                paper=_with_record_names(row.get("paper") or {}),
-                x=row.get("x") or {},
-                runs=tuple(paths[seed] for seed in sorted(paths, key=int)),
-            )
-        )
-    reference = entry.get("reference")
-    if reference is not None and reference not in {row.name for row in rows}:
-        raise SetupError(
-            f"{where}: 'reference' must be one of its rows, got {reference!r}. Name one of "
-            f"{', '.join(row.name for row in rows)}."
-        )
+        raise entry.refuse("plot", f"one of {', '.join(PLOTS)}", "Correct it there.")
+    rows = [_read_row(row) for row in entry.groups("rows", required=True)]
+    names = [row.name for row in rows]
+    if len(set(names)) < len(names):
+        raise entry.refuse("rows", "rows of different names")
+    reference = entry.text("reference") or None
+    if reference is not None and reference not in names:
+        raise entry.refuse("reference", "one of its rows", f"Name one of {', '.join(names)}.")
     return Study(
         name=name,
-        title=str(entry.get("title") or name),
-        paper_table=str(entry.get("paper_table") or ""),
-        question=str(entry.get("question") or ""),
-        base=Path(entry.get("base") or ""),
+        title=entry.text("title", name),
+        paper_table=entry.text("paper_table"),
+        question=entry.text("question"),
+        base=Path(entry.text("base")),
         reference=reference,
         plot=plot,
         rows=tuple(rows),
-        reported=tuple(_with_record_names(item) for item in entry.get("reported") or ()),
+        reported=tuple(_read_figures(item) for item in entry.groups("reported")),
     )
 
 
-def _with_record_names(figures: dict[str, Any]) -> dict[str, Any]:
-    return {PAPER_NAMES.get(key, key): value for key, value in figures.items()}
+def _read_row(row: Fields) -> Row:
+    name = row.text("name")
+    if not name:
+        raise row.refuse("name", "str")
+    runs = row.group("runs", required=True)
+    for seed, path in runs.values.items():
+        # A path leads to a folder of the study; a seed is a number that a folder can be named after.
+        parts = re.split(r"[/\\]", path) if isinstance(path, str) else [".."]
+        if not re.fullmatch(r"[0-9]{1,18}", seed) or ".." in parts or not parts[0] or ":" in parts[0]:
+            raise SetupError(
+                f"{row.where}: 'runs' must map a seed to a folder of the study, got {seed!r}: {path!r}. Write it again."
+            )
+    x = row.group("x")
+    for axis, value in x.values.items():
+        if not isinstance(value, str):
+            x.number(axis)
+    return Row(
+        name=name,
+        label=row.text("label", name),
+        changes=row.group("changes").values,
+        paper=_read_figures(row.group("paper")),
+        x=x.values,
+        runs=tuple(runs.values[seed] for seed in sorted(runs.values, key=int)),
+    )
 
 
-def _read_run(study_dir: Path, path: str, line: dict | None) -> Run:
+def _read_figures(paper: Fields) -> dict[str, Any]:
+    """The figures of the paper under the names of a run record, and their source."""
+    figures: dict[str, Any] = {}
+    for key in paper.values:
+        name = PAPER_NAMES.get(key, key)
+        if name in METRICS or name == "time_ms":
+            figures[name] = paper.number(key, 0, 100 if name in METRICS else MAX_MILLISECONDS)
+        else:
+            figures[name] = paper.text(key)
+    return figures
+
+
+def _read_run(study_dir: Path, path: str, line: Fields | None) -> Run:
     """Read the outcome of a run from the record in its folder, else from its line in ``runs.jsonl``."""
     folder = study_dir / path
     seed_text = folder.name.removeprefix("seed")
-    seed = int(seed_text) if seed_text.isdecimal() else -1
-    if (folder / RECORD).is_file():
-        record, curves = _read_json(folder / RECORD), read_curves(folder / "metrics.json")
+    seed = int(seed_text) if re.fullmatch(r"[0-9]{1,18}", seed_text) else -1
+    if os.path.lexists(folder / RECORD):
+        record, curves = read_run_record(folder / RECORD), read_curves(folder / "metrics.json")
     elif line is not None:
-        record = _field(line, "record", dict, f"{study_dir / RUNS}, {path}")
-        curves = {name: np.array(points, dtype=float) for name, points in line.get("curves", {}).items()}
+        record = parse_run_record(replace(line.group("record", required=True), where=line.where))
+        curves = check_curves(line.group("curves").values, line.where)
     else:
         return Run(seed, path, "not finished", "not started")
-    seed, status = record.get("seed", seed), record.get("status")
+    seed, status = seed if record.seed is None else record.seed, record.status
     facts = {"record": record, "curves": curves}
     if status in ("diverged", "failed"):
-        return Run(seed, path, status, record.get("reason") or "no reason recorded", **facts)
+        return Run(seed, path, status, record.reason or "no reason recorded", **facts)
     if status != "finished":
-        reason = record.get("reason") or {"running": "still running, or killed"}.get(status, status)
+        reason = record.reason or {"running": "still running, or killed"}.get(status, status)
         return Run(seed, path, "not finished", reason, **facts)
-    scores = (record.get("results") or {}).get("bbox")
-    if not scores:
+    if not record.scores:
         return Run(seed, path, "not finished", "trained, but not evaluated", **facts)
-    metrics = {name: scores.get(name) for name in METRICS} | {"time_ms": record.get("inference_ms_per_image")}
-    for name, value in metrics.items():
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if value is not None and not (number and (0 <= value <= 100 or name == "time_ms")):
-            raise SetupError(
-                f"{folder / RECORD}: '{name}' must be a number in [0, 100] or null, got {value!r}. Evaluate it again."
-            )
+    metrics = record.scores | {"time_ms": record.ms_per_image}
     no_detections = metrics["AP"] is None  # COCO's AP is NaN then; it counts as 0 here
     if no_detections:
         metrics |= {"AP": 0.0, "AP50": 0.0, "AP75": 0.0}
     return Run(seed, path, "finished", None, metrics, no_detections, **facts)
 
 
-def _describe(sets: dict[str, dict]) -> str:
-    return ", ".join(
-        f"{name}: {facts.get('images')} images, {facts.get('boxes')} boxes" for name, facts in sets.items()
-    )
+def _describe(sets: dict[str, SetFacts]) -> str:
+    return ", ".join(f"{name}: {facts}" for name, facts in sets.items())

@@ -22,6 +22,7 @@ from ...errors import EXIT_DIVERGED, EXIT_INTERRUPTED
 from ...files import write_whole
 from ...run_record import keep_previous
 from .plan import ENDED, PlannedRun
+from .records import RunRecord
 from .results import RECORD, read_record, store_run
 
 __all__ = ["StudyRunner", "clock"]
@@ -151,10 +152,10 @@ class StudyRunner:
 
 def run_is_over(run: PlannedRun, retry_failed: bool = False) -> bool:
     """Return True for a run that finished, diverged or failed; False if it failed by a mistake in the setup."""
-    record = read_record(run.folder) or {}
-    if record.get("status") == "failed":
-        return not (retry_failed or record.get(SETUP_MARK))
-    return record.get("status") in ENDED
+    record = read_record(run.folder) or RunRecord()
+    if record.status == "failed":
+        return not (retry_failed or record.setup_error)
+    return record.status in ENDED
 
 
 def training_command(run: PlannedRun, device: str) -> list[str]:
@@ -173,8 +174,8 @@ def environment(device: str) -> dict[str, str]:
 
 def record_outcome(folder: Path, status: int) -> None:
     """Record a run as failed if its process died before it could write that itself."""
-    record = read_record(folder) or {}
-    if record.get("status") in ENDED and (status == 0) == (record["status"] == "finished"):
+    record = read_record(folder)
+    if record and record.status in ENDED and (status == 0) == (record.status == "finished"):
         return
     if status == EXIT_DIVERGED:
         return
@@ -182,7 +183,7 @@ def record_outcome(folder: Path, status: int) -> None:
     lines = (folder / CONSOLE).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_LINES:]
     reason = f"{signalled}exit status {status}: {' '.join(lines)}"
     setup = {SETUP_MARK: True} if not record or status == 2 else {}
-    text = json.dumps({**record, "status": "failed", "reason": reason, **setup}, indent=2)
+    text = json.dumps({**(record.content if record else {}), "status": "failed", "reason": reason, **setup}, indent=2)
     write_whole(folder / RECORD, text + "\n")
 
 
@@ -194,16 +195,16 @@ def drop_intermediate_checkpoints(folder: Path) -> None:
 
 def outcome(run: PlannedRun) -> str:
     """Describe a finished run by its AP and time, another one by its status and reason."""
-    record = read_record(run.folder) or {}
-    if record.get("status") != "finished":
-        return f"{record.get('status', 'no record')}: {str(record.get('reason')).splitlines()[0]}"
-    scores = (record.get("results") or {}).get("bbox", {})
-    return f"AP {scores.get('AP') or 0.0:.1f}, AP50 {scores.get('AP50') or 0.0:.1f} in {clock(record['wall_seconds'])}"
+    record = read_record(run.folder) or RunRecord("no record")
+    if record.status != "finished":
+        return f"{record.status}: {(record.reason or 'no reason recorded').splitlines()[0]}"
+    ap, ap50 = (record.scores.get(name) or 0.0 for name in ("AP", "AP50"))
+    return f"AP {ap:.1f}, AP50 {ap50:.1f} in {clock(record.wall_seconds or 0.0)}"
 
 
 def past_seconds(runs: list[PlannedRun]) -> list[float]:
-    records = [read_record(run.folder) or {} for run in runs]
-    return [record["wall_seconds"] for record in records if record.get("status") == "finished"]
+    records = [read_record(run.folder) or RunRecord() for run in runs]
+    return [record.wall_seconds or 0.0 for record in records if record.status == "finished"]
 
 
 def clock(seconds: float) -> str:

@@ -4,7 +4,7 @@ import csv
 import io
 
 from ..report.pages import DASH, Table
-from .results import METRICS
+from .records import METRICS
 from .summary import RowSummary, StudySummary
 from .verdict import format_p
 

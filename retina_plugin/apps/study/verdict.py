@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from .records import RunRecord
 from .results import StudyFolder
 from .statistics import SIGNIFICANCE, welch_test
 from .summary import RowSummary, StudySummary
@@ -88,9 +89,8 @@ def conclusions(folder: StudyFolder) -> tuple[str, str]:
     seeds = sorted({run.seed for run in finished})
     images = seen = 0
     for record in (run.record for run in finished):
-        sets = (record.get("data") or {}).get("sets") or {}
-        images = max([images, *(facts.get("images") or 0 for facts in sets.values())])  # training has the largest set
-        seen = max(seen, (record.get("iterations") or 0) * (record.get("images_per_batch") or 0))
+        images = max([images, *(facts.images or 0 for facts in record.sets.values())])  # training has the largest set
+        seen = max(seen, (record.iterations or 0) * (record.images_per_batch or 0))
     amount = f"{images:,} training images ({_share(images, PAPER_IMAGES)} of the paper's {PAPER_IMAGES:,})"
     schedule = f"{seen:,.0f} image presentations ({_share(seen, PAPER_IMAGES_SEEN)} of its {PAPER_IMAGES_SEEN:,})"
     shows = (
@@ -114,12 +114,12 @@ def _share(part: float, whole: float) -> str:
 
 
 # Facts of a record that should be the same in all runs, by title.
-UNIFORM: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "commits": lambda record: (record.get("git") or {}).get("commit"),
-    "devices": lambda record: (record.get("hardware") or {}).get("gpu") or (record.get("hardware") or {}).get("cpu"),
-    "versions of torch": lambda record: (record.get("versions") or {}).get("torch"),
-    "versions of Detectron2": lambda record: (record.get("versions") or {}).get("detectron2"),
-    "lengths of training (iterations)": lambda record: record.get("iterations"),
+UNIFORM: dict[str, Callable[[RunRecord], Any]] = {
+    "commits": lambda record: record.commit,
+    "devices": lambda record: record.gpu or record.cpu,
+    "versions of torch": lambda record: record.versions.get("torch"),
+    "versions of Detectron2": lambda record: record.versions.get("detectron2"),
+    "lengths of training (iterations)": lambda record: record.iterations,
 }
 
 
@@ -128,10 +128,10 @@ def run_warnings(folder: StudyFolder) -> list[str]:
     records = [run.record for run in folder.runs.values() if run.status == "finished"]
     warnings = []
     for title, fact in UNIFORM.items():
-        found = sorted({str(value) for record in records if (value := fact(record)) is not None})
+        found = sorted({str(value) for record in records if (value := fact(record)) not in (None, "")})
         if len(found) > 1:
             warnings.append(f"The runs are of different {title}: {', '.join(found)}.")
-    dirty = sum(bool((record.get("git") or {}).get("dirty")) for record in records)
+    dirty = sum(record.dirty for record in records)
     if dirty:
         warnings.append(f"{dirty} of {len(records)} finished runs were made with uncommitted changes in the code.")
     for status in ("diverged", "failed", "not finished"):

@@ -85,7 +85,7 @@ def test_half_written_line_is_refused(maker):
     store_run(maker.write() / "runs/a-1a2b/seed0")
     path = maker.folder / "runs.jsonl"
     path.write_text(path.read_text()[:50])
-    with pytest.raises(SetupError, match="runs.jsonl cannot be read as JSON .*half written"):
+    with pytest.raises(SetupError, match="runs.jsonl, line 1 cannot be read as JSON .*half written"):
         read_study_folder(maker.folder)
 
 
