@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Read, split, write, and print the counts of each class."""
-    from retina_plugin.data.formats import read_boxes
+    from retina_plugin.data.formats import read_boxes, say_options
     from retina_plugin.data.formats.box_set import summarise_remarks
     from retina_plugin.data.formats.files import read_names
     from retina_plugin.data.split import split_set
@@ -47,10 +47,11 @@ def run(args: argparse.Namespace) -> None:
     if args.subset not in ("", "train", "val"):
         raise SetupError(f"--subset must be train or val, got {args.subset!r}.")
     classes = read_names(args.classes) if args.classes else None
-    whole = read_boxes(
-        args.input, args.format, images=args.images, subset=args.subset, classes=classes,
-        allow_outside=args.allow_outside,
-    )  # fmt: skip
+    with say_options():
+        whole = read_boxes(
+            args.input, args.format, images=args.images, subset=args.subset, classes=classes,
+            allow_outside=args.allow_outside,
+        )  # fmt: skip
     parts = {args.output: whole}
     if args.split:
         train, val = split_set(whole, args.split, args.seed, args.group)

@@ -372,7 +372,8 @@ def roboflow_yolo(folder: Path, kind: str = "roboflow_yolo") -> Export:
         lines = "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n\nnc: 2\nnames: ['dog', 'cat']\n"
         write(folder / "data.yaml", lines + "\nroboflow:\n  workspace: w\n  project: pets\n  version: 1\n")
     parts = {part: names for part, names in ROBOFLOW_PARTS.items() if part in chosen}
-    return Export(folder, boxes, CLASSES, parts)
+    remarks = ("names ../valid/images, which does not exist",) if kind.endswith("train_test") else ()
+    return Export(folder, boxes, CLASSES, parts, remarks=remarks)
 
 
 @tool("roboflow_darknet")
@@ -414,13 +415,11 @@ def roboflow_csv(folder: Path, kind: str) -> Export:
             write(place / "_classes.csv", "dog,0\ncat,1\n")
 
     boxes = roboflow(folder, write_part)
-    remarks = ()
     parts = ROBOFLOW_PARTS
     if not with_classes:  # its CSV has no row of an image without objects
         boxes.pop(roboflow_name("f"))
         parts = parts | {"train": parts["train"][:-1]}
-        remarks = ("image left out: it has no row",)
-    return Export(folder, boxes, CLASSES if with_classes else None, parts, remarks=remarks)
+    return Export(folder, boxes, CLASSES if with_classes else None, parts)
 
 
 @tool("roboflow_coco")
@@ -671,7 +670,7 @@ TABLES = {
     "pandas_trailing_comma": lambda rows: [f"{HEADER},", *(f"{row}," for row in rows)],
     "pandas_trailing_comma_in_rows": lambda rows: [HEADER, *(f"{row}," for row in rows)],
     "pandas_two_columns_of_a_name": lambda rows: [f"{HEADER},note,note", *(f"{row},u,v" for row in rows)],
-    "sku110k": lambda rows: [f"{row},96,64" for row in rows if not row.startswith("c.")],
+    "sku110k": lambda rows: [f"{row},96,64" for row in rows],
     "excel_semicolons": lambda rows: [row.replace(",", ";") for row in (HEADER, *rows)],
     "tabs": lambda rows: [row.replace(",", "\t") for row in (HEADER, *rows)],
     "excel_windows": lambda rows: [HEADER.upper(), *rows],
@@ -681,12 +680,11 @@ TABLES = {
 
 @tool(*TABLES)
 def table(folder: Path, kind: str) -> Export:
-    scenes = [scene for scene in BOXED if kind != "sku110k" or scene[0] != "c"]
-    draw(folder, scenes)
+    draw(folder)
     end, mark = ("\r\n", "\ufeff") if kind == "excel_windows" else ("\n", "")
-    lines = TABLES[kind](csv_rows(scenes=scenes, empty=""))
+    lines = TABLES[kind](csv_rows(scenes=BOXED, empty=""))
     write(folder / "boxes.csv", (mark + end.join(lines) + end).encode())
-    return Export(folder, expect(scenes))
+    return Export(folder, expect(BOXED))
 
 
 # What one file system or program makes of the names and numbers of another

@@ -24,6 +24,8 @@ from retina_plugin.data.images import read_sizes
 from retina_plugin.errors import SetupError
 
 EXIF_ORIENTATION = 274
+# So many that one without its partner is within the limit.
+MANY = [(f"{i:02}.png", (64, 48), [(4, 6, 28, 30, "dog")]) for i in range(12)]
 
 
 def boxes_of(found) -> dict:
@@ -125,11 +127,11 @@ def test_voc_parts_by_lists_of_names(tmp_path):
 
 
 def test_voc_notes_what_has_no_partner(tmp_path):
-    write_voc(tmp_path)
-    (tmp_path / "Annotations/a.xml").unlink()
-    (tmp_path / "JPEGImages/b.png").unlink()
+    write_voc(tmp_path, MANY)
+    (tmp_path / "Annotations/00.xml").unlink()
+    (tmp_path / "JPEGImages/01.png").unlink()
     found = read_boxes(tmp_path)
-    assert list(boxes_of(found)) == ["c.png", "d.png", "e.png"]
+    assert list(boxes_of(found)) == [name for name, _, _ in MANY[2:]]
     assert sorted(remarks_of(found)) == [
         "annotation left out: its image is not there",
         "image left out: it has no XML file",
@@ -148,13 +150,13 @@ def test_yolo_labels_beside_images_with_a_names_file(tmp_path):
 
 
 def test_yolo_notes_images_without_labels_and_the_reverse(tmp_path):
-    write_yolo(tmp_path)
-    (tmp_path / "labels/b.txt").rename(tmp_path / "labels/lost.txt")
+    write_yolo(tmp_path, MANY)
+    (tmp_path / "labels/01.txt").rename(tmp_path / "labels/lost.txt")
     found = read_boxes(tmp_path)
-    assert boxes_of(found)["b.png"] == []
+    assert boxes_of(found)["01.png"] == []
     assert [(what.split()[0], origin.rsplit("/", 1)[1]) for what, origin in found.remarks] == [
-        ("image", "b.png"),
         ("label", "lost.txt"),
+        ("image", "01.png"),
     ]
 
 

@@ -19,7 +19,7 @@ CSV_CASES = [
         "csv_semicolons",
         "csv",
         replace(F, FIRST, FIRST.replace(",", ";")),
-        "set/boxes.csv:1: a row must have 6 fields, got 1; the separator must be a comma.",
+        "set/boxes.csv:2: a row must have 6 fields, got 1; the separator of the first row is ';'.",
     ),
     Case(
         "csv_text_as_number",
@@ -60,7 +60,8 @@ CSV_CASES = [
         "csv_missing_image",
         "csv",
         replace(F, "pictures/b.png", "pictures/z.png"),
-        "1 image cannot be used: set/pictures/z.png is missing. Fix or remove it.",
+        "set: 1 of 5 paths has no image in set (pictures/z.png), and 1 of 5 images no path (pictures/b.png): give "
+        "image and annotation the same name, remove those without the other, or give their folder (--images).",
     ),
     Case(
         "csv_unknown_class",

@@ -112,8 +112,7 @@ LABELME_CASES = [
         "labelme_without_images",
         "labelme",
         remove_images,
-        "set: none of 5 JSON files has its image in set: give their folder (DATASETS.TRAIN_IMAGES / VAL_IMAGES, "
-        "--images).",
+        "set: none of 5 JSON files has its image in set: give their folder (--images).",
     ),
 ]
 

@@ -80,7 +80,7 @@ VOC_CASES = [
         "voc_unknown_encoding",
         "voc",
         write(A, '<?xml version="1.0" encoding="klingon"?><annotation/>'),
-        "set/Annotations/a.xml:1: is not well-formed XML: unknown encoding: klingon.",
+        "set/Annotations/a.xml: the encoding klingon is not known: save the file as UTF-8.",
     ),
     Case(
         "voc_is_html",
@@ -170,8 +170,7 @@ VOC_CASES = [
         "voc_without_images",
         "voc",
         lambda root: shutil.rmtree(root / "JPEGImages"),
-        "set: none of 5 XML files has its image in set: give their folder (DATASETS.TRAIN_IMAGES / VAL_IMAGES, "
-        "--images).",
+        "set: none of 5 XML files has its image in set: give their folder (--images).",
     ),
     Case(
         "voc_without_annotations",

@@ -18,18 +18,17 @@ def names_file(text: str):
 
 YOLO_CASES = [
     Case(
-        "yolo_polygon",
+        "yolo_polygon_of_pixels",
         "yolo",
-        write(B, "0 0.1 0.1 0.5 0.1 0.3 0.5"),
-        "set/labels/b.txt:1: a line must be class cx cy w h, got 7 numbers: a polygon, which is not supported. "
-        "Write the box around it.",
+        write(B, f"0 {BOX}\n0 6 6 32 6 20 32"),
+        "set/labels/b.txt:2: the points of a polygon must be parts of the image in [0, 1], got 6 6 32 6 20 32: divide "
+        "pixels by its size.",
     ),
     Case(
-        "yolo_oriented",
+        "yolo_eight_words",
         "yolo",
-        write(B, f"0 {BOX}\n0 0.1 0.1 0.5 0.1 0.5 0.5 0.1 0.5"),
-        "set/labels/b.txt:2: a line must be class cx cy w h, got 9 numbers: an oriented box (or a polygon of 4 "
-        "points), which is not supported. Write upright boxes.",
+        write(B, "0 0.1 0.1 0.5 0.1 0.5 0.5 0.1"),
+        "set/labels/b.txt:1: a line must be class cx cy w h, got 8 words: separate them by spaces.",
     ),
     Case(
         "yolo_with_score",
@@ -59,8 +58,8 @@ YOLO_CASES = [
     Case(
         "yolo_fraction_as_class",
         "yolo",
-        write(B, f"0.0 {BOX}"),
-        "set/labels/b.txt:1: a line must be a whole number and four numbers, got '0.0 0.5 0.5 0.25 0.25'.",
+        write(B, f"0.5 {BOX}"),
+        "set/labels/b.txt:1: a line must be a whole number and four numbers, got '0.5 0.5 0.5 0.25 0.25'.",
     ),
     Case(
         "yolo_unknown_class",
@@ -109,20 +108,20 @@ YOLO_CASES = [
         "yolo_without_names",
         "yolo",
         remove("data.yaml"),
-        "set has no class names (YOLO): add data.yaml with names, classes.txt or obj.names, or give "
-        "DATASETS.CLASSES (--classes).",
+        "set has no class names (YOLO): add data.yaml with names, classes.txt or obj.names, or give --classes.",
     ),
     Case(
         "yolo_without_labels",
         "yolo",
         lambda root: shutil.rmtree(root / "labels"),
-        "set: none of 5 images has a label file, such as set/labels/a.txt.",
+        "set: none of 5 images has a label file, such as a.txt for set/images/a.png: put it beside the image, or in a "
+        "folder labels beside the folder of the images.",
     ),
     Case(
         "yolo_without_images",
         "yolo",
         lambda root: shutil.rmtree(root / "images"),
-        "set has no images in set (YOLO): give their folder (DATASETS.TRAIN_IMAGES / VAL_IMAGES, --images).",
+        "set has no images in set (YOLO): give their folder (--images).",
     ),
     Case(
         "yolo_gap_in_names",
@@ -183,8 +182,7 @@ YOLO_CASES = [
         "yolo_missing_folder",
         "yolo",
         write("data.yaml", "names: [dog, cat]\ntrain: images/tain"),
-        "set/data.yaml names images/tain, which does not exist in set: correct it, or give their folder "
-        "(DATASETS.TRAIN_IMAGES / VAL_IMAGES, --images).",
+        "set/data.yaml names images/tain, which does not exist in set: correct it, or give their folder (--images).",
     ),
     Case(
         "yolo_empty_line_in_names",

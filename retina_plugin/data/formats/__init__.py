@@ -1,18 +1,26 @@
 """Readers of annotation formats: each makes a ``BoxSet`` of a file or folder."""
 
-import re
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import SetupError
-from ..image_paths import bounded_by, open_named, refuse_line_breaks
+from ..image_paths import bounded_by, refuse_line_breaks
 from . import coco, csv_boxes, labelme, voc, yolo
 from .box_set import BoxSet
-from .files import list_files, read_yaml
+from .detect import detect_format
+from .pairing import IMAGES_REMEDY
 
-__all__ = ["FORMATS", "read_boxes"]
+__all__ = ["FORMATS", "detect_format", "read_boxes", "say_options"]
 
 FORMATS = {"coco": coco, "voc": voc, "yolo": yolo, "labelme": labelme, "csv": csv_boxes}
-_HEAD = 2**16  # LabelMe's shapes begin within the first lines; a COCO file need not be read whole to be known
+# Config keys in messages -> the options of `retina convert`.
+_OPTIONS = {
+    IMAGES_REMEDY: "give their folder (--images).",
+    "DATASETS.FORMAT": "--format",
+    "DATASETS.CLASSES": "--classes",
+    "name one in DATASETS.TRAIN_PATH, another in VAL_PATH": "name one",
+}
 
 
 def read_boxes(
@@ -58,40 +66,13 @@ def read_boxes(
     return found
 
 
-def detect_format(path: Path) -> str:
-    """The format of a file or folder, by the names of its files and the first lines of JSON.
-
-    Raises:
-        SetupError: none fits, or more than one.
-    """
-    if path.is_file():
-        by_suffix = {".xml": "voc", ".csv": "csv", ".yaml": "yolo", ".yml": "yolo"}
-        suffix = path.suffix.lower()
-        if suffix == ".json":
-            return _kind_of_json(path)
-        if suffix in by_suffix:
-            return by_suffix[suffix]
-        raise SetupError(f"{path}: no known format ends in {suffix or 'nothing'}: give one of {', '.join(FORMATS)}.")
-    found = ["voc"] if list_files(path, (".xml",)) else []
-    found += sorted({_kind_of_json(file) for file in list_files(path, (".json",))[:1]})
-    yamls = [*path.glob("*.yaml"), *path.glob("*.yml")]
-    names = [*path.rglob("classes.txt"), *path.rglob("*.names"), *path.rglob("_darknet.labels")]
-    # Pascal VOC has lists of image names as text; without names in sight labels are in a folder of that name.
-    has_labels = any(part.is_dir() for part in (path / "labels", path / "train" / "labels"))
-    if names or has_labels or any("names" in read_yaml(file) for file in yamls):
-        found.append("yolo")
-    if any(path.glob("*.csv")):
-        found.append("csv")
-    if not found:
-        raise SetupError(
-            f"{path} holds none of the known formats: XML (voc), data.yaml or label files with names (yolo), "
-            "JSON (coco, labelme) or CSV (csv)."
-        )
-    if len(found) > 1:
-        raise SetupError(f"{path} holds more than one format ({', '.join(found)}): say which with FORMAT (--format).")
-    return found[0]
-
-
-def _kind_of_json(path: Path) -> str:
-    with open_named(path) as file:
-        return "labelme" if re.search(rb'"shapes"\s*:', file.read(_HEAD)) else "coco"
+@contextlib.contextmanager
+def say_options() -> Iterator[None]:
+    """Within the block messages name the options of ``retina convert`` in place of config keys."""
+    try:
+        yield
+    except SetupError as error:
+        text = str(error)
+        for key, option in _OPTIONS.items():
+            text = text.replace(key, option)
+        raise SetupError(text) from None

@@ -1,33 +1,19 @@
-"""Finding and reading the files of a data set: images of a folder, the image of an annotation, text, class names."""
+"""Finding and reading the files of a data set: files of a folder, text, class names."""
 
+import codecs
 import csv
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from ...config.safe_yaml import parse_yaml
 from ...errors import SetupError
 from ...reading import free_memory
 from ..image_paths import open_named
-from ..images import IMAGE_SUFFIXES, read_sizes
-from .box_set import AnnotatedImage, BoxSet, Remark
 
-__all__ = [
-    "IMAGES_REMEDY",
-    "ImageIndex",
-    "choose_file",
-    "find_pairs",
-    "list_files",
-    "read_lines",
-    "read_names",
-    "read_text",
-    "read_yaml",
-    "subset_folder",
-]
+__all__ = ["choose_file", "list_files", "read_lines", "read_names", "read_text", "read_yaml"]
 
-IMAGES_REMEDY = "give their folder (DATASETS.TRAIN_IMAGES / VAL_IMAGES, --images)."
 # A guard: the largest annotation of one image that was seen has 60 kB; a file beyond this is something else.
 MAX_BYTES = 64 * 2**20
 MAX_LINE = 2**20  # characters; eight fields of the size that csv takes
@@ -49,12 +35,6 @@ def list_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(parent, name) for name in names if name.lower().endswith(wanted) and not name.startswith(".")]
     return sorted(found)
-
-
-def subset_folder(folder: Path, subset: str) -> Path | None:
-    """The folder of a part ("train" or "val") within ``folder``, None if it has none."""
-    names = SUBSET_NAMES.get(subset, ())
-    return next((folder / name for name in names if (folder / name).is_dir()), None)
 
 
 def choose_file(folder: Path, files: list[Path], subset: str, kind: str, *, whole_name: bool) -> Path:
@@ -79,22 +59,23 @@ def choose_file(folder: Path, files: list[Path], subset: str, kind: str, *, whol
 
 
 def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
-    """The text of a UTF-8 file, with or without a byte order mark.
+    """The text of a file in UTF-8, or in UTF-16 with its byte order mark.
 
     Raises:
         SetupError: it is missing, too large, not text, cannot be read, or lies outside the folders of its set.
     """
     with open_named(path, max_bytes) as file:
-        return file.read(max_bytes + 1).decode("utf-8-sig")
+        data = file.read(max_bytes + 1)
+        return data.decode(_encoding(data))
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file of any size, with their ends, as a CSV reader wants them.
+    """The lines of a file of any size as ``read_text`` reads it, with their ends, as a CSV reader wants them.
 
     Raises:
         SetupError: for the reasons of ``read_text``, or it has a line of more than MAX_LINE characters.
     """
-    with open_named(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
+    with open_named(path) as raw, io.TextIOWrapper(raw, encoding=_encoding(raw.peek(2)), newline="") as file:
         number, left = 0, free_memory()
         while line := file.readline(MAX_LINE):
             number += 1
@@ -104,6 +85,10 @@ def read_lines(path: Path) -> Iterator[str]:
             if left < 0:
                 raise SetupError(f"{path}:{number}: the rows do not fit into the memory that is free: split the file.")
             yield line
+
+
+def _encoding(data: bytes) -> str:
+    return "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
 def read_yaml(path: Path) -> dict:
@@ -146,6 +131,7 @@ def read_names(path: Path) -> list[str]:
 
 def _names_of_yaml(path: Path, names: object) -> list[str]:
     if isinstance(names, dict):
+        names = {int(key) if isinstance(key, str) and key.strip().isdecimal() else key: n for key, n in names.items()}
         if sorted(names, key=str) != sorted(range(len(names)), key=str):
             raise SetupError(f"{path}: names must be numbered 0 to {len(names) - 1}, got {', '.join(map(str, names))}.")
         names = [names[i] for i in range(len(names))]
@@ -172,78 +158,3 @@ def _names_of_csv(path: Path) -> list[str]:
     if sorted(ids.values()) != list(range(len(ids))):
         raise SetupError(f"{path}: class ids must count from 0 to {len(ids) - 1}, got {sorted(ids.values())}.")
     return sorted(ids, key=ids.__getitem__)
-
-
-class ImageIndex:
-    """The images of a folder by name, to find the one that an annotation means."""
-
-    def __init__(self, folder: Path):
-        """
-        Args:
-            folder: looked through with its subfolders.
-
-        Raises:
-            SetupError: it is not a folder.
-        """
-        if not folder.is_dir():
-            raise SetupError(f"The image folder {folder} {'is a file' if folder.exists() else 'does not exist'}.")
-        self.folder = folder
-        self.files = list_files(folder, IMAGE_SUFFIXES)
-        self._by_name: dict[str, list[Path]] = {}
-        for path in self.files:
-            for key in {path.name, path.stem}:
-                self._by_name.setdefault(key, []).append(path)
-
-    def find(self, name: str, annotation: Path) -> Path | None:
-        """The image of ``annotation``: the one it names, else the one with its own stem; None if there is neither.
-
-        Of several of one name in different folders the one in the annotation's folder, or in one of that name, counts.
-        """
-        name = name.replace("\\", "/")
-        for parent in (self.folder, annotation.parent):
-            if name and os.path.isfile(parent / name):  # Path.is_file raises where a name is too long
-                return parent / name
-        for key in (name.rsplit("/", 1)[-1], annotation.stem):
-            found = self._by_name.get(key, [])
-            near = [path for path in found if path.parent == annotation.parent]
-            near = near or [path for path in found if path.parent.name == annotation.parent.name]
-            if near or len(found) == 1:
-                return (near or found)[0]
-        return None
-
-
-def find_pairs(
-    found: BoxSet, files: Sequence[Path], index: ImageIndex, read: Callable[[Path], tuple[Any, str, str]], kind: str
-) -> Iterator[tuple[Path, Any, AnnotatedImage]]:
-    """Find the image of each annotation file, in formats of one file per image.
-
-    Args:
-        found: takes the images, in the order of ``files``, and remarks about files without an image.
-        read: gives the content of a file, the name of its image and a hint for a remark that the image is not there.
-        kind: kind of the files, for messages.
-
-    Yields:
-        file, content and image; the image has no boxes yet.
-
-    Raises:
-        SetupError: no file has its image, two have the same, or an image cannot be used.
-    """
-    pairs = []
-    for file in files:
-        content, name, hint = read(file)
-        if image := index.find(name, file):
-            pairs.append((file, content, image))
-        else:
-            found.remarks.append(Remark(f"annotation left out: its image is not there{hint}", str(file)))
-    if files and not pairs:
-        raise SetupError(
-            f"{found.source}: none of {len(files)} {kind} files has its image in {index.folder}: {IMAGES_REMEDY}"
-        )
-    sizes = read_sizes((image for _, _, image in pairs), index.folder)
-    seen: dict[Path, Path] = {}
-    for file, content, place in pairs:
-        if place in seen:
-            raise SetupError(f"{file}: the image {place} has an annotation already, {seen[place]}: keep one.")
-        seen[place] = file
-        found.images.append(AnnotatedImage(place, *sizes[place]))
-        yield file, content, found.images[-1]

@@ -11,7 +11,9 @@ from typing import Any
 from ...errors import SetupError
 from ..safe_json import MAX_LISTS, is_number, parse_json
 from .box_set import Box, BoxSet, Remark, check_claimed_size
-from .files import ImageIndex, find_pairs, list_files, read_text, subset_folder
+from .files import list_files, read_text
+from .pairing import ImageIndex, NotAnAnnotation, find_pairs
+from .parts import part_of, pick_part
 
 __all__ = ["read"]
 
@@ -32,21 +34,20 @@ def read(path: Path, images: Path | None = None, subset: str = "") -> BoxSet:
         SetupError: naming file and shape.
     """
     folder = path if path.is_dir() else path.parent
-    folder = subset_folder(folder, subset) or folder
     files = [path] if path.is_file() else list_files(folder, (".json",))
     if not files:
         raise SetupError(f"{folder} has no JSON files (LabelMe).")
     index = ImageIndex(images or folder)
     found = BoxSet(str(path), index.folder, [])
-    for file, content, image in find_pairs(found, files, index, _read_json, "JSON"):
+    files, remarks = pick_part(files, subset, lambda file: part_of(file, folder), found.source)
+    found.remarks += remarks
+    for file, content, image in find_pairs(found, files, index, _read_json, "JSON", subset):
         claimed = (content.get("imageWidth"), content.get("imageHeight"))
         if all(is_number(side) and side for side in claimed):
             check_claimed_size(image.path, (image.width, image.height), claimed, str(file))
         shapes = enumerate(content["shapes"], 1)
         boxes = [_read_shape(f"{file}: shape {number}", shape, found.remarks) for number, shape in shapes]
         image.boxes = [box for box in boxes if box]
-    known = {image.path for image in found.images}
-    found.remarks += [Remark("image left out: it has no JSON file", str(i)) for i in index.files if i not in known]
     return found
 
 
@@ -60,7 +61,7 @@ def _read_json(file: Path) -> tuple[dict[str, Any], str, str]:
         where = "is empty" if not text.strip() else f":{error.lineno} is not valid JSON: {error.msg}"
         raise SetupError(f"{file}{where if where[0] == ':' else ' ' + where}.") from None
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
-        raise SetupError(f"{file} must hold an object with a list of shapes (LabelMe).")
+        raise NotAnAnnotation(f"{file} must hold an object with a list of shapes (LabelMe).")
     name = content.get("imagePath") or ""
     if not isinstance(name, str):
         raise SetupError(f"{file}: imagePath must be text, got {name!r}.")

@@ -4,11 +4,14 @@
 Detectron2's ``pascal_voc.py``. Boxes marked difficult are kept, as there.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import SetupError
 from .box_set import Box, BoxSet, Remark, check_claimed_size
-from .files import ImageIndex, find_pairs, list_files, read_text, subset_folder
+from .files import list_files, read_text
+from .pairing import IMAGE_WORDS, ImageIndex, NotAnAnnotation, find_folder, find_pairs, fold
+from .parts import part_of, part_of_name, pick_part
 from .xml_tree import Element, read_xml
 
 __all__ = ["read"]
@@ -27,12 +30,17 @@ def read(path: Path, images: Path | None = None, subset: str = "") -> BoxSet:
         SetupError: naming file and line.
     """
     folder = path if path.is_dir() else path.parent
-    part = subset_folder(folder, subset)
-    folder = part or folder
-    files = [path] if path.is_file() else _annotation_files(folder, "" if part else subset)
-    index = ImageIndex(images or next((folder / n for n in ("JPEGImages", "images") if (folder / n).is_dir()), folder))
+    place = find_folder(folder, ("annotations",)) or folder
+    files = [path] if path.is_file() else list_files(place, (".xml",))
+    if not files:
+        raise SetupError(f"{folder} has no XML files (Pascal VOC).")
+    index = ImageIndex(images or find_folder(folder, IMAGE_WORDS) or folder)
     found = BoxSet(str(path), index.folder, [])
-    for file, root, image in find_pairs(found, files, index, _read_file, "XML"):
+    if path.is_dir():
+        listed = _read_lists(folder, place, files, subset)
+        files, remarks = pick_part(files, subset, lambda file: listed.get(file) or part_of(file, place), found.source)
+        found.remarks += remarks
+    for file, root, image in find_pairs(found, files, index, _read_file, "XML", subset):
         size = root.find("size")
         if size is not None:
             claimed = [_number(file, side, size) for side in ("width", "height")]
@@ -40,48 +48,53 @@ def read(path: Path, images: Path | None = None, subset: str = "") -> BoxSet:
                 check_claimed_size(image.path, (image.width, image.height), claimed, f"{file}:{size.line}")
         boxes = [_read_object(file, element, found.remarks) for element in root.find_all("object")]
         image.boxes = [box for box in boxes if box]
-    if not subset:
-        known = {image.path for image in found.images}
-        found.remarks += [Remark("image left out: it has no XML file", str(i)) for i in index.files if i not in known]
     return found
 
 
 def _read_file(file: Path) -> tuple[Element, str, str]:
     root = read_xml(file)
     if root.tag != "annotation":
-        raise SetupError(f"{file}:{root.line}: the first tag must be <annotation> (Pascal VOC), got <{root.tag}>.")
+        raise NotAnAnnotation(f"{file}:{root.line}: the first tag must be <annotation> (Pascal VOC), got <{root.tag}>.")
     name = root.find("filename")
     return root, name.text if name else "", ""
 
 
-def _annotation_files(folder: Path, subset: str) -> list[Path]:
-    annotations = folder / "Annotations"
-    files = list_files(annotations if annotations.is_dir() else folder, (".xml",))
-    if not files:
-        raise SetupError(f"{folder} has no XML files (Pascal VOC).")
-    chosen = folder / "ImageSets" / "Main" / f"{subset}.txt"
-    if not subset or not chosen.is_file():
-        return files
-    by_stem = {file.stem: file for file in files}
-    picked = []
-    for number, line in enumerate(read_text(chosen).splitlines(), 1):
-        # "name" or, in the lists of one class, "name -1": the rest is not read.
-        if words := line.split():
-            if words[0] not in by_stem:
-                raise SetupError(f"{chosen}:{number}: {words[0]} has no XML file in {annotations}.")
-            picked.append(by_stem[words[0]])
-    return picked
+def _read_lists(folder: Path, place: Path, files: Sequence[Path], subset: str) -> dict[Path, set[str]]:
+    """The parts of each XML file by the lists of ``ImageSets/Main``."""
+    by_name = {fold(str(file.relative_to(place).with_suffix(""))): file for file in files}
+    by_name = {**{fold(file.stem): file for file in files}, **by_name}
+    parts: dict[Path, set[str]] = {}
+    for file in sorted((folder / "ImageSets" / "Main").glob("*.txt")):
+        if not (part := part_of_name(file.stem)):
+            continue  # trainval, default, or the list of one class
+        for number, line in enumerate(read_text(file).splitlines(), 1):
+            if not line.strip():
+                continue
+            # "name" or, in the lists of one class, "name -1": the rest is not read.
+            names = (line.strip(), line.split()[0])
+            annotation = next((by_name[fold(name)] for name in names if fold(name) in by_name), None)
+            if annotation is None and part == subset:
+                raise SetupError(f"{file}:{number}: {names[1]} has no XML file in {place}.")
+            parts.setdefault(annotation, set()).add(part)
+    return parts
 
 
 def _read_object(file: Path, element: Element, remarks: list[Remark]) -> Box | None:
     origin = f"{file}:{element.line}"
     if element.find("robndbox"):
         raise SetupError(f"{origin}: an oriented box (<robndbox>) is not supported: write <bndbox>.")
-    name, box = element.find("name"), element.find("bndbox")
-    if name is None or box is None:
+    name, box, polygon = (element.find(tag) for tag in ("name", "bndbox", "polygon"))
+    if name is None or (box is None and polygon is None):
         raise SetupError(
             f"{origin}: <object> needs <name> and <bndbox>, got no <{'name' if name is None else 'bndbox'}>."
         )
+    if box is None:  # RectLabel: <x1>, <y1>, <x2>, ...
+        corners = [[_number(file, t.tag, polygon) for t in polygon.children if t.tag[:1] == axis] for axis in "xy"]
+        if min(map(len, corners)) < 3:
+            raise SetupError(f"{origin}: a <polygon> needs at least 3 points <x1>, <y1>, <x2>, <y2>, ...")
+        remarks.append(Remark("polygon taken as the box around it", origin))
+        xs, ys = corners
+        return Box(min(xs) - 1, min(ys) - 1, max(xs), max(ys), name.text, origin)
     xmin, ymin, xmax, ymax = (_number(file, tag, box) for tag in ("xmin", "ymin", "xmax", "ymax"))
     if xmin == xmax and ymin == ymax:
         remarks.append(Remark("box dropped: its corners are one point", origin))

@@ -1,5 +1,7 @@
 """Reads XML with line numbers, safely: it refuses document types (and so entities) and limits size and depth."""
 
+import codecs
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
@@ -32,6 +34,28 @@ class Element:
         return [child for child in self.children if child.tag == tag]
 
 
+# Encodings of more than one byte that annotation tools write; expat has UTF-8, UTF-16 and those of one byte.
+_ENCODINGS = ("gb2312", "gbk", "gb18030", "big5", "big5hkscs", "shift_jis", "cp932", "euc_jp", "euc_kr", "cp949")
+
+
+def _decode(path: Path, content: bytes) -> tuple[bytes, str | None]:
+    """The content as UTF-8 with that encoding's name, where its declared one is of the list above; else as it is."""
+    declared = re.match(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.-]+)["']""", content)
+    try:
+        name = codecs.lookup(declared[1].decode("ascii")).name if declared else ""
+    except LookupError:
+        raise SetupError(
+            f"{path}: the encoding {declared[1].decode('ascii')} is not known: save the file as UTF-8."
+        ) from None
+    if name not in _ENCODINGS:
+        return content, None
+    try:
+        # GB18030 has every character of GB2312 and GBK, beyond which writers of both go.
+        return content.decode("gb18030" if name.startswith("gb") else name).encode(), "utf-8"
+    except UnicodeDecodeError:
+        raise SetupError(f"{path} is not text in {name}, the encoding that it declares: save it as UTF-8.") from None
+
+
 def read_xml(path: Path) -> Element:
     """The root element of an XML file.
 
@@ -43,7 +67,8 @@ def read_xml(path: Path) -> Element:
     if not content.strip():
         raise SetupError(f"{path} is empty: an image without objects has an <annotation> without <object>.")
 
-    parser = expat.ParserCreate()
+    content, encoding = _decode(path, content)
+    parser = expat.ParserCreate(encoding)
     parser.buffer_text, parser.buffer_size = True, 2**20  # else a text of a million parts is put together one by one
     top = Element("", 0)
     open_elements = [top]

@@ -1,68 +1,89 @@
-"""The images and class names of a YOLO data set: by ``data.yaml``, or by folders and a file of names."""
+"""The images, labels, parts and class names of a YOLO data set: by ``data.yaml``, ``obj.data``, lists, or folders."""
 
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from ...errors import SetupError
 from ..image_paths import check_named
 from ..images import IMAGE_SUFFIXES
-from .files import (
-    IMAGES_REMEDY,
-    SUBSET_NAMES,
-    ImageIndex,
-    list_files,
-    read_names,
-    read_text,
-    read_yaml,
-    subset_folder,
-)
+from .box_set import Remark
+from .files import list_files, read_names, read_text, read_yaml
+from .pairing import IMAGES_REMEDY, ImageIndex, fold
+from .parts import part_of_name
 
-__all__ = ["find_layout"]
+__all__ = ["YoloLayout", "find_layout", "find_names_files"]
 
-_NAME_FILES = ("classes.txt", "obj.names", "names.txt", "labels.txt", "_darknet.labels")
-# Text files that are not labels: class names and lists of images.
-OTHER_TEXTS = (*_NAME_FILES, "train.txt", "val.txt", "valid.txt", "test.txt", "readme.txt", "README.txt",
-               "README.dataset.txt", "README.roboflow.txt")  # fmt: skip
+_NAME_FILES = ("classes.txt", "obj.names", "names.txt", "labels.txt", "_darknet.labels", "predefined_classes.txt")
+_KEYS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
-class YoloLayout(NamedTuple):
-    root: Path
-    images: list[Path]
+@dataclass
+class YoloLayout:
+    """Where the images and labels of a set are."""
+
+    index: ImageIndex
+    labels: list[Path]
     names: list[str]
-    other_texts: tuple[str, ...] = OTHER_TEXTS
+    # The parts of each image that a description or a list names.
+    listed: dict[Path, set[str]]
+    # The description says which images are of the set.
+    is_complete: bool
+    # Lines have the points of a pose behind the box.
+    has_keypoints: bool = False
+    remarks: list[Remark] = field(default_factory=list)
 
 
 def find_layout(path: Path, images: Path | None, subset: str, classes: list[str] | None) -> YoloLayout:
-    """The images and class names of ``path``; the arguments are those of ``yolo.read``.
+    """The images, labels and class names of ``path``; the arguments are those of ``yolo.read``.
 
     Raises:
         SetupError: there are no images or no names.
     """
     folder = path if path.is_dir() else path.parent
-    file = path if path.is_file() else _find_yaml(folder)
-    content = read_yaml(file) if file and file.suffix.lower() in (".yaml", ".yml") else {}
-    names = classes or _find_names(file if content else None, folder)
-    if content and type(content.get("nc")) is int and content["nc"] != len(names):
+    file = path if path.is_file() else _find_description(folder)
+    content = _read_description(file) if file else {}
+    names = classes or _find_names(file, content, folder)
+    if type(content.get("nc")) is int and content["nc"] != len(names):
         raise SetupError(f"{file}: nc is {content['nc']}, but there are {len(names)} names: correct one of them.")
-    if images is not None:
-        root, found = images, ImageIndex(images).files
-    elif listed := _listed_images(file, content, subset):
-        root, found = folder, listed
-    else:
-        whole = folder / "images" if (folder / "images").is_dir() else folder
-        root = subset_folder(whole, subset) or subset_folder(folder, subset) or whole
-        found = list_files(root, IMAGE_SUFFIXES)
-    if not found:
-        raise SetupError(f"{path} has no images in {root} (YOLO): {IMAGES_REMEDY}")
-    return YoloLayout(root, found, names)
+    places, remarks = _find_places(folder, file, content, subset if images is None else None)
+    index = ImageIndex(images or folder)
+    lists = _Lists(folder, index, _base(folder, content))
+    for part, place in places:
+        lists.add(part, place)
+    is_complete = bool(lists.parts)
+    for part, place in _lists_of_folder(folder, index):
+        if part not in {_KEYS.get(key) for key in content}:
+            lists.add(part, place)
+    if outside := [image for image in lists.parts if image not in index]:
+        index = ImageIndex(index.folder, [*index.files, *outside])
+    if not index.files:
+        raise SetupError(f"{path} has no images in {index.folder} (YOLO): {IMAGES_REMEDY}")
+    folders = [folder, *({image.parent for image in index.files if not image.is_relative_to(folder)})]
+    folders += [other for place in folders[1:] if (other := _labels_beside(place))]
+    texts = sorted({text for place in folders for text in list_files(place, (".txt",))} - lists.files)
+    labels = [text for text in texts if fold(text.name) not in _NAME_FILES]
+    return YoloLayout(index, labels, names, lists.parts, is_complete, "kpt_shape" in content, remarks)
 
 
-def _find_yaml(folder: Path) -> Path | None:
-    """The one YAML file of a folder that has names."""
-    files = [
-        file for suffix in ("*.yaml", "*.yml") for file in sorted(folder.glob(suffix)) if "names" in read_yaml(file)
-    ]
+def find_names_files(folder: Path) -> list[Path]:
+    """Files of class names in a folder, the usual names first; in its subfolders if it has none."""
+    for files in (
+        [file for file in folder.iterdir() if file.is_file()],
+        list_files(folder, (".txt", ".names", ".labels")),
+    ):
+        named = [file for name in _NAME_FILES for file in sorted(files) if fold(file.name) == name]
+        if named := named or sorted(file for file in files if file.suffix.lower() == ".names"):
+            return named
+    return []
+
+
+def _find_description(folder: Path) -> Path | None:
+    """The one YAML file of a folder that has names, or the one file of darknet's keys."""
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in (".yaml", ".yml"))
+    files = [file for file in files if "names" in read_yaml(file)]
+    files = files or sorted(file for file in folder.glob("*.data") if "train" in _read_description(file))
     if len(files) > 1:
         raise SetupError(
             f"{folder} has more than one YAML file with names ({files[0].name}, {files[1].name}): name one."
@@ -70,48 +91,158 @@ def _find_yaml(folder: Path) -> Path | None:
     return files[0] if files else None
 
 
-def _find_names(data_yaml: Path | None, folder: Path) -> list[str]:
-    if data_yaml:
-        return read_names(data_yaml)
-    for place in (folder, folder / "labels", folder / "annotations"):
-        files = [place / name for name in _NAME_FILES if (place / name).is_file()] or sorted(place.glob("*.names"))
-        if files:
-            return read_names(files[0])
-    raise SetupError(
-        f"{folder} has no class names (YOLO): add data.yaml with names, classes.txt or obj.names, "
-        "or give DATASETS.CLASSES (--classes)."
-    )
+def _read_description(file: Path) -> dict:
+    """The content of data.yaml, or the ``KEY = VALUE`` lines of darknet's obj.data."""
+    if file.suffix.lower() in (".yaml", ".yml"):
+        return read_yaml(file)
+    pairs = (line.partition("=") for line in read_text(file).splitlines() if "=" in line)
+    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
-def _listed_images(file: Path | None, content: dict, subset: str) -> list[Path]:
-    """The images of the keys ``train`` and ``val`` of data.yaml, or of one of them; [] if it names none."""
-    if file is None or not content:
-        return []
-    base = file.parent / str(content.get("path") or "")
-    if not os.path.isdir(base):  # written on another machine, or relative to another folder
-        base = file.parent
-    keys = SUBSET_NAMES.get(subset) or tuple(name for names in SUBSET_NAMES.values() for name in names)
-    entries = []
-    for key in keys:
-        value = content.get(key) or []
-        entries += value if isinstance(value, list) else [value]
-    found = [image for entry in entries for image in _images_of(file, base, str(entry))]
-    return list(dict.fromkeys(found))
+def _find_names(file: Path | None, content: dict, folder: Path) -> list[str]:
+    if isinstance(content.get("names"), str) and file.suffix.lower() == ".data":
+        found = [place] if (place := _resolve(folder, folder, content["names"])) else []
+    else:
+        found = [file] if "names" in content else []
+    found = found or find_names_files(folder)
+    if not found:
+        raise SetupError(
+            f"{folder} has no class names (YOLO): add data.yaml with names, classes.txt or obj.names, "
+            "or give DATASETS.CLASSES."
+        )
+    names = read_names(found[0])
+    for other in found[1:]:
+        if other.name == found[0].name and read_names(other) != names:  # one in each part
+            raise SetupError(f"{found[0]} and {other} have other class names: make them the same.")
+    return names
 
 
-def _images_of(file: Path, base: Path, entry: str) -> list[Path]:
-    # Exports of annotation services write ../train/images for train/images.
-    place = next((p for p in (base / entry.removeprefix("../"), base / entry) if os.path.exists(p)), None)
-    if place is None:
-        raise SetupError(f"{file} names {entry}, which does not exist in {base}: correct it, or {IMAGES_REMEDY}")
+def _find_places(
+    folder: Path, file: Path | None, content: dict, subset: str | None
+) -> tuple[list[tuple[str, Path]], list[Remark]]:
+    """Part and place of each entry of a description, and remarks on those that are not there.
+
+    Args:
+        subset: the part that is read, or "" for all; None if the description is not needed to find the images.
+
+    Raises:
+        SetupError: an entry that is needed is not there, or leads out of the folders of the set.
+    """
+    base = _base(folder, content)
+    found, missing = [], []
+    for key, part in _KEYS.items():
+        entries = content.get(key) or []
+        for entry in map(str, entries if isinstance(entries, list) else [entries]):
+            if place := _resolve(folder, base, entry):
+                found.append((part, place))
+            else:
+                missing.append((part, entry))
+    has_test = any(part == "test" for part, _ in found)
+    remarks = []
+    for part, entry in missing:
+        if subset in ("", part) and (part == "train" or (part == "val" and not has_test)):
+            raise SetupError(f"{file} names {entry}, which does not exist in {base}: correct it, or {IMAGES_REMEDY}")
+        if subset in ("", part):
+            remarks.append(Remark(f"{file.name} names {entry}, which does not exist", str(file)))
+    return found, remarks
+
+
+def _lists_of_folder(folder: Path, index: ImageIndex) -> Iterator[tuple[str, Path]]:
+    """Lists of images that are named after a part, such as train.txt."""
+    for file in sorted(folder.glob("*.txt")):
+        part = part_of_name(file.stem)
+        if part and any(index.find(line, file) for line in read_text(file).splitlines()[:10]):
+            yield part, file
+
+
+class _Lists:
+    """Collects the parts of images that a description or lists name."""
+
+    def __init__(self, folder: Path, index: ImageIndex, base: Path):
+        self.folder = folder
+        self.index = index
+        self.base = base
+        self.parts: dict[Path, set[str]] = {}
+        self.files: set[Path] = set()
+
+    def add(self, part: str, place: Path) -> None:
+        """Add the images of a folder, or of a list of them.
+
+        Raises:
+            SetupError: one of a list is missing.
+        """
+        for image in self._images_in(place):
+            self.parts.setdefault(image, set()).add(part)
+
+    def _images_in(self, place: Path) -> Iterator[Path]:
+        if place.is_dir():
+            inside = [image for image in self.index.files if image.is_relative_to(place)]
+            yield from inside or list_files(place, IMAGE_SUFFIXES)
+            return
+        self.files.add(place)
+        for number, line in enumerate(read_text(place).splitlines(), 1):
+            if name := line.strip():
+                direct = Path(os.path.normpath(self.base / name))
+                is_here = os.path.isfile(direct) and direct.is_relative_to(self.base)
+                image = direct if is_here else self.index.find(name, place)
+                if image is None:
+                    raise SetupError(f"{place}:{number}: the image {name} is missing.")
+                yield image
+
+
+def _base(folder: Path, content: dict) -> Path:
+    """Where the entries of data.yaml start: the folder itself, if ``path`` is one of another machine."""
+    path = str(content.get("path") or "")
+    return _resolve_inside(folder, path) or (folder / path if os.path.isdir(folder / path) else folder)
+
+
+def _resolve(folder: Path, base: Path, entry: str) -> Path | None:
+    """The folder or list that an entry of a description means; None if it is not there.
+
+    An entry may be a path of another machine or start from another folder, so that only its end fits.
+
+    Raises:
+        SetupError: it is outside the folders of the set.
+    """
+    inside = _resolve_inside(base, entry) if base.is_relative_to(folder) else None
+    if place := inside or _resolve_inside(folder, entry):
+        return place
+    place = Path(os.path.normpath(base / entry))
+    if not os.path.exists(place):
+        return None
     check_named([place], noun="file")
-    if place.is_dir():
-        return list_files(place, IMAGE_SUFFIXES)
-    found = []
-    for number, line in enumerate(read_text(place).splitlines(), 1):
-        if name := line.strip():
-            image = next((p for p in (base / name, place.parent / name) if os.path.isfile(p)), None)
-            if image is None:
-                raise SetupError(f"{place}:{number}: the image {name} is missing.")
-            found.append(image)
-    return found
+    return place
+
+
+def _resolve_inside(folder: Path, entry: str) -> Path | None:
+    entry = entry.strip().replace("\\", "/")
+    # Exports of annotation services write ../train/images for train/images.
+    for name in (entry.removeprefix("../"), entry):
+        place = Path(os.path.normpath(folder / name))
+        if place.is_relative_to(os.path.normpath(folder)) and os.path.exists(place):
+            return place
+    names = [name for name in fold(entry).split("/") if name not in ("", ".", "..")]
+    # "valid/images" is not "images": what names the part has to be there.
+    last = next((i for i, name in enumerate(names) if part_of_name(os.path.splitext(name)[0])), len(names) - 1)
+    return next((place for i in range(last + 1) if (place := _descend(folder, names[i:]))), None)
+
+
+def _descend(folder: Path, names: list[str]) -> Path | None:
+    """The path below ``folder`` with these folded names."""
+    for name in names:
+        if not folder.is_dir():
+            return None
+        folder = next((entry for entry in sorted(folder.iterdir()) if fold(entry.name) == name), None)
+        if folder is None:
+            return None
+    return folder
+
+
+def _labels_beside(images: Path) -> Path | None:
+    """The folder of labels that belongs to a folder of images elsewhere."""
+    names = [fold(name) for name in images.parts]
+    if "images" not in names:
+        return None
+    last = len(names) - 1 - names[::-1].index("images")
+    place = Path(*images.parts[:last], "labels", *images.parts[last + 1 :])
+    return place if place.is_dir() else None
