@@ -43,12 +43,28 @@ def _expression(node: yaml.Node) -> str:
     return "".join(parts[0].value.split()) if len(parts) == 1 and isinstance(parts[0], yaml.ScalarNode) else ""
 
 
-def parse_yaml(text: str, source: str, place: str = ", line {line}, column {column}") -> tuple[yaml.Node | None, Any]:
+class _PlainLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, which takes the content of a Python object as plain data."""
+
+
+def _construct_plain(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    return loader.construct_sequence(node, deep=True) if isinstance(node, yaml.SequenceNode) else node.value
+
+
+_PlainLoader.add_multi_constructor(_PYTHON, _construct_plain)
+
+
+def parse_yaml(
+    text: str, source: str, place: str = ", line {line}, column {column}", *, plain: bool = False
+) -> tuple[yaml.Node | None, Any]:
     """Parse a YAML text; return its nodes, which have line numbers, and its value, (None, None) if it is empty.
 
     Args:
         source: what the text is and where it comes from, to begin messages with.
         place: form of the place behind it, where the text is not YAML.
+        plain: take Python objects in it as plain data, and create none; else they are refused.
 
     Raises:
         SetupError: it is not YAML, exceeds the limits above, has a tag that asks for code or a value that is none.
@@ -59,8 +75,8 @@ def parse_yaml(text: str, source: str, place: str = ", line {line}, column {colu
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is None:
             return None, None
-        _count(node, source, {})
-        return node, _Loader("").construct_document(node)
+        _count(node, source, {}, plain)
+        return node, (_PlainLoader if plain else _Loader)("").construct_document(node)
     except SetupError:
         raise
     except RecursionError:
@@ -74,14 +90,14 @@ def parse_yaml(text: str, source: str, place: str = ", line {line}, column {colu
         raise SetupError(f"{source} has a value that cannot be read: {type(error).__name__}: {error}") from None
 
 
-def _count(node: yaml.Node, source: str, counts: dict[int, tuple[int, int]]) -> tuple[int, int]:
+def _count(node: yaml.Node, source: str, counts: dict[int, tuple[int, int]], plain: bool) -> tuple[int, int]:
     """Count values and their characters below ``node``, with aliases written out; refuse too many of them, and tags."""
     line = f"line {node.start_mark.line + 1}"
     if id(node) in counts:
         if not counts[id(node)][0]:
             raise SetupError(f"{source} has a value that contains itself ({line}).")
         return counts[id(node)]
-    if node.tag.startswith(_PYTHON) and _expression(node) not in _KNOWN_TAGS:
+    if node.tag.startswith(_PYTHON) and not plain and _expression(node) not in _KNOWN_TAGS:
         raise SetupError(
             f"{source}, {line} has the tag !!{node.tag.removeprefix('tag:yaml.org,2002:')}, which "
             "runs code: write the value itself. The only tag that is read is the one of Detectron2's "
@@ -94,7 +110,7 @@ def _count(node: yaml.Node, source: str, counts: dict[int, tuple[int, int]]) -> 
         counts[id(node)] = (1, len(node.value))
         return counts[id(node)]
     parts = itertools.chain.from_iterable(node.value) if isinstance(node, yaml.MappingNode) else node.value
-    inner = [_count(part, source, counts) for part in parts]
+    inner = [_count(part, source, counts, plain) for part in parts]
     values, characters = 1 + sum(count for count, _ in inner), sum(count for _, count in inner)
     counts[id(node)] = (values, characters)
     if values > MAX_VALUES:

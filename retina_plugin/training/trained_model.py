@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from ..config.keys import get_retina_cfg
+from ..config.lazy import read_lazy_config
 from ..config.load import config_difference, load_config, load_saved_config, set_values
 from ..data.class_names import config_class_names, find_class_names
 from ..data.register import as_paths
@@ -119,7 +120,7 @@ def _description(weights: str, content: dict[str, Any]) -> dict[str, Any]:
             f"{weights} does not say what model it is of, and there is no config.yaml beside it: give the config with "
             "--config-file, such as configs/retina_R50_FPN.yaml, or your own."
         )
-    return load_saved_config(beside, describes_model)
+    return read_lazy_config(beside) or load_saved_config(beside, describes_model)
 
 
 def evaluation_config(
@@ -140,7 +141,7 @@ def evaluation_config(
     if any(key in NAMES_SET for key in opts[::2]):
         forget_data(cfg)  # of a config file: what is named beside these words is another set
         cfg = load_config(cfg, opts)
-    elif config is None and beside.is_file():
+    elif config is None and beside.is_file() and read_lazy_config(beside) is None:
         set_values(cfg, load_saved_config(beside, NAMES_DATA.__contains__).items(), lambda key: str(beside))
         cfg = load_config(cfg, opts)
         paths = [path for key in NAMES_SET[1:] for path in as_paths(cfg.DATASETS[key.split(".")[1]] or ())]
