@@ -26,9 +26,9 @@ Examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "weights", nargs="?", default="", metavar="WEIGHTS",
-        help="checkpoint to evaluate on DATASETS.TEST (MODEL.WEIGHTS of --config-file)",
+        help="checkpoint or folder of a run (MODEL.WEIGHTS of --config-file)",
     )  # fmt: skip
-    parser.add_argument("--config-file", default="", metavar="FILE", help="YAML (config.yaml beside WEIGHTS)")
+    parser.add_argument("--config-file", default="", metavar="FILE", help="YAML (what WEIGHTS say of their model)")
     parser.add_argument("--predictions", type=Path, metavar="FILE", help="COCO results JSON, instead of a model")
     parser.add_argument("--ground-truth", type=Path, metavar="FILE", help="COCO JSON that the predictions are for")
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images, for pictures")

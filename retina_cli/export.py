@@ -22,16 +22,16 @@ Examples:
                                         --int8 --calibration datasets/mine/images
   for LibTorch, for torch.export    retina export output/model_final.pth --output detector.pt   (or .pt2)
   the weights alone                 retina export output/model_final.pth --output detector.safetensors
-  a checkpoint without config.yaml  retina export model.pkl --config-file configs/retina_R50_FPN.yaml \\
+  a checkpoint of Detectron2's own  retina export model.pkl --config-file configs/retina_R50_FPN.yaml \\
                                         --output detector.onnx MODEL.RETINANET.SCORE_THRESH_TEST 0.3
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("weights", metavar="WEIGHTS", help="checkpoint, .pth or .pkl")
+    parser.add_argument("weights", metavar="WEIGHTS", help="checkpoint, .pth or .pkl, or the folder of a run")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="file to write")
     parser.add_argument("--format", help=f"{', '.join(FORMATS)} (by the suffix of FILE)")
-    parser.add_argument("--config-file", default="", metavar="FILE", help="(config.yaml beside WEIGHTS)")
+    parser.add_argument("--config-file", default="", metavar="FILE", help="YAML (what WEIGHTS say of their model)")
     parser.add_argument(
         "--classes", metavar="A,B,...", help="names of the classes (the checkpoint's, or its data set's)"
     )

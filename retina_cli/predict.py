@@ -7,13 +7,13 @@ EXIT_NOT_ALL = 1
 STOPPED = "stopped: what was found so far is written"
 EXAMPLES = """
 Examples:
-  one image                          retina predict output/mine/model_final.pth photo.jpg
-  a folder and those inside it       retina predict output/mine/model_final.pth photos --recursive --output found
-  some of it, sure detections only   retina predict output/mine/model_final.pth 'photos/2024-*.jpg' --score 0.7
-  a video                            retina predict output/mine/model_final.pth clip.mp4 --output found
-  the first camera, until Ctrl-C     retina predict output/mine/model_final.pth 0 --output found
-  boxes alone, on a GPU              retina predict output/mine/model_final.pth photos --no-draw --device cuda
-  weights without config.yaml beside retina predict model.pth photos --config-file configs/retina_R50_FPN.yaml
+  one image                          retina predict output/mine photo.jpg
+  a folder and those inside it       retina predict output/mine photos --recursive --output found
+  some of it, sure detections only   retina predict output/mine 'photos/2024-*.jpg' --score 0.7
+  a video                            retina predict output/mine clip.mp4 --output found
+  the first camera, until Ctrl-C     retina predict output/mine 0 --output found
+  boxes alone, on a GPU              retina predict output/mine photos --no-draw --device cuda
+  weights of Detectron2's own        retina predict model.pth photos --config-file configs/retina_R50_FPN.yaml
 
 Writes OUTPUT/predictions.json (COCO), OUTPUT/predictions.csv and the drawn pictures and videos in OUTPUT/drawn.
 Exit status: 0; 1 if a file could not be read or drawn (the others are done); 2 for a mistake to fix.
@@ -21,9 +21,9 @@ Exit status: 0; 1 if a file could not be read or drawn (the others are done); 2 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("weights", metavar="WEIGHTS", help="checkpoint, such as output/mine/model_final.pth")
+    parser.add_argument("weights", metavar="WEIGHTS", help="checkpoint, or the folder of a run")
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="image, video, folder, pattern or camera index")
-    parser.add_argument("--config-file", metavar="FILE", help="config of the weights (config.yaml beside them)")
+    parser.add_argument("--config-file", metavar="FILE", help="YAML (what WEIGHTS say of their model)")
     parser.add_argument(
         "--output", type=Path, default=Path("predictions"), metavar="DIR", help="folder to write into (%(default)s)"
     )

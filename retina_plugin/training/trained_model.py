@@ -23,8 +23,8 @@ from ..weights.manifest import describes_model
 from .trainer import RetinaTrainer
 
 __all__ = [
-    "TrainedModel", "build_described", "describe_model", "evaluation_config", "load_trained_model",
-    "open_model",
+    "TrainedModel", "build_described", "describe_model", "evaluation_config", "find_weights", "load_trained_model",
+    "open_model", "run_config",
 ]  # fmt: skip
 
 # The keys of a run's config.yaml that say where its test set is. They are followed by ``retina evaluate`` and
@@ -121,6 +121,18 @@ def _description(weights: str, content: dict[str, Any]) -> dict[str, Any]:
             "--config-file, such as configs/retina_R50_FPN.yaml, or your own."
         )
     return read_lazy_config(beside) or load_saved_config(beside, describes_model)
+
+
+def run_config(config_yaml: Path) -> CfgNode:
+    """Return the model and the data sets of a run by its ``config.yaml``; its other keys are not read.
+
+    Raises:
+        SetupError: for the reasons of ``load_saved_config``.
+    """
+    cfg = get_retina_cfg()
+    values = load_saved_config(config_yaml, lambda key: describes_model(key) or key in NAMES_DATA)
+    set_values(cfg, values.items(), lambda key: str(config_yaml))
+    return cfg
 
 
 def evaluation_config(

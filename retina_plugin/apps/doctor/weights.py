@@ -9,10 +9,10 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.modeling.meta_arch.retinanet import RetinaNet
 
-from ...config.load import load_config
 from ...data.class_names import config_class_names
 from ...errors import SetupError
 from ...findings import Finding, finding
+from ...training.trained_model import run_config
 from ...weights.checkpointer import build_checkpointer, check_weights, loading_rules
 from ...weights.manifest import build_manifest, disagreements
 from ..analysis.anchor_layout import build_detector
@@ -51,7 +51,7 @@ def find_weight_faults(cfg: CfgNode, model: RetinaNet) -> Iterator[Finding]:
         if not beside.is_file():
             return
         try:
-            trained = load_config(str(beside), [])
+            trained = run_config(beside)
             detector, _ = build_detector(trained, str(beside))  # its anchors have values, unlike the weights
         except (SetupError, KeyError):  # a config of another program or of an unknown detector
             return

@@ -15,6 +15,7 @@ from ...evaluation.coco_evaluator import RESULTS
 from ...evaluation.origin import Origin, hash_file, read_origin, settings_of
 from ...evaluation.predictions import read_detections
 from ...prepare import prepare
+from ...training.trained_model import find_weights, run_config
 from .model_run import run_model
 
 __all__ = ["check_same_truth", "load_detections"]
@@ -51,10 +52,7 @@ def load_detections(source: Path, *, ground_truth: Path | None, images: Path | N
         return _run(source, ground_truth, images, output)
     stored = _stored_in(source) if source.is_dir() else [source]
     if not stored:
-        weights = source / "model_final.pth"
-        if not weights.exists():
-            raise SetupError(f"{source} holds neither inference/*/{RESULTS} nor {weights.name}: is it a run?")
-        return _run(weights, ground_truth, images, output)
+        return _run(Path(find_weights(source)), ground_truth, images, output)
     cfg, allow_outside, root = None, False, ""
     if ground_truth is None:
         cfg, json_file, root, allow_outside = _set_of_run(stored)
@@ -81,7 +79,7 @@ def _set_of_run(stored: list[Path]) -> tuple[CfgNode, str, str, bool]:
     name, config = results.parent.name, results.parent.parent.parent / "config.yaml"
     if not config.is_file():
         raise SetupError(f"{results}: no run's config.yaml names its ground truth: give --ground-truth.")
-    cfg = prepare(str(config), use="look").cfg
+    cfg = prepare(run_config(config), use="look").cfg
     metadata = MetadataCatalog.get(name) if name in DatasetCatalog else None
     json_file = metadata and metadata.get("json_file")
     if not json_file or not Path(json_file).is_file():
