@@ -120,7 +120,15 @@ def choose_config(folder: str | os.PathLike, opts: Sequence[Any] = ()) -> Starti
         values["DATASETS.VAL_FRACTION"] = VAL_FRACTION
         reasons["DATASETS.VAL_FRACTION"] = f"it names no part for validation: a fifth of {len(train.images)} images"
         images = round(len(train.images) * (1 - VAL_FRACTION))
-    base, reasons["_BASE_"] = _choose_base(has_gpu)
+    weights = load_config(find_config(PRETRAINED)).MODEL.WEIGHTS
+    cached = Path(get_cache_dir(), "detectron2", weights.removeprefix(Detectron2Handler.PREFIX))
+    if not has_gpu:
+        base, reasons["_BASE_"] = SMALL, "no GPU here: the small detector, from random weights"
+    elif cached.is_file():
+        base, reasons["_BASE_"] = PRETRAINED, "a GPU, and ImageNet's weights are here"
+    else:
+        base = SMALL
+        reasons["_BASE_"] = f"{cached} is not here; with network, --config-file {PRETRAINED} fetches it"
     values["MODEL.RETINANET.NUM_CLASSES"] = 0
     names = train.class_names
     more = ", ..." * (len(names) > SHOWN)
@@ -140,17 +148,6 @@ def choose_config(folder: str | os.PathLike, opts: Sequence[Any] = ()) -> Starti
     values["TEST.BEST_METRIC"] = "bbox/AP"
     reasons["TEST.BEST_METRIC"] = "keeps model_best.pth"
     return StartingConfig(base, values, reasons)
-
-
-def _choose_base(has_gpu: bool) -> tuple[str, str]:
-    """Return the shipped config to start from, and why."""
-    if not has_gpu:
-        return SMALL, "no GPU here: the small detector, from random weights"
-    weights = load_config(find_config(PRETRAINED)).MODEL.WEIGHTS
-    cached = Path(get_cache_dir(), "detectron2", weights.removeprefix(Detectron2Handler.PREFIX))
-    if cached.is_file():
-        return PRETRAINED, "a GPU, and ImageNet's weights are here"
-    return SMALL, f"{cached} is not here; with network, --config-file {PRETRAINED} fetches it"
 
 
 def _sizes(train: BoxSet, has_gpu: bool, reasons: dict[str, str]) -> dict[str, Any]:

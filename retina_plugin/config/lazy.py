@@ -109,10 +109,11 @@ def _describe(tree: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
         if f"{anchors}.{name}" in given:
             listed = given[f"{anchors}.{name}"]
             values[f"MODEL.ANCHOR_GENERATOR.{name.upper()}"] = listed if isinstance(listed[0], list) else [listed]
-    resize = _resize(tree)
-    if resize is None:
+    (resize,) = tree["dataloader"]["test"]["mapper"]["augmentations"]
+    sides = resize["short_edge_length"], resize["max_size"]
+    if not resize["_target_"].endswith(".ResizeShortestEdge") or any(type(side) is not int for side in sides):
         raise ValueError("its test images are not resized by one ResizeShortestEdge")
-    values["INPUT.MIN_SIZE_TEST"], values["INPUT.MAX_SIZE_TEST"] = resize
+    values["INPUT.MIN_SIZE_TEST"], values["INPUT.MAX_SIZE_TEST"] = sides
     return values
 
 
@@ -124,15 +125,3 @@ def _arguments(call: dict[str, Any], place: str) -> Iterator[tuple[str, Any]]:
             yield from _arguments(value, inner)
         else:
             yield inner, value
-
-
-def _resize(tree: dict[str, Any]) -> tuple[int, int] | None:
-    """Return the shorter side and the limit of the longer one of test images; None for other augmentations."""
-    node: Any = tree
-    for name in ("dataloader", "test", "mapper", "augmentations"):
-        node = node.get(name) if isinstance(node, dict) else None
-    if not isinstance(node, list) or len(node) != 1 or not isinstance(node[0], dict):
-        return None
-    is_resize = str(node[0].get("_target_")).rpartition(".")[2] == "ResizeShortestEdge"
-    sides = node[0].get("short_edge_length"), node[0].get("max_size")
-    return sides if is_resize and all(type(side) is int for side in sides) else None
