@@ -5,6 +5,8 @@ import json
 import os
 from pathlib import Path
 
+from . import UsageError
+
 EXAMPLES = """
 Examples:
   Pascal VOC, found out by itself     retina convert VOC2007 --output voc.json
@@ -21,6 +23,9 @@ Nothing is written where a file has a mistake; the message names file and line.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", type=Path, help="folder or file of the annotations")
     parser.add_argument("--output", type=Path, required=True, help="the JSON file to write")
+    parser.add_argument(
+        "--force", action="store_true", help="replace an output that is not COCO JSON; never what is read"
+    )
     parser.add_argument("--format", default="auto", help="auto, coco, voc, yolo, labelme or csv (%(default)s)")
     parser.add_argument("--images", type=Path, help="folder of the images, if it is not the format's usual one")
     parser.add_argument("--classes", type=Path, help="file of class names in their order, one a line (or data.yaml)")
@@ -39,11 +44,22 @@ def run(args: argparse.Namespace) -> None:
     """Read, split, write, and print the counts of each class."""
     from retina_plugin.data.formats import read_boxes, say_options
     from retina_plugin.data.formats.box_set import summarise_remarks
+    from retina_plugin.data.formats.detect import kind_of_json
     from retina_plugin.data.formats.files import read_names
     from retina_plugin.data.split import split_set
     from retina_plugin.errors import SetupError, printable
     from retina_plugin.files import write_whole
 
+    names = [args.output]
+    if args.split:
+        names = [args.output.with_name(f"{args.output.stem}_{part}{args.output.suffix}") for part in ("train", "val")]
+    for path in names:
+        if path.exists() and args.input.exists() and {path.resolve(), *path.resolve().parents} & {args.input.resolve()}:
+            raise UsageError(f"--output {path} is there, and is or may be part of what is read: give another name.")
+        if path.exists() and not args.force and not (path.is_file() and kind_of_json(path) == "coco"):
+            raise UsageError(
+                f"--output {path} is there, and is no COCO JSON. Add --force to replace it, or another name."
+            )
     if args.subset not in ("", "train", "val"):
         raise SetupError(f"--subset must be train or val, got {args.subset!r}.")
     classes = read_names(args.classes) if args.classes else None
@@ -52,11 +68,8 @@ def run(args: argparse.Namespace) -> None:
             args.input, args.format, images=args.images, subset=args.subset, classes=classes,
             allow_outside=args.allow_outside,
         )  # fmt: skip
-    parts = {args.output: whole}
-    if args.split:
-        train, val = split_set(whole, args.split, args.seed, args.group)
-        names = [args.output.with_name(f"{args.output.stem}_{part}{args.output.suffix}") for part in ("train", "val")]
-        parts = dict(zip(names, (train, val), strict=True))
+    split = split_set(whole, args.split, args.seed, args.group) if args.split else (whole,)
+    parts = dict(zip(names, split, strict=True))
     for path, part in parts.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

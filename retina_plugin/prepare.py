@@ -3,6 +3,7 @@
 load -> scale -> register data sets -> device -> NUM_CLASSES -> seed -> check values, weights and data sets -> freeze.
 """
 
+import contextlib
 import logging
 import os
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from .data.checks import DataSummary, check_datasets
 from .data.register import fill_num_classes, register_config_datasets
 from .errors import SetupError
 from .modeling import CLASSIFICATION_LOSS_REGISTRY
-from .weights.checkpointer import check_weights, loading_rules
+from .weights.checkpointer import check_weights, loading_rules, read_checkpoint
 from .weights.files import ResumePoint, find_resume_point
 
 __all__ = ["prepare", "refuse_unread_keys"]
@@ -77,7 +78,10 @@ def prepare(
     cfg = load_config(config, opts)
     if is_run:
         cfg = scale_to_batch(cfg)
-    register_config_datasets(cfg, folder)
+    evaluates = is_run and split == "test"
+    register_config_datasets(
+        cfg, folder, weights_classes=classes_of_weights(cfg) if evaluates else (), defer_faults=use == "look"
+    )
     if use == "look":
         return Prepared(cfg)
     pick_device(cfg)
@@ -101,6 +105,18 @@ def prepare(
             data = check_datasets(cfg, train=split != "test")
     cfg.freeze()
     return Prepared(cfg, warnings, data, resumed)
+
+
+def classes_of_weights(cfg: CfgNode) -> list[str]:
+    """Return the classes that MODEL.WEIGHTS names; [] if none are known, or others may be loaded (MODEL.LOAD)."""
+    rules, path = loading_rules(cfg), cfg.MODEL.WEIGHTS
+    if not path.endswith(".pth") or not os.path.isfile(path) or rules - {"trust"}:
+        return []
+    with contextlib.suppress(SetupError):  # the checkpoint is looked at later
+        classes = (read_checkpoint(path, trust="trust" in rules).get("manifest") or {}).get("classes")
+        if classes and cfg.MODEL.RETINANET.NUM_CLASSES in (0, len(classes)):
+            return list(classes)
+    return []
 
 
 def choose_seed(resumed: ResumePoint | None) -> int:

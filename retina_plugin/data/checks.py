@@ -117,7 +117,7 @@ def check_sets(
             continue
         contents[name] = content
         yield from content.findings
-        yield from _check_classes(cfg, content, next(iter(contents.values())))
+        yield from _check_classes(cfg, content, next(iter(contents.values())), for_training=train)
         root = MetadataCatalog.get(name).get("image_root")
         if root and "://" not in str(root) and not os.path.isdir(root):
             full = "" if os.path.isabs(root) else f" ({os.path.abspath(root)})"
@@ -196,16 +196,22 @@ def check_boxes(content: DatasetContent) -> Iterator[Finding]:
         yield finding(fault.check, content.name, text, remedy, severity=fault.severity, places=places)
 
 
-def _check_classes(cfg: CfgNode, content: DatasetContent, first: DatasetContent) -> Iterator[Finding]:
-    """The classes against NUM_CLASSES, and against those of the ``first`` set."""
+def _check_classes(
+    cfg: CfgNode, content: DatasetContent, first: DatasetContent, *, for_training: bool
+) -> Iterator[Finding]:
+    """The classes against NUM_CLASSES, unless they are not those of the ``first`` set, which has so many."""
     key, number = "MODEL.RETINANET.NUM_CLASSES", cfg.MODEL.RETINANET.NUM_CLASSES
     names = content.class_names
     if "RetinaNet" in cfg.MODEL.META_ARCHITECTURE and number != 0:
         highest = max(content.class_counts, default=-1)
-        if names is not None and len(names) != number:
+        if names is not None and len(names) != number and len(first.class_names or ()) != number:
             listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
             text = f"{key} is {number}, but {content.name} has {len(names)} classes ({listed})"
-            remedy = f"Set {key} {len(names)}, or 0 to take it from the data."
+            remedy = (
+                f"Set {key} {len(names)}, or 0 to take it from the data."
+                if for_training
+                else "Name the detector's classes in their order, those of the set among them: DATASETS.CLASSES."
+            )
             yield finding("classes-differ", content.name, text, remedy)
         elif highest >= number:
             text = f"{key} is {number}, but {content.name} has category_id {highest}"
@@ -218,7 +224,10 @@ def _check_classes(cfg: CfgNode, content: DatasetContent, first: DatasetContent)
         only = {first.name: set(first.class_names) - set(names), content.name: set(names) - set(first.class_names)}
         difference = "; ".join(f"only in {name}: {', '.join(sorted(lacks))}" for name, lacks in only.items() if lacks)
     text = f"{first.name} and {content.name} must have the same classes in the same order, got {difference}"
-    yield finding("classes-differ", content.name, text)
+    by_path = {first.name, content.name} <= {"custom_train", "custom_val"}
+    both = list(dict.fromkeys([*first.class_names, *names]))
+    remedy = f'Give both the same list: DATASETS.CLASSES "{both}".' if by_path else ""
+    yield finding("classes-differ", content.name, text, remedy)
 
 
 def _check_annotated(content: DatasetContent, *, for_training: bool) -> Iterator[Finding]:

@@ -19,7 +19,9 @@ from ..findings import Finding, finding
 from .image_paths import refuse_line_breaks, refuse_outside
 from .safe_json import is_number, load_json
 
-__all__ = ["REMEDY", "class_names_in_order", "read_coco", "read_coco_json", "record_findings", "shorten"]
+__all__ = [
+    "REMEDY", "class_names_in_order", "is_difficult", "read_coco", "read_coco_json", "record_findings", "shorten",
+]  # fmt: skip
 
 REMEDY = "Set DETECTRON2_DATASETS to the folder of Detectron2's sets, or DATASETS.TRAIN_JSON / VAL_JSON to your file."
 
@@ -38,6 +40,7 @@ class CocoFile:
     images: list[dict]  # each with an id of its own
     annotations: list[dict]  # some may have the image_id of no image: see ``findings``
     findings: list[Finding] = field(default_factory=list)
+    rest: dict[str, Any] = field(default_factory=dict)  # the file without images and annotations
 
     def image_paths(self, root: str, *, allow_outside: bool) -> list[str]:
         """The path of each image below the folder ``root``.
@@ -78,7 +81,8 @@ def read_coco(
         raise SetupError(f"{name}: image ids in {path} must be all numbers or all text, got {found}.")
     _refuse_repeated(f"{name}: {path} has more than one image with the id", (image["id"] for image in images))
     class_of = {class_id: i for i, class_id in enumerate(sorted(category["id"] for category in data["categories"]))}
-    content = CocoFile(name, path, class_names_in_order(data), class_of, images, [])
+    rest = {key: value for key, value in data.items() if key not in ("images", "annotations")}
+    content = CocoFile(name, path, class_names_in_order(data), class_of, images, [], rest=rest)
 
     records, doubtful = data.get("annotations"), []
     if records is None and not needs_boxes:
@@ -161,6 +165,11 @@ def read_coco_json(name: str, json_file: str) -> dict[str, Any]:
 def class_names_in_order(content: dict[str, Any]) -> list[str]:
     """The names of the categories by id: the order in which Detectron2 numbers the classes."""
     return [category["name"] for category in sorted(content["categories"], key=lambda category: category["id"])]
+
+
+def is_difficult(annotation: dict) -> bool:
+    """True for an object that VOC marks difficult: it is trained on, and in scoring neither found nor missed."""
+    return bool(annotation.get("difficult", 0)) and not annotation.get("iscrowd", 0)
 
 
 def _refuse_repeated(text: str, ids: Iterable[Hashable]) -> None:

@@ -1,6 +1,7 @@
 """Data sets given by path, registered with Detectron2, and the number of classes taken from the data."""
 
 import atexit
+import contextlib
 import json
 import logging
 import os
@@ -28,6 +29,11 @@ __all__ = [
 
 # Prefix of the config's keys, name in the catalog, key of DATASETS that takes the name.
 _SPLITS = (("TRAIN", "custom_train", "TRAIN"), ("VAL", "custom_val", "TEST"))
+# Sets of the shipped configs; one stays beside a set of the user's only if it is on this machine and has its classes.
+SHIPPED_SETS = (
+    "coco_2017_train", "coco_2017_val", "retina_sample_train", "retina_sample_val", "retina_sparse_train",
+    "retina_sparse_val",
+)  # fmt: skip
 # Marks of a set that has a validation part of its own: Pascal VOC's list, YOLO's folders.
 _OWN_SPLITS = ("ImageSets/Main/val.txt", "images/val", "val")
 # Names of the sets that were converted: their reader has checked the paths of the images.
@@ -83,12 +89,15 @@ def register_boxes(
     return content.class_names
 
 
-def register_config_datasets(cfg: CfgNode, folder: Path | None = None) -> None:
+def register_config_datasets(
+    cfg: CfgNode, folder: Path | None = None, *, weights_classes: Sequence[str] = (), defer_faults: bool = False
+) -> None:
     """Register the data sets that ``cfg`` names by path, and put their names in ``cfg``.
 
     They take the place of ``DATASETS.TRAIN`` and ``DATASETS.TEST``. A later call with other paths replaces them.
     ``TRAIN_PATH`` and ``VAL_PATH`` are read here and become COCO JSON; the files of ``TRAIN_JSON`` and ``VAL_JSON`` are
-    looked at later, by ``check_datasets``. ``cfg`` must not be frozen.
+    looked at later, by ``check_datasets``, unless their classes have to be put in another order. A set that a shipped
+    config names is no longer used beside one of the user's. ``cfg`` must not be frozen.
 
     Classes of names files come first, in their order; others follow by name. A missing path is ignored as
     long as the other key's is there, since an evaluation may run where the training set is not.
@@ -96,17 +105,22 @@ def register_config_datasets(cfg: CfgNode, folder: Path | None = None) -> None:
     Args:
         cfg: a config with the plugin's keys.
         folder: where the COCO JSON of converted sets is kept; None for a temporary one, gone with the process.
+        weights_classes: classes of the detector that is evaluated, in their order: those of the sets, if all of a set's
+            are among them.
+        defer_faults: a set that cannot be read raises only once it is used, so that others can be examined.
 
     Raises:
         SetupError: keys that do not fit together, or a mistake in a file that is converted.
     """
     _check_values(cfg.DATASETS)
     logger = logging.getLogger(__name__)
-    sets = _read_sets(cfg.DATASETS)
+    sets = _read_sets(cfg.DATASETS, weights_classes, defer_faults=defer_faults)
     contents = [content for content in sets.values() if isinstance(content, BoxSet)]
     class_names = order_classes(contents)
     if contents and not class_names:
         raise SetupError(f"{contents[0].source} has no box in any image: there is no class to learn.")
+    if set(class_names) <= set(weights_classes):
+        class_names = list(weights_classes)
     for prefix, name, key in _SPLITS:
         content = sets.get(name)
         if content is None:
@@ -132,11 +146,33 @@ def register_config_datasets(cfg: CfgNode, folder: Path | None = None) -> None:
                 )  # fmt: skip
         else:
             _remove(name)
-            DatasetCatalog.register(name, partial(_refuse_missing, name, content))
-            logger.warning("%s: %s does not exist; classes are taken from the other sets", name, content)
+            DatasetCatalog.register(name, partial(_refuse, content))
+            logger.warning("%s: %s Classes are taken from the other sets.", name, content)
         cfg.DATASETS[key] = (name,)
+    drop_shipped_sets(cfg)
     change = _allowed_outside.update if cfg.DATASETS.ALLOW_OUTSIDE_PATHS else _allowed_outside.difference_update
     change((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
+
+
+def drop_shipped_sets(cfg: CfgNode) -> None:
+    """Empty DATASETS.TRAIN or TEST that a shipped config has set, if the other is a set of the user's."""
+    for own, key in (("custom_train", "TEST"), ("custom_val", "TRAIN")):
+        names = tuple(cfg.DATASETS[key])
+        other = cfg.DATASETS["TRAIN" if key == "TEST" else "TEST"]
+        if own not in other or not names or not set(names) <= set(SHIPPED_SETS):
+            continue
+        with contextlib.suppress(SetupError):  # the user's file is looked at later
+            classes = known_class_names(own)
+            here = all(os.path.isfile(str(MetadataCatalog.get(name).get("json_file", ""))) for name in names)
+            if here and all(known_class_names(name) == classes for name in names):
+                continue
+        cfg.DATASETS[key] = ()
+        if key == "TEST":
+            cfg.TEST.EVAL_PERIOD = 0
+            logging.getLogger(__name__).warning(
+                "nothing to validate on: no AP will be computed; DATASETS.VAL_FRACTION 0.2 keeps a fifth of the images "
+                "back, DATASETS.VAL_PATH names a set"
+            )
 
 
 def _check_values(node: CfgNode) -> None:
@@ -159,8 +195,12 @@ def _check_values(node: CfgNode) -> None:
         raise SetupError("DATASETS.VAL_FRACTION needs DATASETS.TRAIN_PATH, the set to split.")
 
 
-def _read_sets(node: CfgNode) -> dict[str, BoxSet | Path]:
-    """Read TRAIN_PATH and VAL_PATH, or TRAIN_JSON where it is to be split; a missing set is its path."""
+def _read_sets(node: CfgNode, weights_classes: Sequence[str], *, defer_faults: bool) -> dict[str, BoxSet | SetupError]:
+    """Read TRAIN_PATH and VAL_PATH, or the files of JSON keys that are to be split or have other classes.
+
+    Returns:
+        by the name in the catalog; in place of a set that is missing, or is not to be looked at now, the sentence.
+    """
     by_json = node.VAL_FRACTION > 0 and not node.TRAIN_PATH
     keys = ("TRAIN_JSON",) if by_json else ("TRAIN_PATH", "VAL_PATH")
     given = {key: as_paths(node[key]) for key in keys if node[key]}
@@ -170,23 +210,42 @@ def _read_sets(node: CfgNode) -> dict[str, BoxSet | Path]:
     if not all(isinstance(name, str) and name for name in classes) or len(set(classes)) != len(classes):
         raise SetupError(f"DATASETS.CLASSES must be different names, or a file of them, got {node.CLASSES!r}.")
     nothing_here = not any(path.exists() for paths in given.values() for path in paths)
-    sets: dict[str, BoxSet | Path] = {}
+    for prefix in () if by_json else ("TRAIN", "VAL"):
+        json_file = os.path.expanduser(node[f"{prefix}_JSON"])
+        if node[f"{prefix}_IMAGES"] and os.path.isfile(json_file) and (wanted := classes or list(weights_classes)):
+            with contextlib.suppress(SetupError):  # the file is looked at later
+                names = class_names_in_order(read_coco_json(json_file, json_file))
+                if names != wanted and set(names) <= set(wanted):
+                    given[f"{prefix}_JSON"] = (Path(json_file),)
+    sets: dict[str, BoxSet | SetupError] = {}
     for key, paths in given.items():
-        prefix = key.split("_")[0]
+        prefix, kind = key.split("_")
         missing = [path for path in paths if not path.exists()]
         if missing and (nothing_here or len(missing) < len(paths)):
             verb = "is" if len(paths) == 1 else "names"
             raise SetupError(
                 f"DATASETS.{key} {verb} {missing[0]}, which does not exist: give the folder or file of the boxes."
             )
-        sets[f"custom_{prefix.lower()}"] = missing[0] if missing else _read(
-            paths,
-            "coco" if by_json else node.FORMAT,
-            images=node[f"{prefix}_IMAGES"],
-            subset="" if node.VAL_FRACTION else prefix.lower(),
-            classes=classes,
-            allow_outside=node.ALLOW_OUTSIDE_PATHS,
-        )  # fmt: skip
+        name = f"custom_{prefix.lower()}"
+        if missing:
+            sets[name] = SetupError(f"{name}: {missing[0]} does not exist: give the folder or file of the boxes.")
+            continue
+        try:
+            sets[name] = _read(
+                paths,
+                "coco" if kind == "JSON" else node.FORMAT,
+                images=node[f"{prefix}_IMAGES"],
+                subset="" if node.VAL_FRACTION else prefix.lower(),
+                classes=classes,
+                allow_outside=node.ALLOW_OUTSIDE_PATHS,
+                checked_later=True,
+            )
+        except SetupError as error:
+            if not defer_faults:
+                raise
+            sets[name] = error
+    if defer_faults and any(isinstance(content, SetupError) for content in sets.values()):
+        return {"custom_val": sets["custom_train"], **sets} if node.VAL_FRACTION else sets
     train, val = sets.get("custom_train"), sets.get("custom_val")
     if node.VAL_FRACTION:
         recorded = (path / name for path in given[keys[0]] for name in _OWN_SPLITS)
@@ -243,8 +302,8 @@ def _register_content(name: str, content: BoxSet, class_names: list[str], folder
         logger.warning("%s: %s", name, sentence)
 
 
-def _refuse_missing(name: str, path: Path) -> list[dict]:
-    raise SetupError(f"{name}: {path} does not exist: give the folder or file of the boxes.")
+def _refuse(fault: SetupError) -> list[dict]:
+    raise fault
 
 
 @cache

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.coco import read_coco
+from ..data.coco import is_difficult, read_coco
 from ..errors import SetupError
 from ..findings import raise_first_error
 
@@ -30,17 +30,23 @@ class Truth:
     sizes: np.ndarray  # (N, 2) width and height, pixels
     class_ids: list[int]
     class_names: list[str]
-    annotation_ids: np.ndarray  # (M,)
+    annotation_ids: np.ndarray  # (M,) objects: numbers of any size
     images: np.ndarray  # (M,) in [0, N), ascending
     classes: np.ndarray  # (M,) in [0, K)
     boxes: np.ndarray  # (M, 4) XYWH, pixels
     areas: np.ndarray  # (M,) square pixels, as annotated: the area of the mask if there is one
-    crowd: np.ndarray  # (M,) True for a region of many objects, in which detections are not scored
+    crowd: np.ndarray  # (M,) True where detections are not scored: a region of many objects, or an object so marked
+    difficult: np.ndarray | None = None  # (M,) True for the latter: VOC's "difficult"; None if there are none
 
     @property
     def class_counts(self) -> np.ndarray:
         """Number of boxes of each class, (K,), without crowds."""
         return np.bincount(self.classes[~self.crowd], minlength=len(self.class_ids))
+
+    @property
+    def regions(self) -> np.ndarray:
+        """(M,) True for regions of many objects: the IoU with one is the part of a detection inside."""
+        return self.crowd if self.difficult is None else self.crowd & ~self.difficult
 
     def fingerprint(self) -> str:
         """Compute a hash of the content: ids and sizes of the images, ids and names of the classes, and the boxes.
@@ -109,12 +115,13 @@ def read_truth(
         sizes=np.array([(image["width"], image["height"]) for image in images], dtype=float),
         class_ids=list(coco.class_of),
         class_names=coco.class_names,
-        annotation_ids=np.array([a["id"] for a in annotations], dtype=np.int64),
+        annotation_ids=np.array([a["id"] for a in annotations], dtype=object),
         images=np.array([image_of[a["image_id"]] for a in annotations], dtype=np.int64),
         classes=np.array([coco.class_of[a["category_id"]] for a in annotations], dtype=np.int64),
         boxes=np.array([a["bbox"] for a in annotations], dtype=float).reshape(-1, 4),
         areas=np.array([a["area"] for a in annotations], dtype=float),
-        crowd=np.array([bool(a["iscrowd"]) for a in annotations], dtype=bool),
+        crowd=np.array([bool(a["iscrowd"] or is_difficult(a)) for a in annotations], dtype=bool),
+        difficult=np.array([is_difficult(a) for a in annotations], dtype=bool),
     )
     bad = ~np.isfinite(truth.boxes).all(axis=1) | (truth.boxes[:, 2:] < 0).any(axis=1)
     if bad.any():

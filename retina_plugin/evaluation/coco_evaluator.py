@@ -10,13 +10,15 @@ from pathlib import Path
 from types import ModuleType
 
 from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation.coco_evaluation import COCOevalMaxDets
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from packaging.version import Version
 
+from ..data.coco import is_difficult
 from .origin import origin_path
 
-__all__ = ["RESULTS", "BoxEvaluator", "hotcoco_module", "hotcoco_truth"]
+__all__ = ["RESULTS", "BoxEvaluator", "PycocotoolsEval", "hotcoco_module", "hotcoco_truth"]
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +29,34 @@ OLDEST = Version("1.3.0")
 READ = {"images": ("id",), "annotations": ("id", "image_id", "category_id", "bbox", "area", "iscrowd")}
 
 
+class PycocotoolsEval(COCOevalMaxDets):
+    """pycocotools' scoring, with VOC's rule for objects marked difficult.
+
+    They are not counted, and any number of detections that match one by the ordinary IoU are neither right nor wrong.
+    In COCO a crowd is so treated, but a detection matches it by the part inside.
+    """
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        for gts in self._gts.values():
+            for gt in filter(is_difficult, gts):
+                gt["ignore"] = 1
+
+    def evaluateImg(self, imgId, catId, aRng, maxDet):
+        gts = self._gts[imgId, catId]
+        self._gts[imgId, catId] = [{**gt, "iscrowd": 1} if is_difficult(gt) else gt for gt in gts]
+        try:
+            return super().evaluateImg(imgId, catId, aRng, maxDet)
+        finally:
+            self._gts[imgId, catId] = gts
+
+
 class BoxEvaluator(COCOEvaluator):
     """Detectron2's evaluator of boxes, with hotcoco for the scoring.
 
     pycocotools scores instead if hotcoco is missing or older than ``OLDEST``, refuses the annotations (ids that are not
     numbers) or the predictions (a score that is NaN), or could give other numbers (see ``hotcoco_truth``).
+    Objects marked difficult are scored by ``PycocotoolsEval``.
     """
 
     def __init__(
@@ -56,14 +81,17 @@ class BoxEvaluator(COCOEvaluator):
             # False silences Detectron2's message that it falls back to pycocotools.
             use_fast_impl=hotcoco is None,
         )
-        self._hotcoco = hotcoco
         self._note_origin = note_origin
-        self._ground_truth = hotcoco_truth(hotcoco, self._coco_api.dataset) if hotcoco and self._do_evaluation else None
+        self._ground_truth, self._scorer = None, None
+        if self._do_evaluation and any(map(is_difficult, self._coco_api.dataset["annotations"])):
+            self._ground_truth, self._scorer = self._coco_api, PycocotoolsEval
+        elif self._do_evaluation and hotcoco:
+            self._ground_truth, self._scorer = hotcoco_truth(hotcoco, self._coco_api.dataset), hotcoco.COCOeval
 
     @property
     def package(self) -> str:
         """Name and version of the scoring package."""
-        name = "pycocotools" if self._ground_truth is None else "hotcoco"
+        name = "hotcoco" if self._ground_truth and self._scorer is not PycocotoolsEval else "pycocotools"
         return f"{name} {version(name)}"
 
     def evaluate(self, img_ids: list[int] | None = None) -> dict:
@@ -100,13 +128,13 @@ class BoxEvaluator(COCOEvaluator):
         self._results["bbox"] = self._derive_coco_results(evaluation, "bbox", class_names=names)
 
     def _score(self, results: list[dict], img_ids: list[int] | None):
-        """Score results in COCO's form with hotcoco, and return its summarized ``COCOeval``.
+        """Score results in COCO's form, and return the summarized ``COCOeval``.
 
         Raises:
             ValueError: hotcoco refuses a result (a score that is NaN).
         """
         detections = self._ground_truth.loadRes(results)
-        evaluation = self._hotcoco.COCOeval(self._ground_truth, detections, "bbox")
+        evaluation = self._scorer(self._ground_truth, detections, "bbox")
         # A limit below 10 comes as [1, 10, limit]; pycocotools sorts by itself, hotcoco does not.
         evaluation.params.maxDets = sorted(self._max_dets_per_image)
         if img_ids is not None:
@@ -139,6 +167,8 @@ def hotcoco_truth(hotcoco: ModuleType, dataset: dict):
     try:
         content = {part: [{key: entry[key] for key in keys} for entry in dataset[part]] for part, keys in READ.items()}
         content["categories"] = [{"id": entry["id"], "name": str(entry["id"])} for entry in dataset["categories"]]
+        if any(map(is_difficult, dataset["annotations"])):
+            return None
         if any(entry["id"] == 0 for entry in content["annotations"]):
             # pycocotools uses 0 for "no match" and so scores a detection of that box as false; hotcoco does not.
             raise ValueError("pycocotools never counts the annotation with id 0 as found; number them from 1")

@@ -10,10 +10,9 @@ from importlib.metadata import version
 
 import numpy as np
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from .boxes import Detections, Truth
-from .coco_evaluator import hotcoco_module, hotcoco_truth
+from .coco_evaluator import PycocotoolsEval, hotcoco_module, hotcoco_truth
 
 __all__ = ["AT_50", "AT_75", "RECALLS", "SIZES", "THRESHOLDS", "Bin", "Scores", "known", "mean_of_known", "score"]
 
@@ -121,7 +120,11 @@ def _evaluate(truth: Truth, found: Detections, gt_areas, areas, ranges: list, li
     """Run COCOeval with ``ranges`` of areas; return it, accumulated, and the package's name and version."""
     images = [{"id": i} for i in range(len(truth.image_ids))]
     categories = [{"id": k, "name": str(k)} for k in range(len(truth.class_ids))]
-    annotations = _entries(truth.annotation_ids, truth, gt_areas, crowd=truth.crowd)
+    # Numbered anew, since both packages bound an id; 0 stays, which pycocotools takes for no match.
+    ids = np.where(truth.annotation_ids == 0, 0, np.arange(1, len(truth.boxes) + 1))
+    annotations = _entries(ids, truth, gt_areas, crowd=truth.regions)
+    for i in np.flatnonzero(truth.crowd & ~truth.regions).tolist():
+        annotations[i]["difficult"] = 1
     results = _entries(np.arange(1, len(found) + 1), found, areas, score=found.scores)
     content = {"images": images, "annotations": annotations, "categories": categories}
     results = {"images": images, "annotations": results, "categories": categories}
@@ -131,7 +134,7 @@ def _evaluate(truth: Truth, found: Detections, gt_areas, areas, ranges: list, li
         if ground_truth:
             evaluation = hotcoco.COCOeval(ground_truth, hotcoco.COCO(results), "bbox")
         else:
-            evaluation = COCOeval(_coco(content), _coco(results), "bbox")
+            evaluation = PycocotoolsEval(_coco(content), _coco(results), "bbox")
         evaluation.params.areaRng = [list(map(float, bounds)) for bounds in ranges]
         evaluation.params.areaRngLbl = [str(i) for i in range(len(ranges))]
         evaluation.params.maxDets = _limits(limit)

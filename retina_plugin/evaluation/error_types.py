@@ -12,7 +12,7 @@ from .boxes import Detections, Truth
 from .coco_scores import RECALLS
 from .matching import box_iou, by_image, match_greedily
 
-__all__ = ["BACKGROUND_IOU", "ERRORS", "ErrorBreakdown", "break_down"]
+__all__ = ["ERRORS", "ErrorBreakdown", "break_down"]
 
 FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1  # t_f and t_b of Sec. 2.2
 ERRORS = {
@@ -115,7 +115,7 @@ def _classify(truth: Truth, found: Detections) -> tuple[np.ndarray, np.ndarray, 
             best = np.select(conditions[:2], [of_class.argmax(axis=1), of_other.argmax(axis=1)], -1)
             targets[d] = np.where(best >= 0, boxes[best], -1)
         kinds[d] = np.where(right, RIGHT, kinds[d])
-        inside = box_iou(found.boxes[d], truth.boxes[crowds], crowd=True)
+        inside = box_iou(found.boxes[d], truth.boxes[crowds], crowd=truth.regions[crowds])
         same_class = found.classes[d, None] == truth.classes[crowds]
         excused[d] = ~right & (same_class & (inside > FOREGROUND_IOU)).any(axis=1)
     return kinds, targets, matched, excused

@@ -20,8 +20,12 @@ def by_image(truth: Truth, found: Detections) -> Iterator[tuple[np.ndarray, np.n
         yield np.arange(of_found[i], of_found[i + 1]), members[~crowd], members[crowd]
 
 
-def box_iou(boxes: np.ndarray, others: np.ndarray, *, crowd: bool = False) -> np.ndarray:
-    """Compute the (D, M) IoU of (D, 4) and (M, 4) XYWH boxes; with ``crowd`` the part of a box inside (COCO)."""
+def box_iou(boxes: np.ndarray, others: np.ndarray, *, crowd: bool | np.ndarray = False) -> np.ndarray:
+    """Compute the (D, M) IoU of (D, 4) and (M, 4) XYWH boxes; with ``crowd`` the part of a box inside (COCO).
+
+    Args:
+        crowd: of all of the second boxes, or (M,).
+    """
     if not len(boxes) or not len(others):
         return np.zeros((len(boxes), len(others)))
     return mask_iou(boxes, others, np.full(len(others), crowd, dtype=np.uint8))

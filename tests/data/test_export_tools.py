@@ -8,9 +8,7 @@ from export_tools import TOOLS, Export, build
 from retina_plugin.data.formats import read_boxes
 from retina_plugin.errors import SetupError
 
-# Of the reader of COCO JSON, which has its own tests.
-COCO = ("roboflow_coco", "cocodataset", "cvat_coco_parts", "labelstudio_coco")
-READ = [name for name in TOOLS if name not in COCO]
+READ = list(TOOLS)
 
 
 def test_corpus_is_as_large_as_it_should_be():

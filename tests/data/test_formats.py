@@ -247,7 +247,7 @@ def test_coco_keeps_crowds_and_counts_classes_by_id(tmp_path):
     assert found.class_names == ["first", "dog", "cat"]
     coco = found.to_coco(found.class_names)
     assert [a["iscrowd"] for a in coco["annotations"]] == [1, 0, 0, 0, 0, 0]
-    assert [a["category_id"] for a in coco["annotations"]] == [2, 3, 3, 2, 2, 2]
+    assert [a["category_id"] for a in coco["annotations"]] == [3, 5, 5, 3, 3, 3]  # as in the file
 
 
 def test_coco_part_by_the_name_of_the_file(tmp_path):

@@ -50,7 +50,8 @@ def test_folder_trains_and_evaluates(tmp_path, kind):
     assert {name: s["images"] for name, s in record["data"]["sets"].items()} == {"custom_train": 3, "custom_val": 2}
     assert record["results"]["bbox"].keys() >= {"AP", "AP50", "AP-dog", "AP-cat"}
     assert (tmp_path / "run/inference/custom_val/coco_instances_results.json").is_file()
-    assert json.loads((tmp_path / "run/datasets/custom_val.json").read_text())["categories"][0]["id"] == 1
+    categories = json.loads((tmp_path / "run/datasets/custom_val.json").read_text())["categories"]
+    assert categories[0]["id"] == (3 if kind == "coco" else 1)  # the ids of a COCO file stay
     assert torch.load(tmp_path / "run/model_final.pth", weights_only=True)["model"]
 
 

@@ -13,7 +13,11 @@ from packaging.version import Version
 from random_coco import CLASSES, random_set
 
 from retina_plugin.evaluation import coco_evaluator as coco_scoring
+from retina_plugin.evaluation.boxes import read_truth
 from retina_plugin.evaluation.coco_evaluator import BoxEvaluator
+from retina_plugin.evaluation.coco_scores import score
+from retina_plugin.evaluation.evaluate import evaluate_detections
+from retina_plugin.evaluation.predictions import read_detections
 
 NAME = "scored_set"
 
@@ -158,3 +162,69 @@ def test_a_set_without_annotations_is_not_scored(tmp_path):
         assert evaluator.evaluate() == {}
     finally:
         MetadataCatalog.pop(NAME)
+
+
+# One image: a plain box that is found exactly, and one marked difficult.
+def difficult_set(*extra):
+    annotations = [
+        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 20, 20], "area": 400, "iscrowd": 0},
+        {
+            "id": 2,
+            "image_id": 1,
+            "category_id": 1,
+            "bbox": [50, 50, 40, 40],
+            "area": 1600,
+            "iscrowd": 0,
+            "difficult": 1,
+        },
+    ]
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 100, "height": 100}],
+        "annotations": annotations,
+        "categories": [{"id": k + 1, "name": f"class {k}"} for k in range(CLASSES)],
+    }
+    boxes = [(annotations[0]["bbox"], 0.5), *extra]
+    return content, [{"image_id": 1, "category_id": 1, "bbox": box, "score": score} for box, score in boxes]
+
+
+@pytest.mark.parametrize(
+    ("extra", "ap"),
+    [
+        ((), 100),  # the difficult object is not missed
+        ((([50, 50, 40, 40], 0.9), ([51, 50, 40, 40], 0.8)), 100),  # neither right nor wrong, twice
+        ((([55, 55, 10, 10], 0.9),), 50),  # inside it, but IoU 1/16: wrong, as it would not be in a crowd
+        ((([0, 60, 20, 20], 0.9),), 50),
+    ],
+    ids=["unfound", "found_twice", "inside", "elsewhere"],
+)
+@pytest.mark.parametrize("limit", [None, 20])
+def test_difficult_objects_are_ignored_by_the_rule_of_voc(score_both, tmp_path, extra, ap, limit):
+    content, detections = difficult_set(*extra)
+    ours, _ = score_both(content, detections, limit=limit)
+    assert ours.results["AP"] == pytest.approx(ap)
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps(detections))
+    truth = read_truth(tmp_path / "ground_truth.json")
+    result = evaluate_detections(truth, read_detections(path, truth), limit=limit or 100)
+    assert [result.scores.summary["AP"], result.errors.ap50] == pytest.approx([ap, ap])
+    assert result.errors.counts["missed"] == result.mistakes.missed.sum() == 0
+    assert result.mistakes.wrong.sum() == (ap < 100) and result.confusion[-1, 0] == (ap < 100)
+
+
+@pytest.mark.parametrize("first", [2**63, 2**64 + 1, 10**300, -(10**6)], ids=["2^63", "2^64", "10^300", "negative"])
+def test_annotation_and_image_ids_of_any_size(score_both, tmp_path, first):
+    content, detections = random_set(0)
+    expected = score_both(copy.deepcopy(content), detections)[0].results["AP"]
+    for annotation in content["annotations"]:
+        annotation["id"] += first
+    for record in content["images"]:
+        record["id"] += first
+        record["file_name"] = f"{record['id'] - first}.png"
+    for entry in content["annotations"] + detections:
+        entry["image_id"] += first
+    ours, _ = score_both(content, detections)
+    assert ours.results["AP"] == pytest.approx(expected, abs=1e-6)
+    (tmp_path / "found.json").write_text(json.dumps(detections))
+    truth = read_truth(tmp_path / "ground_truth.json")
+    scores = score(truth, read_detections(tmp_path / "found.json", truth), limit=100)
+    assert scores.summary["AP"] == pytest.approx(expected, abs=1e-6)

@@ -31,6 +31,7 @@ def read_boxes(
     subset: str = "",
     classes: list[str] | None = None,
     allow_outside: bool = False,
+    checked_later: bool = False,
 ) -> BoxSet:
     """Read a data set in any of the formats.
 
@@ -40,6 +41,7 @@ def read_boxes(
         images: folder of the images, where the format's usual place is not theirs.
         subset: "train" or "val": that part of it, if it says which that is; "" for everything.
         classes: class names in their order; by default the format's names file, else the names sorted.
+        checked_later: leave images and boxes of COCO files, which pass through as they are, to ``check_datasets``.
         allow_outside: take images that the annotations name outside ``path`` and the folder of the images.
 
     Returns:
@@ -54,14 +56,14 @@ def read_boxes(
         file_format = detect_format(path)
     if file_format not in FORMATS:
         raise SetupError(f"The format must be auto or one of {', '.join(FORMATS)}, got {file_format!r}.")
-    options = {"classes": classes} if file_format == "yolo" else {}
+    options = {"yolo": {"classes": classes}, "coco": {"open_images": not checked_later}}.get(file_format, {})
     # A file that the user names may be a link: what lies beside the file itself is inside too.
     own = [path] if path.is_dir() else [path.parent, path.resolve().parent]
     with bounded_by([*own, *([images] if images else [])], str(path), allow_outside=allow_outside):
         found = FORMATS[file_format].read(path, images, subset, **options)
     if classes:
         found.given_classes = list(classes)
-    found = found.clean()
+    found = found.check_names() if checked_later and file_format == "coco" else found.clean()
     refuse_line_breaks([*(image.path for image in found.images), *found.class_names], str(path))
     return found
 

@@ -16,7 +16,7 @@ from .files import list_files, read_yaml
 from .yolo import are_labels
 from .yolo_layout import find_names_files
 
-__all__ = ["detect_format"]
+__all__ = ["detect_format", "kind_of_json"]
 
 _EXPORTS = "export it as COCO, YOLO or Pascal VOC, which are read"
 # What is not read -> its name, and the way out.
@@ -100,7 +100,8 @@ def _has_labels_folder(folder: Path) -> bool:
     return (folder / "labels").is_dir() or any("names" in read_yaml(file) for file in yamls)
 
 
-def _kind_of_json(file: Path) -> str:
+def kind_of_json(file: Path) -> str:
+    """The format "coco" or "labelme", or the tool that writes such JSON; "" for none."""
     ends = _ends_of(file)
     kind = next((kind for kind, keys in _JSON_KEYS if re.search(keys, ends)), "")
     return kind or ("coco" if sum(bool(re.search(key, ends)) for key in _COCO_KEYS) > 1 else "")
@@ -128,7 +129,7 @@ def _ends_of(file: Path) -> bytes:
 # Suffix -> the format of such a file, or a key of _FOREIGN; "" for neither.
 _KINDS: dict[str, Callable[[Path], str]] = {
     ".xml": _kind_of_xml,
-    ".json": _kind_of_json,
+    ".json": kind_of_json,
     ".txt": lambda file: "yolo" if are_labels(file) else "",
     ".csv": _kind_of_csv,
     ".ndjson": lambda file: "labelbox",

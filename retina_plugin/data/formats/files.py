@@ -12,15 +12,13 @@ from ...errors import SetupError
 from ...reading import free_memory
 from ..image_paths import open_named
 
-__all__ = ["choose_file", "list_files", "read_lines", "read_names", "read_text", "read_yaml"]
+__all__ = ["list_files", "read_lines", "read_names", "read_text", "read_yaml"]
 
 # A guard: the largest annotation of one image that was seen has 60 kB; a file beyond this is something else.
 MAX_BYTES = 64 * 2**20
 MAX_LINE = 2**20  # characters; eight fields of the size that csv takes
 MAX_YAML_BYTES = 2**20  # a guard: PyYAML reads 50 kB a second
 _BYTES_A_ROW = 600  # what a short row of a CSV file takes once it is read
-# Names of the parts in use.
-SUBSET_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation")}
 
 
 def list_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
@@ -35,27 +33,6 @@ def list_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(parent, name) for name in names if name.lower().endswith(wanted) and not name.startswith(".")]
     return sorted(found)
-
-
-def choose_file(folder: Path, files: list[Path], subset: str, kind: str, *, whole_name: bool) -> Path:
-    """The one file of a part ("train" or "val") among ``files``, or the only one.
-
-    Args:
-        whole_name: the file's name must be that of the part; else it must contain it.
-
-    Raises:
-        SetupError: there is none, or more than one.
-    """
-    names = SUBSET_NAMES.get(subset, ())
-    chosen = [file for file in files if any(file.stem == n if whole_name else n in file.stem for n in names)] or files
-    if len(chosen) != 1:
-        found = ", ".join(file.name for file in chosen[:5]) or "none"
-        raise SetupError(
-            f"{folder} must have one {kind}, got {found}: name one in DATASETS.TRAIN_PATH, another in VAL_PATH."
-            if len(chosen) > 1
-            else f"{folder} must have one {kind}, got none: name the file."
-        )
-    return chosen[0]
 
 
 def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:

@@ -1,7 +1,7 @@
 """Pascal VOC: one XML file per image.
 
 ``<bndbox>`` counts pixels from 1 and includes the last: the edges are (xmin - 1, ymin - 1, xmax, ymax), as in
-Detectron2's ``pascal_voc.py``. Boxes marked difficult are kept, as there.
+Detectron2's ``pascal_voc.py``. Boxes marked difficult are trained on, as there, and ignored in scoring, as in VOC.
 """
 
 from collections.abc import Sequence
@@ -99,7 +99,11 @@ def _read_object(file: Path, element: Element, remarks: list[Remark]) -> Box | N
     if xmin == xmax and ymin == ymax:
         remarks.append(Remark("box dropped: its corners are one point", origin))
         return None
-    return Box(xmin - 1, ymin - 1, xmax, ymax, name.text, origin)
+    difficult = element.find("difficult")
+    is_difficult = difficult is not None and difficult.text.strip().lower() in ("1", "true", "yes")
+    if is_difficult:
+        remarks.append(Remark("object marked difficult: it is trained on and, as in VOC, not scored", origin))
+    return Box(xmin - 1, ymin - 1, xmax, ymax, name.text, origin, is_difficult=is_difficult)
 
 
 def _number(file: Path, tag: str, parent: Element) -> float:
