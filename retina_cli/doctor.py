@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import os
+import shlex
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -64,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
     from retina_plugin.apps.doctor.report import Report
     from retina_plugin.files import write_whole
 
+    words = shlex.join([*(["--config-file", args.config_file] if args.config_file else []), *args.opts])
     if not broken:
         choose_for_folder(args)
     packages = read_packages()
@@ -84,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
         plan = Plan(args.jobs, args.num_gpus, cache, images=not args.no_images, fit=not args.no_fit)
         examine(report, args.opts, plan)
     print(report.as_text())
+    if report.makes_sense:
+        print(f"Next: retina train {words}")
     for option, path, make in (("--json", args.json, report.as_json), ("--html", args.html, report.as_html)):
         if path:
             try:

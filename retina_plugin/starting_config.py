@@ -123,6 +123,7 @@ def choose_config(folder: str | os.PathLike, opts: Sequence[Any] = ()) -> Starti
     weights = load_config(find_config(PRETRAINED)).MODEL.WEIGHTS
     cached = Path(get_cache_dir(), "detectron2", weights.removeprefix(Detectron2Handler.PREFIX))
     if not has_gpu:
+        values["MODEL.DEVICE"] = "cpu"
         base, reasons["_BASE_"] = SMALL, "no GPU here: the small detector, from random weights"
     elif cached.is_file():
         base, reasons["_BASE_"] = PRETRAINED, "a GPU, and ImageNet's weights are here"

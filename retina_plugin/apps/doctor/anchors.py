@@ -57,7 +57,7 @@ def examine_anchors(
         numbers["proposal"] = {"decision": proposal.decision, "yaml": proposal.yaml, **proposal.numbers}
         if proposal.fit:
             keys = [line.strip() for line in proposal.yaml.splitlines() if line.startswith("    ")]
-            remedy = "Paste under MODEL.ANCHOR_GENERATOR: " + "; ".join(keys)
+            remedy = f"Paste under MODEL:  ANCHOR_GENERATOR: {{{', '.join(keys)}}}"
             if proposal.is_trade_off:
                 remedy = f"Keep yours, or, if the better fit is worth the boxes lost: {remedy[0].lower()}{remedy[1:]}"
             found.append(finding("anchors-better", "MODEL.ANCHOR_GENERATOR", proposal.decision, remedy))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from detectron2.data import DatasetCatalog
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
@@ -230,7 +231,8 @@ def test_a_manifest_is_read_as_a_training_reads_it(good_set, examine, tmp_path):
 def test_better_anchors_come_ready_to_paste(good_set, examine):
     status, found, content, _ = examine(good_set(), "MODEL.ANCHOR_GENERATOR.BASE_SIZE", "5.0", fit=True)
     (found,) = [f for f in found if f["check"] == "anchors-better"]
-    assert status == 0 and re.search(r"BASE_SIZE: [\d.]+; SCALES_PER_OCTAVE: \d; ASPECT_RATIOS: \[\[", found["remedy"])
+    pasted = yaml.safe_load(found["remedy"].partition("under MODEL:  ")[2])["ANCHOR_GENERATOR"]
+    assert status == 0 and pasted["BASE_SIZE"] > 0 and pasted["SCALES_PER_OCTAVE"] >= 1 and pasted["ASPECT_RATIOS"][0]
     assert content["anchors"]["proposal"]["yaml"].startswith("# fitted anchors")
 
 
