@@ -12,7 +12,7 @@ from .boxes import Detections, Truth
 from .coco_scores import RECALLS
 from .matching import box_iou, by_image, match_greedily
 
-__all__ = ["ERRORS", "ErrorBreakdown", "break_down"]
+__all__ = ["BACKGROUND_IOU", "ERRORS", "ErrorBreakdown", "break_down"]
 
 FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1  # t_f and t_b of Sec. 2.2
 ERRORS = {

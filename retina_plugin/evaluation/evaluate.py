@@ -6,15 +6,19 @@ from pathlib import Path
 import numpy as np
 
 from ..files import write_csv, write_json
+from .bootstrap import draw_images, interval, resampled_ap
 from .boxes import Detections, Truth
 from .calibration import Calibration, OperatingPoint, best_points, calibration
-from .coco_scores import AT_50, AT_75, RECALLS, Scores, known, score
+from .coco_scores import AT_50, AT_75, RECALLS, Scores, known, mean_of_known, score
 from .error_types import ERRORS, ErrorBreakdown, break_down
-from .mistakes import ImageMistakes, confusion_matrix, mistakes_per_image
+from .mistakes import UNMATCHED, ImageMistakes, confusion_matrix, mistakes_per_image, unmatched_detections
 
-__all__ = ["Evaluation", "class_rows", "curves", "evaluate_detections", "write_evaluation", "write_tables"]
+__all__ = ["FEWEST", "Evaluation", "class_rows", "curves", "evaluate_detections", "write_evaluation", "write_tables"]
 
 FALLBACK_THRESHOLD = 0.5  # if no detection is correct
+# Numbers of images with an interval of AP. Fewer are too few to draw from; with more the interval is narrow, and 1,000
+# samples take longer than the scoring.
+FEWEST, MOST = 10, 1000
 
 
 @dataclass(frozen=True)
@@ -30,15 +34,21 @@ class Evaluation:
     class_points: list[OperatingPoint | None]
     threshold: float  # lowest score that counts in the confusion matrix and the mistakes
     confusion: np.ndarray
+    unmatched: np.ndarray  # last row of ``confusion`` by kind
     mistakes: ImageMistakes
+    intervals: dict[str, tuple[float, float]]  # 95 % intervals of AP and AP50 over samples of the images, or {}
+    samples: int
 
 
-def evaluate_detections(truth: Truth, found: Detections, *, limit: int, threshold: float | None = None) -> Evaluation:
+def evaluate_detections(
+    truth: Truth, found: Detections, *, limit: int, threshold: float | None = None, samples: int = 0
+) -> Evaluation:
     """Compute all measurements of an ``Evaluation``.
 
     Args:
         limit: number of detections for each image that count, best first.
         threshold: lowest score that is shown and counted as a mistake; None takes the threshold with the best F1.
+        samples: number of bootstrap samples for the intervals of AP, in sets of FEWEST to MOST images; 0 for none.
     """
     scores = score(truth, found, limit=limit)
     point, class_points = best_points(truth, found, scores)
@@ -54,8 +64,22 @@ def evaluate_detections(truth: Truth, found: Detections, *, limit: int, threshol
         class_points=class_points,
         threshold=threshold,
         confusion=confusion_matrix(truth, found.best(limit), threshold),
+        unmatched=unmatched_detections(truth, found.best(limit), threshold),
         mistakes=mistakes_per_image(truth, found, scores, threshold),
+        intervals=_intervals(truth, found, scores, samples) if samples else {},
+        samples=samples,
     )
+
+
+def _intervals(truth: Truth, found: Detections, scores: Scores, samples: int) -> dict[str, tuple[float, float]]:
+    number = len(truth.image_ids)
+    if not FEWEST <= number <= MOST or not truth.class_counts.any():
+        return {}
+    both = resampled_ap(truth, found, scores, draw_images(number, samples, seed=0))
+    found_intervals = {
+        name: interval(mean_of_known(values, 1)) for name, values in zip(("AP", "AP50"), both, strict=True)
+    }
+    return {name: bounds for name, bounds in found_intervals.items() if bounds}
 
 
 def class_rows(evaluation: Evaluation) -> list[dict]:
@@ -100,6 +124,8 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
         "num_detections": len(evaluation.found),
         "scored_by": evaluation.scores.package,
         "score_threshold": evaluation.threshold,
+        "intervals_95": {name: list(bounds) for name, bounds in evaluation.intervals.items()},
+        "bootstrap_samples": evaluation.samples,
         "best_point": evaluation.point and asdict(evaluation.point),
         "calibration_error": {
             key: getattr(calibration, key) for key in ("ece", "d_ece", "d_ece_count", "count", "note")
@@ -142,10 +168,11 @@ def _tables(evaluation: Evaluation) -> dict[str, tuple[list[str], list[list]]]:
         for kind, group in (("size", evaluation.scores.sizes), ("aspect", evaluation.scores.aspects))
         for b in group
     ]
-    names = [*truth.class_names, "(background)"]
-    confused = [
-        [names[i], names[j], int(evaluation.confusion[i, j])] for i, j in np.argwhere(evaluation.confusion).tolist()
-    ]
+    # The last row of the matrix by kind.
+    matrix = np.vstack([evaluation.confusion[:-1], np.pad(evaluation.unmatched, ((0, 0), (0, 1)))])
+    names = [*truth.class_names, *(f"({kind})" for kind in UNMATCHED)]
+    predicted = [*truth.class_names, "(background)"]
+    confused = [[names[i], predicted[j], int(matrix[i, j])] for i, j in np.argwhere(matrix).tolist()]
     per_image = [
         [truth.image_ids[i], truth.file_names[i], int(mistakes.missed[i]), int(mistakes.wrong[i]),
          float(mistakes.wrong_scores[i])]

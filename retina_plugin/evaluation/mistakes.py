@@ -1,16 +1,22 @@
 """Mistakes above a score threshold: confused classes, and the images with the most mistakes."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from .boxes import Detections, Truth
 from .coco_scores import AT_50, Scores
+from .error_types import BACKGROUND_IOU
 from .matching import box_iou, by_image, match_greedily
 
-__all__ = ["CONFUSION_IOU", "ImageMistakes", "confusion_matrix", "mistakes_per_image"]
+__all__ = [
+    "CONFUSION_IOU", "UNMATCHED", "ImageMistakes", "confusion_matrix", "mistakes_per_image", "unmatched_detections",
+]  # fmt: skip
 
 CONFUSION_IOU = 0.5
+# Kinds of detections without a box of their own, by the box of any class that they overlap most.
+UNMATCHED = ("box already taken", "partly on a box", "background")
 
 
 def confusion_matrix(truth: Truth, found: Detections, threshold: float) -> np.ndarray:
@@ -27,18 +33,44 @@ def confusion_matrix(truth: Truth, found: Detections, threshold: float) -> np.nd
     K = len(truth.class_ids)
     matrix = np.zeros((K + 1, K + 1), dtype=np.int64)
     found = found.where(found.scores >= threshold)
+    for d, boxes, partner, free in _match(truth, found):
+        taken = partner[partner >= 0]
+        np.add.at(matrix, (truth.classes[boxes[taken]], found.classes[d[partner >= 0]]), 1)
+        np.add.at(matrix, (K, found.classes[d[free]]), 1)
+        np.add.at(matrix, (np.delete(truth.classes[boxes], taken), K), 1)
+    return matrix
+
+
+def unmatched_detections(truth: Truth, found: Detections, threshold: float) -> np.ndarray:
+    """Split the background row of the ``confusion_matrix`` into the kinds of UNMATCHED.
+
+    Returns:
+        (3, K): kinds in rows, predicted classes in columns. A detection is on a box already taken from IoU 0.5 on,
+        partly on a box from 0.1 on, and on background below.
+    """
+    counts = np.zeros((len(UNMATCHED), len(truth.class_ids)), dtype=np.int64)
+    found = found.where(found.scores >= threshold)
+    for d, boxes, _, free in _match(truth, found):
+        best = box_iou(found.boxes[d[free]], truth.boxes[boxes]).max(axis=1, initial=0)
+        kind = np.select([best >= CONFUSION_IOU, best >= BACKGROUND_IOU], [0, 1], 2)
+        np.add.at(counts, (kind, found.classes[d[free]]), 1)
+    return counts
+
+
+def _match(truth: Truth, found: Detections) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Match the detections of each image to boxes of any class.
+
+    Yields:
+        indices of the detections (D,) and of the boxes (M,) of an image; index into the boxes for each detection, or -1
+        (D,); and a mask (D,) of the detections without a box and outside crowds of their class.
+    """
     for d, boxes, crowds in by_image(truth, found):
         same = found.classes[d, None] == truth.classes[boxes]
         partner = match_greedily(box_iou(found.boxes[d], truth.boxes[boxes]), CONFUSION_IOU, prefer=same)
-        free = d[partner < 0]
-        inside = box_iou(found.boxes[free], truth.boxes[crowds], crowd=truth.regions[crowds])
-        same = found.classes[free, None] == truth.classes[crowds]
-        free = free[~((inside >= CONFUSION_IOU) & same).any(axis=1)]
-        taken = partner[partner >= 0]
-        np.add.at(matrix, (truth.classes[boxes[taken]], found.classes[d[partner >= 0]]), 1)
-        np.add.at(matrix, (K, found.classes[free]), 1)
-        np.add.at(matrix, (np.delete(truth.classes[boxes], taken), K), 1)
-    return matrix
+        inside = box_iou(found.boxes[d], truth.boxes[crowds], crowd=truth.regions[crowds])
+        same = found.classes[d, None] == truth.classes[crowds]
+        in_crowd = ((inside >= CONFUSION_IOU) & same).any(axis=1)
+        yield d, boxes, partner, (partner < 0) & ~in_crowd
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,6 @@ class RetinaCheckpointer(DetectionCheckpointer):
                 checkpoint["model"], self.model.state_dict(), *named, path, rules, resuming=resuming
             )
             incompatible = self._load_model(checkpoint)  # Detectron2's method, which matches the names of layers
-            self._log_incompatible_keys(incompatible)
             mismatched = [key for key, _, _ in incompatible.incorrect_shapes]
             if mismatched and "skip_mismatched" not in self.rules:
                 key, theirs, ours = incompatible.incorrect_shapes[0]
@@ -161,6 +160,7 @@ class RetinaCheckpointer(DetectionCheckpointer):
                     "Set NUM_CLASSES and the anchors as in the checkpoint, or MODEL.LOAD skip_mismatched to start "
                     f"those layers from scratch{common}."
                 )
+            self._log_incompatible_keys(incompatible)  # not before: the sentence above says it all
             for name in names:
                 if name in checkpoint:
                     self.checkpointables[name].load_state_dict(checkpoint.pop(name))

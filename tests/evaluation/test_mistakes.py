@@ -6,7 +6,7 @@ from hand_made_boxes import from_coco, make_found, make_truth
 from random_coco import random_set
 
 from retina_plugin.evaluation.coco_scores import score
-from retina_plugin.evaluation.mistakes import confusion_matrix, mistakes_per_image
+from retina_plugin.evaluation.mistakes import confusion_matrix, mistakes_per_image, unmatched_detections
 
 ONE, TWO, THREE, FAR = [0, 0, 10, 10], [20, 0, 10, 10], [40, 0, 10, 10], [80, 80, 10, 10]
 
@@ -36,6 +36,37 @@ def test_confusion_leaves_detections_in_a_crowd_out():
 
 def test_confusion_of_nothing():
     assert confusion_matrix(make_truth([]), make_found([]), 0.5).tolist() == [[0] * 3] * 3
+
+
+def test_detections_without_a_box_by_kind():
+    truth = make_truth([(0, 0, ONE), (0, 1, TWO), (0, 0, [60, 60, 40, 40], True)])
+    found = make_found(
+        [
+            (0, 1, ONE, 0.9),  # takes the cat's box
+            (0, 0, ONE, 0.8),  # the right class, too late
+            (0, 0, [0, 2, 10, 10], 0.7),  # IoU 8 / 12 with the same box
+            (0, 1, [24, 0, 10, 10], 0.6),  # IoU 6 / 14 with the dog
+            (0, 1, [29, 0, 10, 10], 0.5),  # IoU 1 / 19
+            (0, 1, FAR, 0.4),
+            (0, 0, FAR, 0.3),  # in a crowd of its class
+            (0, 0, [40, 40, 9, 9], 0.1),  # below the threshold
+        ]
+    )
+    assert unmatched_detections(truth, found, 0.2).tolist() == [[2, 0], [0, 1], [0, 2]]
+    assert confusion_matrix(truth, found, 0.2).tolist()[-1] == [2, 3, 0]
+    assert unmatched_detections(make_truth([]), make_found([(0, 1, FAR, 0.4)]), 0.2).tolist() == [
+        [0, 0],
+        [0, 0],
+        [0, 1],
+    ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kinds_sum_to_the_background_row(seed):
+    truth, found = from_coco(*random_set(seed))
+    kinds = unmatched_detections(truth, found, 0.35)
+    assert (kinds.sum(axis=1) > 0).all()
+    np.testing.assert_array_equal(kinds.sum(axis=0), confusion_matrix(truth, found, 0.35)[-1, :-1])
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ...evaluation.error_types import ERRORS
-from ...evaluation.evaluate import Evaluation, class_rows
-from ...evaluation.mistakes import CONFUSION_IOU
+from ...evaluation.error_types import BACKGROUND_IOU, ERRORS
+from ...evaluation.evaluate import FEWEST, Evaluation, class_rows
+from ...evaluation.mistakes import CONFUSION_IOU, UNMATCHED
 from ..report.pages import Table, count, render
 from ..report.plots import Panel
 from .pictures import draw_image
@@ -58,7 +58,10 @@ def evaluation_page(evaluation: Evaluation, *, title: str, image_root: str | Non
         errors=Table("Errors", ["Error", "Number", "AP50 lost", "Meaning"], error_rows, digits=(0, 2), text=(0, 3)),
         error_panel=error_plot(errors),
         confusion=_confusion(evaluation),
+        num_unmatched=int(evaluation.unmatched.sum()),
+        fewest=FEWEST,
         confusion_iou=CONFUSION_IOU,
+        background_iou=BACKGROUND_IOU,
         curves=panels,
         captions=captions,
         shapes=Table("AP by size and shape", ["Range", "Boxes", "AP", "AP50"], shapes),
@@ -75,15 +78,20 @@ def evaluation_page(evaluation: Evaluation, *, title: str, image_root: str | Non
 
 
 def _confusion(evaluation: Evaluation) -> dict:
-    """The part of the matrix that the page shows: names, rows of (count, share of the row), pairs left out."""
+    """The part of the matrix that the page shows: names of columns and rows, rows of (count, share), pairs left out.
+
+    The last rows are the detections without a box of their own, by kind; the last column has the missed boxes.
+    """
     matrix, names = evaluation.confusion, evaluation.truth.class_names
     mistakes = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * matrix.diagonal()
     chosen = sorted(np.argsort(-mistakes[:-1], kind="stable")[:MAX_MATRIX].tolist())
-    index = [*chosen, len(names)]
-    shown = matrix[np.ix_(index, index)]
+    shown = np.vstack(
+        [matrix[np.ix_(chosen, [*chosen, len(names)])], np.pad(evaluation.unmatched[:, chosen], ((0, 0), (0, 1)))]
+    )
     shares = shown / np.maximum(shown.sum(axis=1, keepdims=True), 1)
     return {
-        "names": [*(names[k] for k in chosen), "background"],
+        "columns": [*(names[k] for k in chosen), "missed"],
+        "row_names": [*(names[k] for k in chosen), *UNMATCHED],
         "rows": [list(zip(*row, strict=True)) for row in zip(shown.tolist(), shares.tolist(), strict=True)],
         "num_shown": len(chosen),
         "left_out": int(matrix.sum() - shown.sum()),

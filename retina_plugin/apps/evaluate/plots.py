@@ -22,11 +22,11 @@ def pr_plot(precision: np.ndarray, name: str) -> Panel:
         name: unlike that of any other plot of the page.
     """
     with rc_context(STYLE):
-        figure, axes = new_axes("", height=2.5)
+        figure, axes = new_axes("", height=2.9)
         for (label, curve), color, line in zip(curves(precision).items(), PALETTE, LINE_STYLES, strict=False):
             axes.plot(RECALLS, curve, color=color, linestyle=line, label=f"{label}: AP {100 * curve.mean():.1f}")
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.03))
-        axes.legend(loc="best")
+        figure.legend(loc="outside lower center", ncols=2)  # a curve may pass through any corner
     text = ", ".join(f"AP {100 * curve.mean():.1f} at {label}" for label, curve in curves(precision).items())
     return Panel(name, figure, f"Precision over recall: {text}")
 
@@ -66,13 +66,13 @@ def reliability_plot(calibration: Calibration) -> Panel:
     """Plot the share of correct detections against their mean score, in each bin of the score."""
     filled = [b for b in calibration.bins if b["count"]]
     with rc_context(STYLE):
-        figure, axes = new_axes("Are the scores probabilities?")
+        figure, axes = new_axes("Are the scores probabilities?", height=3.3)
         axes.plot([0, 1], [0, 1], color=PALETTE[-1], linestyle="--", linewidth=1, label="calibrated")
         width = calibration.bins[0]["high"] * 0.9
         lows = [b["low"] + width / 18 for b in filled]
         axes.bar(lows, [b["right"] for b in filled], width, align="edge", color=PALETTE[0], label="share correct")
         axes.plot([b["score"] for b in filled], [b["right"] for b in filled], "o", color=PALETTE[1], label="mean score")
         axes.set(xlabel="score", ylabel="share of correct detections", xlim=(0, 1), ylim=(0, 1.03))
-        axes.legend(loc="best")
+        figure.legend(loc="outside lower center", ncols=2)
     text = "; ".join(f"mean score {b['score']:.2f}, {b['right']:.2f} correct, {b['count']}" for b in filled)
     return Panel("reliability", figure, f"Reliability of the scores: {text}")

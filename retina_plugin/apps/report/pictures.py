@@ -155,9 +155,11 @@ def prediction_panels(
     fits[order.numpy()] = partner >= 0
     truth = [names[k] + ("" if ok else " missed") for k, ok in zip(gt_classes, found, strict=True)]
     draw_boxes(left, gt_boxes.tensor.numpy() * scale, gt_classes, truth, found)
-    classes, scores = predictions.pred_classes.tolist(), predictions.scores.tolist()
+    last_is_best = order.flip(0)
+    shown = predictions[last_is_best]
+    classes, scores = shown.pred_classes.tolist(), shown.scores.tolist()
     guess = [f"{names[k]} {score:.2f}" for k, score in zip(classes, scores, strict=True)]
-    draw_boxes(right, predictions.pred_boxes.tensor.numpy() * scale, classes, guess, fits)
+    draw_boxes(right, shown.pred_boxes.tensor.numpy() * scale, classes, guess, fits[last_is_best.numpy()])
     return left, right
 
 
@@ -171,6 +173,8 @@ def draw_boxes(
     pen: float = 1.0,
 ) -> None:
     """Draw into ``panel`` (RGB): all boxes, then all labels, so that no box crosses a label. No label leaves the panel.
+
+    No label covers another: the last box has the first choice of a corner, and a label without room is left out.
 
     Args:
         boxes: (M, 4) XYXY in pixels of the panel.
@@ -189,20 +193,36 @@ def draw_boxes(
         for y in range(y1, y2 + 1, DASH_PERIOD):
             for x in (x1, x2):
                 cv2.line(panel, (x, y), (x, min(y + DASH, y2)), class_color(k), line)
-    for (x1, y1, _, _), k, label in zip(corners, classes, labels, strict=True):
-        _draw_label(panel, x1, y1, label, class_color(k), FONT_SCALE * pen)
+    taken: list[tuple[int, int, int, int]] = []  # XYXY of the labels so far
+    for box, k, label in reversed(list(zip(corners, classes, labels, strict=True))):
+        _draw_label(panel, box, label, class_color(k), FONT_SCALE * pen, taken)
 
 
-def _draw_label(panel: np.ndarray, x: int, y: int, label: str, color: tuple[int, int, int], size: float) -> None:
-    """Above the corner (x, y) of a box, or as near as the panel allows, in smaller letters where it is too wide."""
+def _draw_label(
+    panel: np.ndarray, box: Sequence[int], label: str, color: tuple[int, int, int], size: float, taken: list
+) -> None:
+    """Draw a label at the first corner of a box where it covers none of ``taken``, and add its place to them.
+
+    It stands above the box, or as near as the panel allows, then inside, then below, in smaller letters where it is too
+    wide for the panel.
+    """
     height, width = panel.shape[:2]
     ink = max(1, round(size))
     (w, h), base = cv2.getTextSize(label, FONT, size, ink)
     if w + 2 > width:
         size *= (width - 2) / w
         (w, h), base = cv2.getTextSize(label, FONT, size, ink)
-    x, y = max(0, min(x, width - w - 2)), max(y - base, h + 2)
-    cv2.rectangle(panel, (x, y - h - 2), (x + w + 2, y + base - 1), color, -1)
+    x1, y1, x2, y2 = box
+    places = [(x, y) for y in (y1 - base, y1 + h + 2, y2 - base, y2 + h + 2) for x in (x1, x2 - w - 2)]
+    for x, y in places:
+        x, y = max(0, min(x, width - w - 2)), max(min(y, height - base), h + 2)
+        place = (x, y - h - 2, x + w + 2, y + base - 1)
+        if not any(a[0] < place[2] and place[0] < a[2] and a[1] < place[3] and place[1] < a[3] for a in taken):
+            break
+    else:
+        return
+    taken.append(place)
+    cv2.rectangle(panel, place[:2], place[2:], color, -1)
     # Black or white, the one that is easier to read on the colour (luma of ITU-R BT.601).
     letters = (0, 0, 0) if np.dot(color, (0.299, 0.587, 0.114)) > 115 else (255, 255, 255)
     cv2.putText(panel, label, (x + 1, y), FONT, size, letters, ink, cv2.LINE_AA)

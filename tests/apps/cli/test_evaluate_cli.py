@@ -50,6 +50,20 @@ def test_evaluate_predictions(files, capsys):
     content = json.loads((files / "out" / "evaluation.json").read_text())
     assert (content["images"][0]["missed"], content["num_boxes"], content["num_detections"]) == (1, 3, 1)
     assert str(files) not in page
+    assert "interval" not in said and "2 images are too few" in page
+
+
+def test_the_line_of_ap_has_its_interval(files, capsys):
+    content = make_coco()
+    content["images"] = [dict(content["images"][0], id=i, file_name=f"{i}.jpg") for i in range(1, 13)]
+    content["annotations"] = [dict(content["annotations"][0], id=i, image_id=i) for i in range(1, 13)]
+    Path("truth.json").write_text(json.dumps(content))
+    found = [{"image_id": i, "category_id": 7, "bbox": [1, 2, 10, 8], "score": 0.5} for i in range(1, 7)]
+    Path("found.json").write_text(json.dumps(found))
+    assert main(["evaluate", *PLAIN, "--output", "out"]) == 0
+    line = capsys.readouterr().out.splitlines()[0]
+    low, high = json.loads(Path("out/evaluation.json").read_text())["intervals_95"]["AP"]
+    assert low < 50 < high and line.endswith(f"; 95 % interval of AP {low:.1f} to {high:.1f}")
 
 
 def test_options_of_evaluate(files, capsys):

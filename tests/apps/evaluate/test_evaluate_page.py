@@ -146,6 +146,47 @@ def test_files_hold_the_figures(tmp_path):
     assert len((tmp_path / "pr_curves.csv").read_text().splitlines()) == 1 + 2 * 101
 
 
+def test_a_box_taken_by_another_class_is_no_background(tmp_path):
+    """What the page says of the diagonal: a found box that another class got first."""
+    truth = make_truth([(0, 0, ONE), (0, 1, TWO)])
+    found = make_found([(0, 1, ONE, 0.9), (0, 0, ONE, 0.8), (0, 0, [26, 0, 10, 10], 0.7), (0, 0, FAR, 0.6)])
+    page, evaluation = page_of(truth, found)
+    rows = re.findall(r'<tr[^>]*><th scope="row">([^<]+)</th>(.*?)</tr>', page.split("Confusion matrix")[1])
+    cells = {name: re.findall(r">(\d*)</td>", row) for name, row in rows[:5]}
+    assert cells == {
+        "cat": ["", "1", ""], "dog": ["", "", "1"],
+        "box already taken": ["1", "", ""], "partly on a box": ["1", "", ""], "background": ["1", "", ""],
+    }  # fmt: skip
+    assert "detections that got no box, 3 in all" in page and "The diagonal is not the recall" in page
+    assert evaluation.class_points[0].recall == 1  # of the cat, whose diagonal is 0
+    write_evaluation(evaluation, tmp_path)
+    lines = (tmp_path / "confusion.csv").read_text().splitlines()[1:]
+    assert lines == [
+        "cat,dog,1", "dog,(background),1", "(box already taken),cat,1", "(partly on a box),cat,1", "(background),cat,1"
+    ]  # fmt: skip
+
+
+def test_interval_of_ap_in_small_sets():
+    def evaluation_of(images, found, samples=200):
+        truth = make_truth([(i, 0, ONE) for i in range(images)], images=images, classes=["cat"])
+        return evaluate_detections(
+            truth, make_found([(i, 0, ONE, 0.9) for i in range(found)]), limit=100, samples=samples
+        )
+
+    evaluation = evaluation_of(20, 10)
+    low, high = evaluation.intervals["AP"]
+    # The number found among 20 is binomial with p = 0.5: 95 % within 6 and 14.
+    assert 25 < low < 40 and 60 < high < 75 and low < evaluation.scores.summary["AP"] < high
+    assert evaluation.intervals == evaluation_of(20, 10).intervals  # the same draws
+    page = evaluation_page(evaluation, title="", image_root=None)
+    assert f"95 % interval: AP {low:.1f} to\n{high:.1f}" in page and "drawn 200 times" in page
+    assert evaluation_of(20, 10, samples=0).intervals == {} == evaluation_of(9, 5).intervals
+    assert "9 images are too few to say" in evaluation_page(evaluation_of(9, 5), title="", image_root=None)
+    assert evaluation_of(1001, 5).intervals == {}
+    nothing = evaluate_detections(make_truth([], images=20), make_found([]), limit=100, samples=5)
+    assert nothing.intervals == {}
+
+
 def test_comparison_page_shows_where_each_wins(tmp_path):
     truth, found = plain_set()
     for name in truth.file_names:

@@ -112,6 +112,37 @@ def test_prediction_sheet_labels_stay_inside_and_survive_any_name(record):
     assert (plain[TOP : TOP + 6, RIGHT:] == class_color(0)).all(axis=2).any()
 
 
+def test_no_label_covers_another(monkeypatch):
+    drawn, rectangle = [], pictures.cv2.rectangle
+
+    def record_filled(panel, start, end, color, line):
+        if line == -1:
+            drawn.append((*start, *end))
+        return rectangle(panel, start, end, color, line)
+
+    monkeypatch.setattr(pictures.cv2, "rectangle", record_filled)
+
+    def places_of(boxes):
+        drawn.clear()
+        panel, labels = np.full((200, 300, 3), 128, np.uint8), [f"name {i}" for i in range(len(boxes))]
+        pictures.draw_boxes(panel, np.array(boxes, float), [0] * len(boxes), labels, [True] * len(boxes))
+        for i, (ax1, ay1, ax2, ay2) in enumerate(drawn):
+            assert 0 <= ax1 < ax2 <= 300 and 0 <= ay1 < ay2 <= 200
+            for bx1, by1, bx2, by2 in drawn[:i]:
+                assert ax1 >= bx2 or bx1 >= ax2 or ay1 >= by2 or by1 >= ay2
+        return list(drawn)
+
+    box = [100, 80, 260, 140]
+    assert len(places_of([box, [104, 82, 264, 142], [98, 79, 258, 139], [102, 81, 262, 141]])) == 4
+    # Where no corner is left, the first boxes go without.
+    last = places_of([box])
+    crowd = places_of([box] * 30)
+    assert crowd[0][:2] == last[0][:2] and len(crowd) == 8
+    generator = np.random.default_rng(0)
+    corners = generator.integers(-20, 300, (60, 2))
+    assert len(places_of(np.hstack([corners, corners + generator.integers(1, 90, (60, 2))]))) > 25
+
+
 def test_prediction_sheet_refuses_unequal_lengths(record):
     with pytest.raises(ValueError, match="got 0 for 1 records"):
         prediction_sheet([record], [], NAMES, score_thresh=0.5)
