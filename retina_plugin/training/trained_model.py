@@ -154,7 +154,11 @@ def evaluation_config(
         forget_data(cfg)  # of a config file: what is named beside these words is another set
         cfg = load_config(cfg, opts)
     elif config is None and beside.is_file() and read_lazy_config(beside) is None:
-        set_values(cfg, load_saved_config(beside, NAMES_DATA.__contains__).items(), lambda key: str(beside))
+        saved = load_saved_config(beside, NAMES_DATA.__contains__)
+        classes = saved.get("DATASETS.CLASSES")
+        if isinstance(classes, list | tuple) and len(classes) == 1 and Path(str(classes[0])).suffix:
+            del saved["DATASETS.CLASSES"]  # a file anywhere, whose lines would be shown; the weights know their classes
+        set_values(cfg, saved.items(), lambda key: str(beside))
         cfg = load_config(cfg, opts)
         paths = [path for key in NAMES_SET[1:] for path in as_paths(cfg.DATASETS[key.split(".")[1]] or ())]
         if paths and not any(path.exists() for path in paths):

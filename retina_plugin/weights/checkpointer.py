@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..errors import SetupError, first_line, name_some
 from .classes import CLASS_LAYER, fit_class_layer
 from .files import ResumePoint, find_resume_point, name_last, prune, resume_candidates, write_checkpoint
-from .manifest import build_manifest, disagreements
+from .manifest import build_manifest, disagreements, manifest_fault
 from .read import DamagedFile, read_weights
 from .torchvision import convert_torchvision, is_torchvision
 
@@ -190,13 +190,16 @@ def read_checkpoint(path: str, *, trust: bool = False) -> dict[str, Any]:
         SetupError: the file is missing, damaged or no checkpoint, or asks for more than weights.
     """
     try:
-        return read_weights(path, trust=trust)
+        content = read_weights(path, trust=trust)
     except SetupError:
         raise
     except DamagedFile as error:
         raise SetupError(f"{path} cannot be read as a checkpoint: {error}. Copy or download it again.") from error
     except Exception as error:  # reading a file that is not a checkpoint can raise errors of any type
         raise unreadable(path, error) from error
+    if fault := manifest_fault(content.get("manifest")):
+        raise SetupError(f"{path} cannot be used: its manifest {fault}. Take the file from a source that you trust.")
+    return content
 
 
 def unreadable(path: str, error: Exception) -> SetupError:

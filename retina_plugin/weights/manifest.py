@@ -15,7 +15,7 @@ from torch import nn
 from ..config.load import config_values
 from ..run_record import versions
 
-__all__ = ["anchors_of", "build_manifest", "describes_model", "disagreements"]
+__all__ = ["anchors_of", "build_manifest", "describes_model", "disagreements", "manifest_fault"]
 
 # Weights that were trained with other values of these keys do not fit.
 PART_OF_THE_WEIGHTS = (
@@ -95,6 +95,40 @@ def anchors_of(model: nn.Module) -> dict[str, Any] | None:
         "strides": [int(stride) for stride in generator.strides],
         "offset": float(generator.offset),
     }
+
+
+def manifest_fault(manifest: Any) -> str:
+    """Say what a manifest has that ``build_manifest`` does not write, as the end of a sentence; "" for nothing."""
+    if manifest is None:
+        return ""
+    if not isinstance(manifest, dict):
+        return f"is {type(manifest).__name__}, not a table"
+    classes, config, anchors = (manifest.get(key) for key in ("classes", "config", "anchors"))
+    if classes is not None and not (
+        isinstance(classes, list) and all(isinstance(name, str) and name and "\n" not in name for name in classes)
+    ):
+        return "has classes that are not a list of names"
+    if config is not None and not (
+        isinstance(config, dict) and all(isinstance(key, str) and _is_plain(value) for key, value in config.items())
+    ):
+        return "has a config that is not KEY: VALUE pairs of numbers, text and lists"
+    if anchors is None:
+        return ""
+    parts = [anchors.get(part) for part in ("sizes", "aspect_ratios")] if isinstance(anchors, dict) else []
+    levels = [len(part) for part in parts if isinstance(part, list) and all(map(_are_numbers, part))]
+    if len(levels) != 2 or levels[0] != levels[1] or not _are_numbers([anchors.get("offset")]):
+        return "has anchors without sizes and aspect ratios of each level"
+    return "" if _are_numbers(anchors.get("strides")) else "has anchors without strides"
+
+
+def _is_plain(value: Any, depth: int = 0) -> bool:
+    if isinstance(value, list):
+        return depth < 10 and all(_is_plain(item, depth + 1) for item in value)
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(type(value) in (int, float) and abs(value) < 2**53 for value in values)
 
 
 def disagreements(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:

@@ -6,11 +6,15 @@ with the study's base, so that they can be applied to any other config.
 
 import csv
 import itertools
+import math
+import os
 import re
 from dataclasses import dataclass, field
 from functools import cache, reduce
 from pathlib import Path
 from typing import Any
+
+from detectron2.config import CfgNode
 
 from ...config.load import config_difference, load_base_config, load_config
 from ...config.safe_yaml import parse_yaml
@@ -18,6 +22,7 @@ from ...config.shipped import CONFIGS
 from ...config.yaml_source import base_files
 from ...errors import SetupError
 from ...reading import read_text
+from .records import Fields
 
 __all__ = ["ABLATIONS", "PLOTS", "Row", "Study", "load_studies"]
 
@@ -30,6 +35,9 @@ DEFAULT_BASE = "retina_R50_FPN_600.yaml"
 MAX_INDEX_BYTES = 2**20
 STUDY_KEYS = {"title", "paper_table", "question", "base", "reference", "plot", "axes", "grid", "reported", "rows"}
 ROW_KEYS = {"label", "paper", "x"}
+MAX_ROWS = 10_000  # a guard: the paper's largest grid has 63
+# Words of MODEL.LOAD that let through what is otherwise refused.
+PERMISSIONS = {"trust", "ignore_manifest", "partial"}
 
 
 @dataclass(frozen=True)
@@ -114,26 +122,78 @@ def _read_index(path: Path) -> dict[str, dict]:
     if not isinstance(index, dict):
         raise SetupError(f"{path} must hold STUDY: {{...}} pairs, got {type(index).__name__}.")
     for name, entry in index.items():
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", str(name)) or str(name).startswith("."):  # it names a folder
+            raise SetupError(f"{path}: a study's name must be letters, digits, '_', '-' and '.', got {name!r}.")
         if not isinstance(entry, dict):
             raise SetupError(f"{path}: {name} must hold KEY: VALUE pairs, got {entry!r}.")
-        for key in set(entry) - STUDY_KEYS:
-            raise SetupError(
-                f"{path}: {name} has the unknown key {key!r}: choose from {', '.join(sorted(STUDY_KEYS))}."
-            )
-        for row, facts in (entry.get("rows") or {}).items():
-            for key in set(facts or {}) - ROW_KEYS:
-                raise SetupError(f"{path}: {name}/{row} has the unknown key {key!r}: choose from {sorted(ROW_KEYS)}.")
-        if entry.get("plot", "bars") not in PLOTS:
-            raise SetupError(f"{path}: {name} has plot {entry['plot']!r}: choose from {', '.join(PLOTS)}.")
+        _check_entry(Fields(entry, f"{path}: {name}", "Correct it there."))
     return index
 
 
+def _check_entry(entry: Fields) -> None:
+    """Check the keys of a study, and the types of their values."""
+    for key in entry.values.keys() - STUDY_KEYS:
+        raise SetupError(f"{entry.where} has the unknown key {key!r}: choose from {', '.join(sorted(STUDY_KEYS))}.")
+    for key in ("title", "paper_table", "question", "base", "reference"):
+        entry.text(key)
+    if entry.text("plot", "bars") not in PLOTS:
+        raise SetupError(f"{entry.where} has plot {entry.text('plot')!r}: choose from {', '.join(PLOTS)}.")
+    if not all(isinstance(table, str) for table in entry.items("reported")):
+        raise entry.refuse("reported", "a list of names of tables")
+    axes, grid, rows = entry.group("axes"), entry.group("grid"), entry.group("rows")
+    for axis in axes.values:
+        axes.text(axis)
+    for axis in grid.values:
+        if not axes.values.get(axis) or not all(type(value) in (int, float) for value in grid.items(axis)):
+            raise grid.refuse(axis, "a list of numbers, of an axis in 'axes'")
+    if math.prod(len(values) for values in grid.values.values()) > MAX_ROWS:
+        raise entry.refuse("grid", f"at most {MAX_ROWS} rows")
+    for row in rows.values:
+        facts = rows.group(row)
+        for key in facts.values.keys() - ROW_KEYS:
+            raise SetupError(f"{entry.where}/{row} has the unknown key {key!r}: choose from {sorted(ROW_KEYS)}.")
+        facts.text("label")
+        facts.text("paper")
+        for axis in (x := facts.group("x")).values:
+            x.number(axis)
+
+
+def _load_own(path: Path) -> CfgNode:
+    """Load a config of a study folder, which may come from a stranger.
+
+    Raises:
+        SetupError: it gives itself a permission, which only the user's own command or config can give; or a file in its
+            chain of _BASE_ is at an address.
+    """
+    chain, seen = [str(path)], set()
+    while chain:
+        file = chain.pop()
+        if "://" in file:
+            raise SetupError(f"{path} has the address {file} in _BASE_, which a study does not follow: copy the file.")
+        if file not in seen and os.path.isfile(file):  # a missing one is named by what loads it
+            chain += base_files(file)
+        seen.add(file)
+    cfg = load_config(str(path), [])
+    taken = sorted(PERMISSIONS & set(cfg.MODEL.LOAD.split("+")))
+    key = f"MODEL.LOAD {taken[0]}" if taken else "DATASETS.ALLOW_OUTSIDE_PATHS"
+    if taken or cfg.DATASETS.ALLOW_OUTSIDE_PATHS:
+        raise SetupError(f"{path} sets {key}, which a study's files may not: give it on the command line (--opts).")
+    return cfg
+
+
 def _load_study(name: str, entry: dict, folder: Path, with_changes: bool) -> Study:
-    base = folder.parent / entry.get("base", DEFAULT_BASE)
-    if not base.is_file():  # the user's own folder, elsewhere
-        base = CONFIGS / entry.get("base", DEFAULT_BASE)
-    axes = entry.get("axes", {})
-    if "grid" in entry:
+    base_name = entry.get("base") or DEFAULT_BASE
+    # Of a study folder of one's own, elsewhere, the base may be a shipped one.
+    base = next((place for place in (folder.parent / base_name, CONFIGS / base_name) if os.path.isfile(place)), None)
+    if base is None or os.path.isabs(base_name) or ".." in re.split(r"[/\\]", base_name):
+        raise SetupError(
+            f"{folder / 'index.yaml'}: {name} has the base {base_name!r}, which must be a file in {folder.parent} or "
+            f"{CONFIGS}. Correct it there."
+        )
+    axes = entry.get("axes") or {}
+    if entry.get("grid"):
+        if with_changes:
+            _load_own(base)
         points = itertools.product(*([(axis, value) for value in values] for axis, values in entry["grid"].items()))
         values = {
             "-".join(f"{axis}_{value:g}" for axis, value in point): {axes[axis]: value for axis, value in point}
@@ -144,31 +204,31 @@ def _load_study(name: str, entry: dict, folder: Path, with_changes: bool) -> Stu
     facts = entry.get("rows") or {}
     if lost := sorted(set(facts) - set(values)):
         raise SetupError(f"{folder / 'index.yaml'}: {name} lists {', '.join(lost)}, for which there is no file.")
-    ordered = [*facts, *(row for row in values if row not in facts)] if "grid" not in entry else list(values)
+    ordered = list(values) if entry.get("grid") else [*facts, *(row for row in values if row not in facts)]
     rows = []
     for row in ordered:
         changes, about = values[row], facts.get(row) or {}
         x = {axis: float(changes[key]) for axis, key in axes.items() if isinstance(changes.get(key), (int, float))}
         label = about.get("label") or ", ".join(f"{axis} {value:g}" for axis, value in x.items()) or row
         paper = paper_figures(about["paper"]) if about.get("paper") else {}
-        rows.append(Row(name=row, label=label, changes=changes, paper=paper, x={**x, **about.get("x", {})}))
-    reference = entry.get("reference", rows[0].name)
+        rows.append(Row(name=row, label=label, changes=changes, paper=paper, x={**x, **(about.get("x") or {})}))
+    reference = entry.get("reference") or rows[0].name
     if reference not in values:
         raise SetupError(f"{folder / 'index.yaml'}: {name} has the reference {reference!r}, which is none of its rows.")
     reported = [  # the paper's rows of detectors that the study does not run
         {"label": record["row_key"], **_figures(record), "source": f"{record['table']}: {record['row_key']}"}
-        for table in entry.get("reported", [])
+        for table in entry.get("reported") or []
         for record in _tables()
         if record["table"] == table
     ]
     return Study(
         name=name,
-        title=entry.get("title", name),
-        paper_table=entry.get("paper_table", "not in the paper"),
-        question=entry.get("question", ""),
+        title=entry.get("title") or name,
+        paper_table=entry.get("paper_table") or "not in the paper",
+        question=entry.get("question") or "",
         base=base,
         reference=reference,
-        plot=entry.get("plot", "bars"),
+        plot=entry.get("plot") or "bars",
         rows=tuple(rows),
         reported=tuple(reported),
     )
@@ -185,12 +245,12 @@ def _file_values(folder: Path, base: Path, with_changes: bool) -> dict[str, dict
         raise SetupError(f"{folder} holds no YAML file: a study needs one per row.")
     if not with_changes:
         return {path.stem: {} for path in paths}
-    base_cfg = load_config(str(base), [])
+    base_cfg = _load_own(base)
     changed = {}
     for path in paths:
         # A file without a _BASE_ is compared with the defaults: all that it sets is a change.
         before = base_cfg if base_files(str(path)) else load_base_config(str(path))
-        difference = config_difference(load_config(str(path), []), before)
+        difference = config_difference(_load_own(path), before)
         changed[path.stem] = {key: value for key, (_, value) in difference.items()}
     keys = sorted({key for values in changed.values() for key in values})
     # If another row changes a key, this row states the base's value, so that it means the same over any config.
