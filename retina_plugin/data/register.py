@@ -24,7 +24,8 @@ from .formats.files import read_names
 from .split import split_set
 
 __all__ = [
-    "allows_outside", "as_paths", "fill_num_classes", "known_class_names", "register_boxes", "register_config_datasets",
+    "allows_outside", "as_paths", "fill_num_classes", "keep_converted", "known_class_names", "register_boxes",
+    "register_config_datasets",
 ]  # fmt: skip
 
 # Prefix of the config's keys, name in the catalog, key of DATASETS that takes the name.
@@ -311,6 +312,15 @@ def _temporary_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="retina_datasets_"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def keep_converted(folder: Path) -> None:
+    """Copy the COCO form of converted sets from the temporary folder into ``folder``."""
+    for name in _converted:
+        path = Path(MetadataCatalog.get(name).json_file) if name in DatasetCatalog else folder
+        if path.parent == _temporary_folder():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / path.name, path.read_bytes())
 
 
 def _remove(name: str) -> None:

@@ -16,6 +16,7 @@ from detectron2.utils.logger import setup_logger
 from ..config.load import config_difference, load_base_config, load_config
 from ..config.shipped import find_config
 from ..data.class_names import config_class_names
+from ..data.register import keep_converted
 from ..errors import SetupError
 from ..evaluation.augmented_inference import with_augmentation
 from ..evaluation.evaluator import InferenceTimer, build_evaluator
@@ -26,20 +27,16 @@ from ..run_record import RunRecord, check_output_dir, keep_previous
 from ..weights.checkpointer import build_checkpointer, loading_rules
 from ..weights.files import ResumePoint
 from .folder_lock import FolderLock
-from .terminal import describe_training, escape_control_characters, terminal_essentials
+from .resume import check_resume
+from .terminal import describe_training, escape_control_characters, remove_former_handlers, terminal_essentials
 from .trainer import RetinaTrainer
 
 __all__ = ["RunArguments", "evaluate", "run", "set_up"]
 
 logger = logging.getLogger("retina_plugin")
 
-# Keys whose change leaves it the same training.
-MAY_CHANGE_ON_RESUME = (
-    "ANALYSIS.", "DATALOADER.", "DATASETS.TEST", "DATASETS.VAL", "MODEL.DEVICE", "MODEL.LOAD", "MODEL.WEIGHTS",
-    "OUTPUT_DIR", "SEED",
-    "SOLVER.CHECKPOINT_PERIOD", "SOLVER.EARLY_STOPPING", "SOLVER.FAULTS", "SOLVER.MAX_ITER", "SOLVER.STEPS", "TEST.",
-    "VIS_PERIOD",
-)  # fmt: skip
+# What an evaluation of its own writes lies here: beside what describes the run, its training writes alone.
+EVALUATION_FOLDER = "inference_eval_only"
 
 
 @dataclass(frozen=True)
@@ -79,6 +76,7 @@ def set_up(
     Raises:
         SetupError: a mistake in the config, the data sets or the weights.
     """
+    remove_former_handlers()
     setup_logger(name="retina_plugin", distributed_rank=comm.get_rank())
     escape_control_characters("retina_plugin")
     given = getattr(args, "config", None)
@@ -99,23 +97,26 @@ def set_up(
         cfg,
         use="run",
         split="test" if args.eval_only else "both",
-        folder=output_dir / "datasets",
+        folder=None if args.eval_only or args.resume else output_dir / "datasets",
         resume=args.resume,
     )
-    cfg, data = prepared.cfg, prepared.data and asdict(prepared.data)
+    cfg, data, warnings = prepared.cfg, prepared.data and asdict(prepared.data), prepared.warnings
+    if prepared.resumed and not args.eval_only and comm.is_main_process():
+        cfg, more = check_resume(cfg, prepared.resumed)
+        warnings += more
     changed = config_difference(cfg, load_base_config(config_file))
-    warnings = prepared.warnings
-    if args.resume and not args.eval_only:
-        warnings += changes_since(output_dir / "config.yaml", cfg)
+    folder = output_dir / EVALUATION_FOLDER if args.eval_only else output_dir
     if locks:  # and only now makes the folder
         lock.hold(output_dir)
     if comm.is_main_process():
-        write_config_difference(changed, output_dir, fresh=not args.resume and not args.eval_only)
+        write_config_difference(changed, folder, fresh=not args.resume and not args.eval_only)
+        if args.resume and not args.eval_only:
+            keep_converted(output_dir / "datasets")
         if chosen := getattr(args, "chosen", ""):
-            write_whole(output_dir / "chosen.yaml", chosen)
+            write_whole(folder / "chosen.yaml", chosen)
     with terminal_essentials(verbose=args.verbose):
-        # Detectron2 opens the file of its arguments, to log it.
-        default_setup(cfg, argparse.Namespace(**{**vars(args), "config_file": config_file}))
+        # Detectron2 opens the file of its arguments, to log it, and writes config.yaml into the folder.
+        default_setup(with_output_dir(cfg, folder), argparse.Namespace(**{**vars(args), "config_file": config_file}))
     logger.handlers[:] = logging.getLogger("detectron2").handlers  # from here on into its log file too
     escape_control_characters("detectron2", "fvcore", "retina_plugin")
     for warning in warnings:
@@ -123,7 +124,7 @@ def set_up(
     if data and not args.eval_only:
         logger.info("%s", describe_training(cfg, data))
     if not args.verbose:
-        logger.info("%s has the environment, config and model too; --verbose shows them here", output_dir / "log.txt")
+        logger.info("%s has the environment, config and model too; --verbose shows them here", folder / "log.txt")
     facts = {
         "command": args.command,
         "config_file": config_file,
@@ -133,19 +134,6 @@ def set_up(
     return cfg, facts, prepared.resumed or args.resume
 
 
-def changes_since(config_yaml: Path, cfg: CfgNode) -> list[str]:
-    """Compare the config of a resumed run with the one it began with; return a warning for each key that differs."""
-    if not config_yaml.is_file():
-        return []
-    changed = config_difference(cfg, load_config(str(config_yaml), []))
-    return [
-        f"--resume with another {key}: {now!r}, the run began with {before!r}"
-        for key, (before, now) in changed.items()
-        # As JSON: YAML gives back the inner tuples of a default as lists.
-        if not key.startswith(MAY_CHANGE_ON_RESUME) and json.dumps(now) != json.dumps(before)
-    ]
-
-
 def write_config_difference(changed: dict[str, tuple], output_dir: Path, *, fresh: bool) -> None:
     """Write ``config_diff.yaml``, a line per key, and rename the files of an earlier run that have this run's names."""
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -153,6 +141,15 @@ def write_config_difference(changed: dict[str, tuple], output_dir: Path, *, fres
         keep_previous(output_dir / name)
     lines = [f"{key}: {json.dumps(value)}  # was {json.dumps(base)}\n" for key, (base, value) in changed.items()]
     (output_dir / "config_diff.yaml").write_text("".join(lines), encoding="utf-8")
+
+
+def with_output_dir(cfg: CfgNode, folder: Path) -> CfgNode:
+    """Return ``cfg`` with another OUTPUT_DIR."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR = str(folder)
+    cfg.freeze()
+    return cfg
 
 
 def record_path(cfg: CfgNode, name: str) -> Path | None:
@@ -206,7 +203,7 @@ def evaluate(cfg: CfgNode, resume: ResumePoint | bool, facts: dict) -> dict:
         record.update(weights=report and report.path, weights_loaded=str(report))
         weights = report.path if report else ""
         # Keep the results of the training's own evaluation.
-        folder = Path(cfg.OUTPUT_DIR, "inference_eval_only")
+        folder = Path(cfg.OUTPUT_DIR, EVALUATION_FOLDER)
         evaluators = [build_evaluator(cfg, name, str(folder / name), weights=weights) for name in cfg.DATASETS.TEST]
         model = build_inference_model(model, inplace=True)
         if cfg.TEST.AUG.ENABLED:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from detectron2.config import CfgNode
+from detectron2.utils.logger import _cached_log_stream, setup_logger
 
 from ..errors import printable
 
-__all__ = ["describe_training", "escape_control_characters", "terminal_essentials"]
+__all__ = ["describe_training", "escape_control_characters", "remove_former_handlers", "terminal_essentials"]
 
 # Logger -> first words of its messages that go to the file only: two copies of the config, environment, model, matched
 # parameters, and counts that the plugin has logged in one line before.
@@ -28,6 +29,20 @@ DUMPS = {
 WRITER_PERIOD = 20  # iterations between two lines of losses: Detectron2's DefaultTrainer.build_hooks
 _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")  # Detectron2 colours its own lines with it
 _PLAIN = logging.Formatter()
+
+
+def remove_former_handlers() -> None:
+    """Take away the handlers that an earlier run of this process, or a notebook, has set up by ``setup_logger``.
+
+    They would write the lines of this run into the log of that one, and print each line twice.
+    """
+    for name in ("detectron2", "fvcore", "retina_plugin"):
+        logger = logging.getLogger(name)
+        for handler in list(logger.handlers):
+            if type(handler) is logging.StreamHandler and handler.stream is not sys.stderr:
+                logger.removeHandler(handler)
+    setup_logger.cache_clear()  # it adds nothing for arguments that it has seen
+    _cached_log_stream.cache_clear()
 
 
 @contextmanager

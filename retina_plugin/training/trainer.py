@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader, build_detection_train_loader
-from detectron2.engine import DefaultTrainer
+from detectron2.engine import AMPTrainer, DefaultTrainer
 from detectron2.engine.hooks import HookBase
 from detectron2.evaluation import DatasetEvaluator
+from detectron2.solver import LRMultiplier
 from detectron2.utils.events import EventWriter
 
 from ..config.batch_scaling import scale_to_batch
@@ -34,6 +35,7 @@ from .hooks.step_guard import StepGuard, describe_loss_of_worker
 from .hooks.validation import PREFIX
 from .hooks.wall_time import WallTimeHook
 from .processes import gather_states
+from .resume import PARAMETERS, follow_schedule, names_of_trained, resume_optimizer
 
 __all__ = ["RetinaTrainer"]
 
@@ -114,8 +116,8 @@ class RetinaTrainer(DefaultTrainer):
         if resume and not self.checkpointer.has_checkpoint():
             logger.info("%s has no checkpoint to resume from: the run begins", self.cfg.OUTPUT_DIR)
         super().resume_or_load(resume)
-        if self.start_iter > 0:
-            rate = self.optimizer.param_groups[0]["lr"]
+        if 0 < self.start_iter < self.max_iter:
+            rate = max(group["lr"] for group in self.optimizer.param_groups)
             logger.info("going on at iteration %d of %d, learning rate %g", self.start_iter, self.max_iter, rate)
         if order := getattr(self.data_loader, "order", None):
             for note in order.resume(self.start_iter):
@@ -124,6 +126,22 @@ class RetinaTrainer(DefaultTrainer):
             # The run was stopped after the numbered checkpoint of its last iteration and before the final one.
             gather_states(self)
             self.checkpointer.save(Path(FINAL).stem, iteration=self.iter)
+
+    def state_dict(self) -> dict:
+        """Return Detectron2's state, and the names of the trained parameters."""
+        return {**super().state_dict(), PARAMETERS: names_of_trained(self.model, self.optimizer)}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Load a state; rates, decays, momentum and schedule are those of the config, not those of the checkpoint."""
+        inner = dict(state_dict["_trainer"])
+        if isinstance(self._trainer, AMPTrainer):  # a run without AMP or accumulation has no scaler, and may add it
+            inner.setdefault("grad_scaler", self._trainer.grad_scaler.state_dict())
+        if isinstance(self.scheduler, LRMultiplier):
+            names, before = names_of_trained(self.model, self.optimizer), state_dict.get(PARAMETERS)
+            inner["optimizer"] = resume_optimizer(inner["optimizer"], self.optimizer, names, before)
+        super().load_state_dict({**state_dict, "_trainer": inner})
+        if isinstance(self.scheduler, LRMultiplier):
+            follow_schedule(self.scheduler, self.optimizer)
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:

@@ -151,14 +151,16 @@ class RetinaCheckpointer(DetectionCheckpointer):
             )
             incompatible = self._load_model(checkpoint)  # Detectron2's method, which matches the names of layers
             mismatched = [key for key, _, _ in incompatible.incorrect_shapes]
-            if mismatched and "skip_mismatched" not in self.rules:
+            if mismatched and "skip_mismatched" not in rules:
                 key, theirs, ours = incompatible.incorrect_shapes[0]
                 common = ", or MODEL.LOAD by_class_name to keep the classes in common" if all(named) else ""
+                remedy = f"MODEL.LOAD skip_mismatched to start those layers from scratch{common}"
+                if resuming:
+                    remedy = f"start a new run from it: without --resume, another OUTPUT_DIR and MODEL.WEIGHTS {path}"
                 raise SetupError(
                     f"{path}: {key} has shape {tuple(theirs)}, the config asks for {tuple(ours)} "
                     f"({len(mismatched)} such: {name_some(mismatched)}).\n"
-                    "Set NUM_CLASSES and the anchors as in the checkpoint, or MODEL.LOAD skip_mismatched to start "
-                    f"those layers from scratch{common}."
+                    f"Set NUM_CLASSES and the anchors as in the checkpoint, or {remedy}."
                 )
             self._log_incompatible_keys(incompatible)  # not before: the sentence above says it all
             for name in names:

@@ -95,6 +95,7 @@ class ResumePoint:
 
     path: Path
     seed: int  # SEED of the run; -1 if the checkpoint lacks it
+    iterations: int  # number of iterations done; 0 if the checkpoint lacks it
     passed_over: str  # newer checkpoints that are damaged, with the reason for each; "" if there are none
     content: dict[str, Any] | None  # content of the file, in the main process until it is taken; else None
 
@@ -139,7 +140,9 @@ def _read_newest_whole(folder: Path, *, trust: bool) -> ResumePoint | None:
             continue
         order = content.get("train_order")  # Detectron2's checkpoints have none
         seed = order.get("seed", -1) if isinstance(order, dict) else -1
-        return ResumePoint(path, seed, "; ".join(passed), content)
+        last = content.get("iteration")
+        done = last + 1 if isinstance(last, int) else 0
+        return ResumePoint(path, seed, done, "; ".join(passed), content)
     if not passed:
         return None
     raise SetupError(

@@ -169,7 +169,7 @@ def test_other_processes_get_path_and_seed_and_no_content(run, monkeypatch):
     sent = []
     monkeypatch.setattr(comm, "all_gather", lambda value: sent.append(value) or [value])
     main = find_resume_point(run)
-    assert main.content["iteration"] == 5 and sent[0] == ResumePoint(run / "model_0000005.pth", 41, "", None)
+    assert main.content["iteration"] == 5 and sent[0] == ResumePoint(run / "model_0000005.pth", 41, 6, "", None)
     monkeypatch.setattr(comm, "is_main_process", lambda: False)
     monkeypatch.setattr(comm, "all_gather", lambda value: [sent[0], value])
     monkeypatch.setattr(files, "read_weights", lambda *args, **kwargs: pytest.fail("another process has read it"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from detectron2.config import CfgNode
 from detectron2.data.transforms import ResizeShortestEdge
-from detectron2.modeling import META_ARCH_REGISTRY, build_anchor_generator
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.meta_arch.retinanet import RetinaNet
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from ...errors import SetupError
 from ...modeling import OctaveAnchorGenerator
 from ...ops.anchors import best_anchors, grid_sizes
+from ...training.trial import build_without_weights
 
 __all__ = ["AnchorLayout", "build_detector", "resized_size"]
 
@@ -99,10 +100,7 @@ def build_detector(cfg: CfgNode, config_file: str) -> tuple[RetinaNet, AnchorLay
             f"{architecture.__name__}: set FocalRetinaNet."
         )
     try:
-        with torch.device("meta"):
-            model = architecture(cfg)
-        shapes = [model.backbone.output_shape()[name] for name in model.head_in_features]
-        model.anchor_generator = build_anchor_generator(cfg, shapes)
+        model = build_without_weights(cfg)
     except (AssertionError, KeyError, ValueError, IndexError) as error:
         raise SetupError(f"{config_file}: the detector and its anchors cannot be built: {error}.") from error
     if getattr(model.anchor_generator, "box_dim", 4) != 4 or not hasattr(model.anchor_generator, "cell_anchors"):
@@ -110,6 +108,7 @@ def build_detector(cfg: CfgNode, config_file: str) -> tuple[RetinaNet, AnchorLay
             f"{config_file}: MODEL.ANCHOR_GENERATOR.NAME must give upright boxes on a grid, got "
             f"{cfg.MODEL.ANCHOR_GENERATOR.NAME}: take OctaveAnchorGenerator or DefaultAnchorGenerator."
         )
+    shapes = [model.backbone.output_shape()[name] for name in model.head_in_features]
     constraints = model.backbone.padding_constraints
     layout = AnchorLayout(
         level_names=tuple(model.head_in_features),

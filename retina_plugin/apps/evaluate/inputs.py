@@ -76,7 +76,10 @@ def _set_of_run(stored: list[Path]) -> tuple[CfgNode, str, str, bool]:
     """
     results = stored[0]
     _refuse_several(stored)
-    name, config = results.parent.name, results.parent.parent.parent / "config.yaml"
+    name, folder = results.parent.name, results.parent.parent
+    config = folder / "config.yaml"  # an evaluation of its own leaves it here, a training in the folder above
+    if not config.is_file():
+        config = folder.parent / "config.yaml"
     if not config.is_file():
         raise SetupError(f"{results}: no run's config.yaml names its ground truth: give --ground-truth.")
     cfg = prepare(run_config(config), use="look").cfg
