@@ -21,6 +21,7 @@ from .coco import class_names_in_order, read_coco_json
 from .formats import FORMATS, read_boxes
 from .formats.box_set import BoxSet, Remark, join_sets, order_classes, summarise_remarks
 from .formats.files import read_names
+from .formats.parts import part_of
 from .split import split_set
 
 __all__ = [
@@ -35,8 +36,8 @@ SHIPPED_SETS = (
     "coco_2017_train", "coco_2017_val", "retina_sample_train", "retina_sample_val", "retina_sparse_train",
     "retina_sparse_val",
 )  # fmt: skip
-# Marks of a set that has a validation part of its own: Pascal VOC's list, YOLO's folders.
-_OWN_SPLITS = ("ImageSets/Main/val.txt", "images/val", "val")
+# Pascal VOC's list of a validation part.
+_OWN_LIST = "ImageSets/Main/val.txt"
 # Names of the sets that were converted: their reader has checked the paths of the images.
 _converted: set[str] = set()
 # Names of other sets whose paths may leave their image folder, by the last config that named them.
@@ -249,8 +250,10 @@ def _read_sets(node: CfgNode, weights_classes: Sequence[str], *, defer_faults: b
         return {"custom_val": sets["custom_train"], **sets} if node.VAL_FRACTION else sets
     train, val = sets.get("custom_train"), sets.get("custom_val")
     if node.VAL_FRACTION:
-        recorded = (path / name for path in given[keys[0]] for name in _OWN_SPLITS)
-        if found := next((place for place in recorded if place.exists()), None):
+        own = [path / _OWN_LIST for path in given[keys[0]] if (path / _OWN_LIST).exists()]
+        for path in given[keys[0]]:
+            own += [image.path for image in train.images if part_of(image.path, path) in ("val", "test")]
+        if found := next(iter(own), None):
             what = "its own split is not used, VAL_FRACTION draws another (the same path in VAL_PATH takes its own)"
             train.remarks.append(Remark(what, str(found)))
         halves = split_set(train, node.VAL_FRACTION, node.SPLIT_SEED, node.SPLIT_GROUP)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from export_tools import build
 from own_folders import SCENES, WRITERS, write_coco, write_csv, write_labelme, write_voc, write_yolo
 
 from retina_plugin.config.keys import get_retina_cfg
@@ -78,6 +79,18 @@ def test_same_folder_for_both_uses_the_parts_that_it_names(tmp_path):
     shutil.rmtree(tmp_path / "ImageSets")
     with pytest.raises(SetupError, match="has the same images to train and to validate on, and says of no part"):
         register_config_datasets(make_cfg(TRAIN_PATH=tmp_path, VAL_PATH=tmp_path))
+
+
+@pytest.mark.parametrize("name", ["roboflow_voc_train_test", "ultralytics_train_test", "roboflow_yolo_train_test"])
+def test_set_of_a_train_and_a_test_folder_is_validated_on_the_test_folder(tmp_path, caplog, name):
+    export = build(name, tmp_path)
+    register_config_datasets(make_cfg(TRAIN_PATH=tmp_path, VAL_PATH=tmp_path))
+    assert registered_names("custom_train") == sorted(export.parts["train"])
+    assert registered_names("custom_val") == sorted(export.parts["test"])
+    assert "custom_val: no part is for validation: the test part is taken" in caplog.text
+    caplog.clear()
+    register_config_datasets(make_cfg(TRAIN_PATH=tmp_path, VAL_FRACTION=0.4))
+    assert "its own split is not used" in caplog.text
 
 
 def test_json_without_a_partner_can_be_split(tmp_path):

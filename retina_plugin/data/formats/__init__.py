@@ -1,6 +1,7 @@
 """Readers of annotation formats: each makes a ``BoxSet`` of a file or folder."""
 
 import contextlib
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,11 +62,21 @@ def read_boxes(
     own = [path] if path.is_dir() else [path.parent, path.resolve().parent]
     with bounded_by([*own, *([images] if images else [])], str(path), allow_outside=allow_outside):
         found = FORMATS[file_format].read(path, images, subset, **options)
+    if file_format != "coco":
+        _normalise_classes(found)
     if classes:
         found.given_classes = list(classes)
     found = found.check_names() if checked_later and file_format == "coco" else found.clean()
     refuse_line_breaks([*(image.path for image in found.images), *found.class_names], str(path))
     return found
+
+
+def _normalise_classes(found: BoxSet) -> None:
+    """Give equal names of classes one Unicode form, so that files of two programs do not make two classes of them."""
+    if found.given_classes is not None:
+        found.given_classes = [unicodedata.normalize("NFC", name) for name in found.given_classes]
+    for image in found.images:
+        image.boxes = [box._replace(class_name=unicodedata.normalize("NFC", box.class_name)) for box in image.boxes]
 
 
 @contextlib.contextmanager

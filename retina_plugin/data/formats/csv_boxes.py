@@ -200,7 +200,7 @@ def _read_header(file: Path, fields: list[str]) -> dict[str, int]:
     """Column -> place if the first row holds names; {} if it is a box."""
     lower = [field.lower() for field in fields]
     known = {name: next((i for i, f in enumerate(lower) if f in words), None) for name, words in _COLUMNS.items()}
-    if known["x1"] is None and known["x2"] is None:
+    if known["path"] is None and known["x1"] is None and known["x2"] is None:
         return {}
     lacking = [name for name, place in known.items() if place is None]
     if lacking:

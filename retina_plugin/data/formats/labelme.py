@@ -13,7 +13,7 @@ from ..safe_json import MAX_LISTS, is_number, parse_json
 from .box_set import Box, BoxSet, Remark, check_claimed_size
 from .files import list_files, read_text
 from .pairing import ImageIndex, NotAnAnnotation, find_pairs
-from .parts import part_of, pick_part
+from .parts import part_of
 
 __all__ = ["read"]
 
@@ -39,9 +39,8 @@ def read(path: Path, images: Path | None = None, subset: str = "") -> BoxSet:
         raise SetupError(f"{folder} has no JSON files (LabelMe).")
     index = ImageIndex(images or folder)
     found = BoxSet(str(path), index.folder, [])
-    files, remarks = pick_part(files, subset, lambda file: part_of(file, folder), found.source)
-    found.remarks += remarks
-    for file, content, image in find_pairs(found, files, index, _read_json, "JSON", subset):
+    parts = {file: part_of(file, folder) for file in files}
+    for file, content, image in find_pairs(found, files, index, _read_json, "JSON", subset, parts.__getitem__):
         claimed = (content.get("imageWidth"), content.get("imageHeight"))
         if all(is_number(side) and side for side in claimed):
             check_claimed_size(image.path, (image.width, image.height), claimed, str(file))

@@ -118,6 +118,8 @@ class ImageIndex:
         stem, suffix = os.path.splitext(last)
         found = self._by_name.get(last) or (self._by_name.get(stem) if suffix in IMAGE_SUFFIXES else None) or []
         if len(found) > 1:
+            # On most file systems A.jpg is not a.jpg.
+            found = [path for path in found if path.name == name.rsplit("/", 1)[-1]] or found
             common = {path: _common_end(path.parent, folders) for path in found}
             found = [path for path in found if common[path] == max(common.values())]
         if len(found) > 1 and annotation:
@@ -135,6 +137,7 @@ class ImageIndex:
         found = self._by_name.get(fold(annotation.stem), [])
         near = [path for path in found if _belong_together(path.parent, annotation.parent)]
         near = [path for path in near if path.parent == annotation.parent] or near
+        near = [path for path in near if path.stem == annotation.stem] or near
         if near or len(found) != 1 or not is_unique:
             return near
         parts = [part_of(path, self.folder.parent) for path in (annotation, found[0])]
@@ -209,6 +212,7 @@ def find_pairs(
     read: Callable[[Path], tuple[Any, str, str]],
     kind: str,
     subset: str,
+    parts_of: Callable[[Path], str | Collection[str]],
 ) -> Iterator[tuple[Path, Any, AnnotatedImage]]:
     """Find the image of each annotation file, in formats of one file per image.
 
@@ -219,7 +223,8 @@ def find_pairs(
         read: gives the content of a file, the name of its image and a hint for a remark that the image is not there.
             Raises ``NotAnAnnotation`` for a file of another kind: a few are left out.
         kind: kind of the files, for messages.
-        subset: "train" or "val": only images in a folder of that part, if there is one.
+        subset: "train" or "val": only that part, if there is one.
+        parts_of: the parts of an annotation file; where it tells none of any file, the images' folders count.
 
     Yields:
         file, content and image; the image has no boxes yet.
@@ -227,6 +232,10 @@ def find_pairs(
     Raises:
         SetupError: files and images do not pair, two files have the same image, or an image cannot be used.
     """
+    tells_parts = any(map(parts_of, files))
+    if tells_parts:
+        files, remarks = pick_part(files, subset, parts_of, found.source)
+        found.remarks += remarks
     counts = Counter(fold(file.stem) for file in files)
     pairs, orphans, others = [], [], []
     for file in files:
@@ -256,8 +265,9 @@ def find_pairs(
     check_pairs(found.source, orphans, len(files) - len(others), lonely, index, f"{kind} file")
     if not subset:
         found.remarks += [Remark(f"image left out: it has no {kind} file", str(image)) for image in lonely]
-    pairs, remarks = pick_part(pairs, subset, lambda pair: part_of(pair[2], index.folder), found.source)
-    found.remarks += remarks
+    if not tells_parts:
+        pairs, remarks = pick_part(pairs, subset, lambda pair: part_of(pair[2], index.folder), found.source)
+        found.remarks += remarks
     sizes = read_sizes((image for _, _, image in pairs), index.folder)
     seen: dict[Path, Path] = {}
     for file, content, place in pairs:

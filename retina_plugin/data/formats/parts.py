@@ -63,7 +63,7 @@ def pick_part(
     if without:
         return without, []
     if len(known) == 1:  # a folder of this name alone tells nothing apart
-        return list(items), []
+        return list(items), [Remark(f"all of it is for {known.pop()} by its name: all of it is taken", source)]
     verb = "to train on" if subset == "train" else "to validate on"
     raise SetupError(
         f"{source} has parts named {' and '.join(sorted(known))}, and none {verb}: name the folder itself."

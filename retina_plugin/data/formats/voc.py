@@ -4,6 +4,7 @@
 Detectron2's ``pascal_voc.py``. Boxes marked difficult are trained on, as there, and ignored in scoring, as in VOC.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from ...errors import SetupError
 from .box_set import Box, BoxSet, Remark, check_claimed_size
 from .files import list_files, read_text
 from .pairing import IMAGE_WORDS, ImageIndex, NotAnAnnotation, find_folder, find_pairs, fold
-from .parts import part_of, part_of_name, pick_part
+from .parts import part_of, part_of_name
 from .xml_tree import Element, read_xml
 
 __all__ = ["read"]
@@ -36,11 +37,9 @@ def read(path: Path, images: Path | None = None, subset: str = "") -> BoxSet:
         raise SetupError(f"{folder} has no XML files (Pascal VOC).")
     index = ImageIndex(images or find_folder(folder, IMAGE_WORDS) or folder)
     found = BoxSet(str(path), index.folder, [])
-    if path.is_dir():
-        listed = _read_lists(folder, place, files, subset)
-        files, remarks = pick_part(files, subset, lambda file: listed.get(file) or part_of(file, place), found.source)
-        found.remarks += remarks
-    for file, root, image in find_pairs(found, files, index, _read_file, "XML", subset):
+    listed = _read_lists(folder, files, subset) if path.is_dir() else {}
+    parts = {file: listed.get(file) or part_of(file, place) for file in files}
+    for file, root, image in find_pairs(found, files, index, _read_file, "XML", subset, parts.__getitem__):
         size = root.find("size")
         if size is not None:
             claimed = [_number(file, side, size) for side in ("width", "height")]
@@ -59,23 +58,29 @@ def _read_file(file: Path) -> tuple[Element, str, str]:
     return root, name.text if name else "", ""
 
 
-def _read_lists(folder: Path, place: Path, files: Sequence[Path], subset: str) -> dict[Path, set[str]]:
-    """The parts of each XML file by the lists of ``ImageSets/Main``."""
-    by_name = {fold(str(file.relative_to(place).with_suffix(""))): file for file in files}
-    by_name = {**{fold(file.stem): file for file in files}, **by_name}
+def _read_lists(folder: Path, files: Sequence[Path], subset: str) -> dict[Path, set[str]]:
+    """The parts of each XML file by the lists of ``ImageSets/Main``, of a folder of the set or of one below it."""
     parts: dict[Path, set[str]] = {}
-    for file in sorted((folder / "ImageSets" / "Main").glob("*.txt")):
-        if not (part := part_of_name(file.stem)):
-            continue  # trainval, default, or the list of one class
-        for number, line in enumerate(read_text(file).splitlines(), 1):
-            if not line.strip():
-                continue
-            # "name" or, in the lists of one class, "name -1": the rest is not read.
-            names = (line.strip(), line.split()[0])
-            annotation = next((by_name[fold(name)] for name in names if fold(name) in by_name), None)
-            if annotation is None and part == subset:
-                raise SetupError(f"{file}:{number}: {names[1]} has no XML file in {place}.")
-            parts.setdefault(annotation, set()).add(part)
+    lists = [text for text in list_files(folder, (".txt",)) if fold("/".join(text.parts[-3:-1])) == "imagesets/main"]
+    for place in dict.fromkeys(text.parents[2] for text in lists):
+        own = [file for file in files if file.is_relative_to(place)]
+        by_name = {fold(file.stem): file for file in own}
+        by_name |= {fold(str(file.relative_to(place).with_suffix("")).split("/", 1)[-1]): file for file in own}
+        for text in lists:
+            part = part_of_name(text.stem)
+            if not part or text.parents[2] != place:
+                continue  # trainval, default, or the list of one class
+            for number, line in enumerate(read_text(text).splitlines(), 1):
+                if not line.strip():
+                    continue
+                # "name" or, in the lists of one class, "name -1": the rest is not read.
+                names = (line.strip(), line.split()[0], os.path.splitext(line.strip())[0])
+                annotation = next((by_name[fold(name)] for name in names if fold(name) in by_name), None)
+                if annotation:
+                    parts.setdefault(annotation, set()).add(part)
+                elif part == subset:
+                    annotations = find_folder(place, ("annotations",)) or place
+                    raise SetupError(f"{text}:{number}: {names[1]} has no XML file in {annotations}.")
     return parts
 
 

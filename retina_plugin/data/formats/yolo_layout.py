@@ -10,7 +10,7 @@ from ..image_paths import check_named
 from ..images import IMAGE_SUFFIXES
 from .box_set import Remark
 from .files import list_files, read_names, read_text, read_yaml
-from .pairing import IMAGES_REMEDY, ImageIndex, fold
+from .pairing import IMAGE_WORDS, IMAGES_REMEDY, ImageIndex, fold
 from .parts import part_of_name
 
 __all__ = ["YoloLayout", "find_layout", "find_names_files"]
@@ -43,12 +43,15 @@ def find_layout(path: Path, images: Path | None, subset: str, classes: list[str]
     """
     folder = path if path.is_dir() else path.parent
     file = path if path.is_file() else _find_description(folder)
+    folder = file.parent if file else folder
     content = _read_description(file) if file else {}
     names = classes or _find_names(file, content, folder)
     if type(content.get("nc")) is int and content["nc"] != len(names):
         raise SetupError(f"{file}: nc is {content['nc']}, but there are {len(names)} names: correct one of them.")
     places, remarks = _find_places(folder, file, content, subset if images is None else None)
-    index = ImageIndex(images or folder)
+    is_narrow = path.is_file() and places and all(place.is_dir() for _, place in places) and images is None
+    files = [image for _, place in places for image in list_files(place, IMAGE_SUFFIXES)] if is_narrow else None
+    index = ImageIndex(images or folder, files)
     lists = _Lists(folder, index, _base(folder, content))
     for part, place in places:
         lists.add(part, place)
@@ -60,9 +63,11 @@ def find_layout(path: Path, images: Path | None, subset: str, classes: list[str]
         index = ImageIndex(index.folder, [*index.files, *outside])
     if not index.files:
         raise SetupError(f"{path} has no images in {index.folder} (YOLO): {IMAGES_REMEDY}")
-    folders = [folder, *({image.parent for image in index.files if not image.is_relative_to(folder)})]
-    folders += [other for place in folders[1:] if (other := _labels_beside(place))]
-    texts = sorted({text for place in folders for text in list_files(place, (".txt",))} - lists.files)
+    # A data.yaml that is named may lie anywhere: what it names counts, not the folder that it is in.
+    own = [] if is_narrow else [folder]
+    folders = {image.parent for image in index.files if is_narrow or not image.is_relative_to(folder)}
+    folders |= {other for place in folders if (other := _labels_beside(place))}
+    texts = sorted({text for place in (*own, *folders) for text in list_files(place, (".txt",))} - lists.files)
     labels = [text for text in texts if fold(text.name) not in _NAME_FILES]
     return YoloLayout(index, labels, names, lists.parts, is_complete, "kpt_shape" in content, remarks)
 
@@ -80,14 +85,15 @@ def find_names_files(folder: Path) -> list[Path]:
 
 
 def _find_description(folder: Path) -> Path | None:
-    """The one YAML file of a folder that has names, or the one file of darknet's keys."""
+    """The one YAML file with names, or the one file of darknet's keys; of a subfolder, if the folder has no names."""
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in (".yaml", ".yml"))
     files = [file for file in files if "names" in read_yaml(file)]
     files = files or sorted(file for file in folder.glob("*.data") if "train" in _read_description(file))
+    if not files and not find_names_files(folder):
+        files = [file for file in list_files(folder, (".yaml", ".yml")) if "names" in read_yaml(file)]
     if len(files) > 1:
-        raise SetupError(
-            f"{folder} has more than one YAML file with names ({files[0].name}, {files[1].name}): name one."
-        )
+        first, second = (file.relative_to(folder) for file in files[:2])
+        raise SetupError(f"{folder} has more than one YAML file with names ({first}, {second}): name one.")
     return files[0] if files else None
 
 
@@ -140,7 +146,7 @@ def _find_places(
     has_test = any(part == "test" for part, _ in found)
     remarks = []
     for part, entry in missing:
-        if subset in ("", part) and (part == "train" or (part == "val" and not has_test)):
+        if part == subset and (part == "train" or not has_test) or (part == "train" and subset == ""):
             raise SetupError(f"{file} names {entry}, which does not exist in {base}: correct it, or {IMAGES_REMEDY}")
         if subset in ("", part):
             remarks.append(Remark(f"{file.name} names {entry}, which does not exist", str(file)))
@@ -239,10 +245,8 @@ def _descend(folder: Path, names: list[str]) -> Path | None:
 
 
 def _labels_beside(images: Path) -> Path | None:
-    """The folder of labels that belongs to a folder of images elsewhere."""
-    names = [fold(name) for name in images.parts]
-    if "images" not in names:
-        return None
-    last = len(names) - 1 - names[::-1].index("images")
-    place = Path(*images.parts[:last], "labels", *images.parts[last + 1 :])
-    return place if place.is_dir() else None
+    """The folder of labels that belongs to a folder of images."""
+    last = max((i for i, name in enumerate(images.parts) if fold(name) in IMAGE_WORDS), default=None)
+    return (
+        None if last is None else _descend(Path(*images.parts[:last]), ["labels", *map(fold, images.parts[last + 1 :])])
+    )
