@@ -17,7 +17,7 @@ from .box_sense import box_places
 from .boxes import find_box_faults
 from .coco import REMEDY
 from .dataset_content import DatasetContent, load_content
-from .images import ImageHeader, find_fault, join_faults, read_header
+from .images import MISSING, MISSING_REMEDY, ImageHeader, find_fault, join_faults, read_header
 from .resized import describe_vanishing, find_vanishing
 from .training_sense import find_doubtful
 
@@ -158,7 +158,8 @@ def check_headers(content: DatasetContent, headers: Mapping[int, ImageHeader]) -
                 {"file": content.file_names[i], "image_id": content.image_ids[i], "value": faults[i]} for i in rows
             ]
             text = f"{content.name}: {len(rows)} of {len(headers)} images cannot be used: {listed}"
-            yield finding(check, content.name, text, places=places)
+            remedy = MISSING_REMEDY if all(faults[i] == MISSING for i in rows) else None
+            yield finding(check, content.name, text, remedy, places=places)
 
 
 def check_vanishing(cfg: CfgNode, content: DatasetContent, *, for_training: bool, for_test: bool) -> Iterator[Finding]:
@@ -211,6 +212,8 @@ def _check_classes(
                 f"Set {key} {len(names)}, or 0 to take it from the data."
                 if for_training
                 else "Name the detector's classes in their order, those of the set among them: DATASETS.CLASSES."
+                if len(names) < number
+                else "The detector cannot find the others: take them out of the set, or evaluate another detector."
             )
             yield finding("classes-differ", content.name, text, remedy)
         elif highest >= number:

@@ -20,7 +20,8 @@ from .image_paths import refuse_line_breaks, refuse_outside
 from .safe_json import is_number, load_json
 
 __all__ = [
-    "REMEDY", "class_names_in_order", "is_difficult", "read_coco", "read_coco_json", "record_findings", "shorten",
+    "REMEDY", "class_names_in_order", "is_difficult", "is_usable", "read_coco", "read_coco_json", "record_findings",
+    "shorten",
 ]  # fmt: skip
 
 REMEDY = "Set DETECTRON2_DATASETS to the folder of Detectron2's sets, or DATASETS.TRAIN_JSON / VAL_JSON to your file."
@@ -71,7 +72,7 @@ def read_coco(
     Raises:
         SetupError: the file is missing, not JSON, not in the COCO format or has an id twice.
     """
-    data = read_coco_json(name, json_file)
+    data = read_coco_json(name, json_file, drop_twins=not for_detectron2)
     path = PathManager.get_local_path(str(json_file))
     faults: list[str] = []
     images = _usable(data["images"], "image", path, faults, lambda image: _image_fault(image, for_detectron2))
@@ -101,20 +102,61 @@ def read_coco(
         if for_scoring and 0 in ids:
             text = f"{name}: {path} has an annotation with id 0, which COCO's evaluation takes for no match"
             doubtful.append(f"{text}: count from 1")
+    doubtful += [f"{name}: {text}" for text in find_doubts(path, images, annotations, for_detectron2=for_detectron2)]
     known = {image["id"] for image in images}
     strays = [annotation for annotation in annotations if annotation["image_id"] not in known]
     if strays and images:
         first = f"the first is id {strays[0].get('id')!r} with image_id {strays[0]['image_id']!r}"
         text = f"{name}: {len(strays)} of {len(annotations)} annotations in {path} belong to no image, {first}"
         if len(strays) == len(annotations):
-            raise SetupError(f"{text}: image_id must be the id of an image, such as {images[0]['id']!r}.")
+            kinds = ["text" if isinstance(i, str) else "a number" for i in (strays[0]["image_id"], images[0]["id"])]
+            hint = (
+                f"; image_id is {kinds[0]} and an image's id {kinds[1]}: write both alike"
+                if kinds[0] != kinds[1]
+                else ""
+            )
+            raise SetupError(f"{text}: image_id must be the id of an image, such as {images[0]['id']!r}{hint}.")
         doubtful.append(f"{text}. They are left out")
     content.findings = record_findings(name, path, faults) + [finding("record-doubtful", name, t) for t in doubtful]
     return content
 
 
-def read_coco_json(name: str, json_file: str) -> dict[str, Any]:
+def find_doubts(path: str, images: list[dict], annotations: list[dict], *, for_detectron2: bool) -> list[str]:
+    """Sentences about records that are likely not meant."""
+    found = []
+    counts = Counter(image["file_name"] for image in images)
+    if twice := [file_name for file_name, count in counts.items() if count > 1]:
+        found.append(
+            f"{len(twice)} files in {path} have more than one image id, the first is {twice[0]}: in training the "
+            "objects of one record are background in the other. Give each file one record with all its boxes"
+        )
+    lost = [annotation for annotation in annotations if not is_usable(annotation.get("segmentation"))]
+    if lost and for_detectron2:
+        found.append(
+            f"{len(lost)} of {len(annotations)} annotations in {path} have a segmentation without a polygon of three "
+            f"points, the first is id {lost[0].get('id')!r}: Detectron2 does not train on them. Delete the "
+            "segmentation, or give the file by DATASETS.TRAIN_PATH, which does without"
+        )
+    return found
+
+
+def is_usable(segmentation: Any) -> bool:
+    """False where Detectron2 leaves an annotation out, or stops, for its segmentation."""
+    if isinstance(segmentation, dict):
+        return not segmentation or {"counts", "size"} <= segmentation.keys()
+    if isinstance(segmentation, list):
+        polygons = [each for each in segmentation if isinstance(each, list)]
+        is_list = len(polygons) == len(segmentation)
+        return not segmentation or (is_list and any(len(each) % 2 == 0 and len(each) >= 6 for each in polygons))
+    return not segmentation
+
+
+def read_coco_json(name: str, json_file: str, *, drop_twins: bool = False) -> dict[str, Any]:
     """The content of ``json_file`` of the data set ``name``, with images and categories that are lists.
+
+    Args:
+        drop_twins: leave out categories without annotations that have the name of another, as Roboflow writes them;
+            Detectron2 would count them.
 
     Raises:
         SetupError: the file is missing, empty, not JSON, or not in the COCO format.
@@ -153,11 +195,22 @@ def read_coco_json(name: str, json_file: str) -> dict[str, Any]:
         if not isinstance(name_of, str) or not name_of or type(category.get("id")) is not int:
             raise SetupError(f"{name}: a category in {path} needs a whole number as id and a name, got {category!r}.")
     refuse_line_breaks((category["name"] for category in categories), f"{name}: {path}")
+    names = Counter(category["name"] for category in categories)
+    records = content.get("annotations")
+    used = {str(a.get("category_id")) for a in records if isinstance(a, dict)} if isinstance(records, list) else set()
+    plain = [each for each in categories if names[each["name"]] == 1 or str(each["id"]) in used]
+    if drop_twins and plain:
+        content["categories"] = categories = plain
     for key in ("id", "name"):
         counts = Counter(category[key] for category in categories)
         if repeated := [value for value, count in counts.items() if count > 1]:
             raise SetupError(
-                f"{name}: {path} has more than one category with the {key} {repeated[0]!r}: make it unique."
+                f"{name}: {path} has more than one category with the {key} {repeated[0]!r}: make it unique"
+                + (
+                    ", or give the file by DATASETS.TRAIN_PATH or VAL_PATH, which leave out the one without boxes."
+                    if not drop_twins and len(plain) == len(names)
+                    else "."
+                )  # fmt: skip
             )
     return content
 
@@ -221,8 +274,8 @@ def _annotation_fault(annotation: Any, class_of: dict[int, int], keys: tuple[str
             hint = " (COCO's evaluation needs it; area is width x height, iscrowd 0)" * (key in ("area", "iscrowd"))
             return f"has no {key}{hint}: {shorten(annotation)}"
     for key, kinds in _ID_KINDS:
-        if key in keys and not isinstance(annotation[key], kinds):
-            return f"must have a number as {key}, got {annotation[key]!r}: {shorten(annotation)}"
+        if key in keys and not (isinstance(annotation[key], kinds) and (key != "id" or is_number(annotation[key]))):
+            return f"must have a number as {key}, got {shorten(repr(annotation[key]))}: {shorten(annotation)}"
     bbox, category_id = annotation["bbox"], annotation["category_id"]
     fault = ""
     if category_id not in class_of:

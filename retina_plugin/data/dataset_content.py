@@ -13,7 +13,7 @@ from detectron2.structures import BoxMode
 
 from ..errors import SetupError
 from ..findings import Finding, finding
-from .coco import REMEDY, read_coco, record_findings, shorten
+from .coco import REMEDY, is_usable, read_coco, record_findings, shorten
 from .register import allows_outside
 from .safe_json import is_number
 
@@ -87,6 +87,15 @@ def load_content(name: str, *, for_training: bool, for_test: bool) -> DatasetCon
             f"{shorten(list(registered))}: give the file another name, with DATASETS.TRAIN_JSON / VAL_JSON."
         )
     content = DatasetContent(name, coco.path, coco.class_names, findings=coco.findings)
+    for annotation in coco.annotations:
+        segmentation = annotation.get("segmentation")
+        is_list = isinstance(segmentation, list) and all(isinstance(polygon, list) for polygon in segmentation)
+        if not is_list and not is_usable(segmentation):
+            text = (
+                f"{name}: the segmentation of annotation id {annotation['id']!r} in {coco.path} is no list of polygons"
+            )
+            content.findings.append(finding("record-unusable", name, text, "Delete it: only the box is read."))
+            break
     content.file_names = coco.image_paths(metadata.image_root, allow_outside=allows_outside(name))
     content.image_ids = [image["id"] for image in coco.images]
     content.sizes = np.array([(i["width"], i["height"]) for i in coco.images], dtype=float).reshape(-1, 2)
@@ -106,6 +115,8 @@ def _load_records(name: str, class_names: list[str] | None) -> DatasetContent:
         raise
     except Exception as error:  # a loader is anyone's code
         remedy = f"\n{REMEDY}" if isinstance(error, FileNotFoundError) else ""
+        if isinstance(error, ModuleNotFoundError):  # such as lvis
+            remedy = f"\nInstall it: pip install {error.name}"
         raise SetupError(f"data set {name} cannot be loaded: {type(error).__name__}: {error}.{remedy}") from error
     content = DatasetContent(name, name, list(class_names) if class_names else None)
     if not isinstance(records, list):

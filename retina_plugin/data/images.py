@@ -12,8 +12,8 @@ from ..errors import SetupError
 from .image_paths import check_named
 
 __all__ = [
-    "IMAGE_SUFFIXES", "ImageHeader", "describe_page", "find_fault", "is_picture", "join_faults", "read_header",
-    "read_sizes",
+    "IMAGE_SUFFIXES", "MISSING", "MISSING_REMEDY", "ImageHeader", "describe_page", "find_fault",
+    "is_picture", "join_faults", "read_header", "read_sizes",
 ]  # fmt: skip
 
 # Suffixes of the images in a folder. A file that is named itself may have any.
@@ -26,6 +26,10 @@ _TAIL = 4096  # some writers append a few bytes after the end marker
 _END_MARKERS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 _UNKNOWN_SIZE = (float("nan"), float("nan"))
 _SHOWN = 3  # faulty files named in an error
+MISSING = "is missing"
+MISSING_REMEDY = (
+    "Put the files there, take their records out, or give their folder (DATASETS.TRAIN_IMAGES / VAL_IMAGES)."
+)
 # Formats that Pillow knows by name only, or reads by running another program (Ghostscript).
 _NO_PICTURES = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 
@@ -111,7 +115,7 @@ def is_picture(file_name: str | os.PathLike) -> bool:
 def _describe_no_file(file_name: str | os.PathLike) -> str:
     if os.path.isdir(file_name):
         return "is a folder" if os.access(file_name, os.R_OK | os.X_OK) else "is a folder that you may not read"
-    return "is not a regular file" if os.path.exists(file_name) else "is missing"
+    return "is not a regular file" if os.path.exists(file_name) else MISSING
 
 
 def find_fault(header: ImageHeader, size: tuple[float, float] = _UNKNOWN_SIZE) -> str:
@@ -163,7 +167,8 @@ def read_sizes(paths: Iterable[Path], *roots: Path) -> dict[Path, tuple[int, int
     faults = [f"{path} {fault}" for path, header in headers.items() if (fault := find_fault(header))]
     if faults:
         noun, those = ("image", "it") if len(faults) == 1 else ("images", "them")
-        raise SetupError(f"{len(faults)} {noun} cannot be used: {join_faults(faults)}. Fix or remove {those}.")
+        remedy = MISSING_REMEDY if all(fault.endswith(MISSING) for fault in faults) else f"Fix or remove {those}."
+        raise SetupError(f"{len(faults)} {noun} cannot be used: {join_faults(faults)}. {remedy}")
     return {path: (header.width, header.height) for path, header in headers.items()}
 
 

@@ -78,7 +78,12 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str, *, weights
         known = sorted(filter(None, EVALUATORS))
         raise SetupError(f"data set {dataset_name}: evaluator_type must be one of {known}, got {kind!r}")
     os.makedirs(output_dir, exist_ok=True)
-    return EVALUATORS[kind](cfg, dataset_name, output_dir, weights)
+    try:
+        return EVALUATORS[kind](cfg, dataset_name, output_dir, weights)
+    except ModuleNotFoundError as error:  # such as lvis
+        raise SetupError(
+            f"data set {dataset_name}: its evaluation needs {error.name}. Install it: pip install {error.name}"
+        ) from error
 
 
 def scoring_package(evaluator: DatasetEvaluator) -> str:

@@ -138,7 +138,7 @@ def run_config(config_yaml: Path) -> CfgNode:
 def evaluation_config(
     weights: str | os.PathLike, config: str | os.PathLike | CfgNode | None = None, opts: Sequence[str] = ()
 ) -> CfgNode:
-    """Return the config for scoring a checkpoint: the description of its model, and a test set with its classes.
+    """Return the config for scoring a checkpoint: the description of its model, and a test set.
 
     The test set is that of ``opts`` or of ``config``, else that of the run, by ``config.yaml`` beside the checkpoint.
 
@@ -148,7 +148,7 @@ def evaluation_config(
     Raises:
         SetupError: for the reasons of ``describe_model``; or the run's data sets are not on this machine.
     """
-    cfg, content = describe_model(weights, config, opts)
+    cfg, _ = describe_model(weights, config, opts)
     beside = Path(cfg.MODEL.WEIGHTS).with_name("config.yaml")
     if any(key in NAMES_SET for key in opts[::2]):
         forget_data(cfg)  # of a config file: what is named beside these words is another set
@@ -165,9 +165,6 @@ def evaluation_config(
             raise SetupError(
                 f"The test set of this run is not here: {beside} names {paths[-1]}. Name one: DATASETS.VAL_PATH FOLDER."
             )
-    classes = (content.get("manifest") or {}).get("classes")
-    if classes and not cfg.DATASETS.CLASSES:
-        cfg.DATASETS.CLASSES = list(classes)
     return cfg
 
 

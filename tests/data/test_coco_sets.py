@@ -1,22 +1,26 @@
 """COCO sets by path: the layouts of the tools that write them, and that nothing in them is changed."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
-from own_folders import CLASSES, SCENES, draw_images, write_coco, write_voc
+from detectron2.data.datasets.lvis import register_lvis_instances
+from own_folders import CLASSES, SCENES, WRITERS, draw_images, write_coco, write_voc, write_yolo
 from PIL import Image
 
 from retina_cli.main import main
 from retina_plugin.config.keys import get_retina_cfg
-from retina_plugin.data.checks import check_datasets
+from retina_plugin.data.checks import check_datasets, check_sets
 from retina_plugin.data.dataset_content import load_content
 from retina_plugin.data.formats import read_boxes
 from retina_plugin.data.register import SHIPPED_SETS, fill_num_classes, register_config_datasets
 from retina_plugin.errors import SetupError
+from retina_plugin.evaluation.evaluator import build_evaluator
 from retina_plugin.prepare import prepare
 
 pytest_plugins = ("tiny_sets",)
@@ -387,9 +391,7 @@ def test_classes_that_the_weights_lack_are_refused_by_name(tmp_path, clean_catal
     root = write_coco(tmp_path / "set")
     torch.save({"model": {"a": torch.zeros(1)}, "manifest": {"classes": ["cat"]}}, tmp_path / "model.pth")
     opts = {"MODEL.RETINANET.NUM_CLASSES": 1, "MODEL.WEIGHTS": tmp_path / "model.pth", "DATASETS.VAL_PATH": root}
-    with pytest.raises(
-        SetupError, match=r"custom_val has 2 classes \(dog, cat\). Name the detector's classes"
-    ) as error:
+    with pytest.raises(SetupError, match=r"custom_val has 2 classes \(dog, cat\). The detector cannot find") as error:
         checked(opts | {"OUTPUT_DIR": tmp_path / "run"}, split="test")
     assert "or 0" not in str(error.value)
 
@@ -409,3 +411,105 @@ def test_sets_of_other_classes_are_told_the_list_that_helps(tmp_path, clean_cata
         checked(opts)
     classes = str(error.value).split('CLASSES "')[1].removesuffix('".')
     assert checked(opts | {"DATASETS.CLASSES": classes}).cfg.MODEL.RETINANET.NUM_CLASSES == 2
+
+
+def test_classes_of_the_weights_do_not_rename_those_of_a_yolo_set(tmp_path, clean_catalog):
+    """A list in DATASETS.CLASSES would: there a class is a number."""
+    root = write_yolo(tmp_path / "set")
+    torch.save({"model": {"a": torch.zeros(1)}, "manifest": {"classes": ["cat", "dog"]}}, tmp_path / "model.pth")
+    opts = {"MODEL.RETINANET.NUM_CLASSES": 2, "MODEL.WEIGHTS": tmp_path / "model.pth", "DATASETS.VAL_PATH": root}
+    checked(opts | {"OUTPUT_DIR": tmp_path / "run"}, split="test")
+    content = load_content("custom_val", for_training=False, for_test=True)
+    assert content.class_names == ["cat", "dog"] and content.class_counts == {0: 2, 1: 4}
+
+
+# What is likely not meant
+
+
+def boxes_file(tmp_path, change) -> Path:
+    """The folder of a COCO set whose content ``change`` has changed."""
+    root = write_coco(tmp_path / "set")
+    content = json.loads((root / "boxes.json").read_text())
+    change(content)
+    write(root / "boxes.json", content)
+    return root
+
+
+def findings(tmp_path, root: Path, key: str) -> list[str]:
+    cfg = register(tmp_path, **{f"TRAIN_{key}": root / "boxes.json", "TRAIN_IMAGES": root / "images"})
+    fill_num_classes(cfg)
+    return [f"{each.what} {each.remedy}" for each in check_sets(cfg, {}, train=True, open_images=True)]
+
+
+@pytest.mark.parametrize("key", ["PATH", "JSON"])
+def test_file_under_two_image_ids_is_said(tmp_path, clean_catalog, key):
+    root = boxes_file(tmp_path, lambda content: content["images"].append({**content["images"][0], "id": 99}))
+    said = findings(tmp_path, root, key)
+    assert sum("1 files in" in each and "more than one image id, the first is a.png" in each for each in said) == 1
+
+
+def test_ids_of_text_and_numbers_are_told_apart(tmp_path):
+    root = boxes_file(tmp_path, lambda content: [a.update(image_id=str(a["image_id"])) for a in content["annotations"]])
+    with pytest.raises(SetupError, match="image_id is text and an image's id a number: write both alike"):
+        read_boxes(root)
+
+
+def test_image_ids_of_text_stay(tmp_path, clean_catalog):
+    def change(content):
+        for image in content["images"]:
+            image["id"] = f"image {image['id']}"
+        for annotation in content["annotations"]:
+            annotation["image_id"] = f"image {annotation['image_id']}"
+
+    root = boxes_file(tmp_path, change)
+    register(tmp_path, VAL_PATH=root)
+    assert load_content("custom_val", for_training=False, for_test=True).image_ids == [f"image {i}" for i in range(5)]
+
+
+def test_unused_category_with_the_name_of_another_is_left_out(tmp_path, clean_catalog):
+    """As Roboflow writes a project of one class."""
+    twin = {"id": 0, "name": "dog", "supercategory": "none"}
+    root = boxes_file(tmp_path, lambda content: content["categories"].insert(0, twin))
+    assert read_boxes(root).class_names == list(CLASSES)
+    with pytest.raises(SetupError, match="the name 'dog': make it unique, or give the file by DATASETS.TRAIN_PATH"):
+        register(tmp_path, TRAIN_JSON=root / "boxes.json", TRAIN_IMAGES=root / "images")
+        load_content("custom_train", for_training=True, for_test=False)
+
+
+@pytest.mark.parametrize("segmentation", [[[]], [[1, 2, 3, 4]], [1, 2, 3, 4, 5, 6], "none", {"counts": [1]}])
+def test_box_with_an_unusable_segmentation_is_trained_on(tmp_path, clean_catalog, segmentation):
+    """Detectron2 would leave it out without a word, or stop with a traceback."""
+    root = boxes_file(tmp_path, lambda content: content["annotations"][0].update(segmentation=segmentation))
+    register(tmp_path, TRAIN_PATH=root)
+    assert len(DatasetCatalog.get("custom_train")[0]["annotations"]) == 2
+    said = findings(tmp_path, root, "JSON")
+    assert any("does not train on them" in each for each in said)
+
+
+def test_missing_image_is_a_finding_by_each_key(tmp_path, clean_catalog):
+    root = boxes_file(tmp_path, lambda content: None)
+    (root / "images/b.png").unlink()
+    said = [[each for each in findings(tmp_path, root, key) if "b.png is missing" in each] for key in ("PATH", "JSON")]
+    assert said[0] == said[1] and "Put the files there" in said[0][0]
+
+
+@pytest.mark.parametrize("kind", ["voc", "yolo", "csv", "coco"])
+def test_doctor_examines_all_else_where_a_set_cannot_be_read(tmp_path, capsys, kind):
+    root = WRITERS[kind](tmp_path / "set")
+    next(root.rglob("b.png")).write_bytes(b"")
+    words = ["--no-fit", "--no-cache", "DATASETS.TRAIN_PATH", str(root), "DATASETS.VAL_FRACTION", "0.2"]
+    words += ["MODEL.RETINANET.NUM_CLASSES", "0", "SOLVER.BASE_LR", "-1"]
+    assert main(["doctor", "--config-file", str(CONFIGS / "retina_R18_FPN_scratch.yaml"), *words]) == 1
+    said = capsys.readouterr().out
+    assert "b.png is empty" in said and "SOLVER.BASE_LR" in said
+
+
+def test_set_of_lvis_without_its_package_names_the_remedy(tmp_path, clean_catalog, monkeypatch):
+    root = boxes_file(tmp_path, lambda content: None)
+    monkeypatch.setitem(sys.modules, "lvis", None)  # an import of it fails
+    register_lvis_instances("lvis_of_mine", {}, str(root / "boxes.json"), str(root / "images"))
+    with pytest.raises(SetupError, match="No module named 'lvis'|import of lvis") as error:
+        load_content("lvis_of_mine", for_training=True, for_test=False)
+    assert str(error.value).endswith("Install it: pip install lvis")
+    with pytest.raises(SetupError, match="Install it: pip install lvis"):
+        build_evaluator(get_retina_cfg(), "lvis_of_mine", str(tmp_path))

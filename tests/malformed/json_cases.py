@@ -194,6 +194,7 @@ COCO_CASES = [
         "coco_missing_image",
         "coco",
         remove("images/b.png"),
-        "1 image cannot be used: set/images/b.png is missing. Fix or remove it.",
+        "1 image cannot be used: set/images/b.png is missing. Put the files there, take their records out, or give "
+        "their folder (--images).",
     ),
 ]

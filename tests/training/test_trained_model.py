@@ -150,7 +150,7 @@ def test_base_beside_weights_is_not_followed(own_run, base):
 
 def test_test_set_is_the_one_of_the_command_line_then_that_of_the_run(own_run, tmp_path):
     cfg = evaluation_config(own_run, None, ["DATASETS.VAL_PATH", str(tmp_path)])
-    assert not cfg.DATASETS.VAL_FRACTION and not cfg.DATASETS.TRAIN_PATH and list(cfg.DATASETS.CLASSES) == CLASSES
+    assert not cfg.DATASETS.VAL_FRACTION and not cfg.DATASETS.TRAIN_PATH
     with pytest.raises(SetupError, match="test set of this run is not here: .*gone. Name one: DATASETS.VAL_PATH"):
         evaluation_config(own_run)
     (tmp_path / "gone").mkdir()

@@ -16,6 +16,7 @@ import numpy as np
 from ...errors import SetupError
 from ...findings import ERROR, finding
 from ..boxes import find_box_faults
+from ..coco import is_usable
 from ..safe_json import is_number
 
 __all__ = [
@@ -232,7 +233,10 @@ def _annotation(box: Box) -> dict[str, Any]:
         return {"id": 0, "image_id": 0, "category_id": 0, "bbox": bbox, "area": area,
                 "iscrowd": int(box.is_crowd), **difficult}  # fmt: skip
     lacking = {"iscrowd": 0} | ({} if is_number(box.record.get("area")) else {"area": area})
-    return lacking | {key: value for key, value in box.record.items() if key not in lacking or value is not None}
+    own = {key: value for key, value in box.record.items() if key not in lacking or value is not None}
+    if not is_usable(own.get("segmentation")):
+        del own["segmentation"]
+    return lacking | own
 
 
 def order_classes(sets: Sequence[BoxSet]) -> list[str]:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from ...findings import raise_first_error
-from ..coco import CocoFile, read_coco
+from ..coco import CocoFile, is_usable, read_coco
 from ..image_paths import check_named
 from ..images import read_sizes
 from ..safe_json import is_number
@@ -62,6 +62,8 @@ def read_file(file: Path, source: str, images: Path | None, folder: Path, *, ope
             class_name = coco.class_names[coco.class_of[annotation["category_id"]]]
             origin, is_crowd = f"{file}: annotation {number}", bool(annotation.get("iscrowd", 0))
             image.boxes.append(Box(x, y, x + width, y + height, class_name, origin, is_crowd, record=annotation))
+            if not is_usable(annotation.get("segmentation")):
+                remarks.append(Remark("segmentation left out: it has no polygon of three points", origin))
     found.images = list(by_id.values())
     return found
 
