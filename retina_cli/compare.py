@@ -1,6 +1,8 @@
 """``retina compare``: two detectors on the same images, where one wins and the other loses."""
 
 import argparse
+import logging
+import shlex
 from pathlib import Path
 
 from . import UsageError
@@ -52,11 +54,12 @@ def run(args: argparse.Namespace) -> None:
             f"--images {args.images} is not a folder: give the one that the file_name of the images are in."
         )
     from retina_plugin.apps.evaluate.compare_page import comparison_page, verdict
-    from retina_plugin.apps.evaluate.inputs import check_same_truth, load_detections
+    from retina_plugin.apps.evaluate.inputs import check_same_truth, different_settings, load_detections
+    from retina_plugin.apps.report.files import write_page
     from retina_plugin.evaluation.comparison import compare, write_comparison
     from retina_plugin.evaluation.evaluate import evaluate_detections
-    from retina_plugin.files import write_whole
 
+    logging.basicConfig(format="%(levelname)s: %(message)s")
     sides = [
         load_detections(source, ground_truth=args.ground_truth, images=args.images, output=args.output / letter)
         for source, letter in zip((args.first, args.second), "AB", strict=True)
@@ -64,20 +67,27 @@ def run(args: argparse.Namespace) -> None:
     check_same_truth(sides[0].truth, sides[1].truth)
     evaluations = [evaluate_detections(side.truth, side.found, limit=args.max_detections) for side in sides]
     comparison = compare(*evaluations, samples=args.samples, seed=args.seed)
-    args.output.mkdir(parents=True, exist_ok=True)
-    paths = write_comparison(comparison, args.output)
+    settings = different_settings(sides[0].origin, sides[1].origin)
     page = comparison_page(
         comparison,
         title=args.title or " and ".join(different_names(args.first, args.second)),
         sources=(sides[0].source, sides[1].source),
+        settings=settings,
         image_root=sides[0].image_root or None,
         pictures=args.pictures,
     )
-    write_whole(args.output / "index.html", page)
+    args.output.mkdir(parents=True, exist_ok=True)
+    write_page(args.output, page, "comparison.json")
+    paths = write_comparison(comparison, args.output)
+    for line in settings:
+        print(line)
     for difference in comparison.overall:
         print(verdict(difference))
-    for path in (args.output / "index.html", *paths):
-        print(path)
+    print(f"{args.output / 'index.html'}, and the same numbers in {', '.join(path.name for path in paths)}")
+    better = args.second if (comparison.overall[0].value or 0) >= 0 else args.first
+    is_results = better.suffix.lower() in (".json", ".csv")
+    words = ["--predictions", str(better), "--ground-truth", sides[0].truth.source] if is_results else [str(better)]
+    print(f"Next: look at {args.output / 'index.html'}; all about one side: retina evaluate {shlex.join(words)}")
 
 
 def different_names(first: Path, second: Path) -> tuple[str, str]:

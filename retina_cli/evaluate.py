@@ -3,6 +3,7 @@
 import argparse
 import logging
 import re
+import shlex
 from pathlib import Path
 
 from . import UsageError, leading_path
@@ -68,6 +69,8 @@ def run(args: argparse.Namespace) -> None:
         found = read_detections(args.predictions, truth)
         name = f"{args.predictions.name} against {args.ground_truth.name}"
         _write(args, truth, found, args.images, args.output, name, args.max_detections or COCO_LIMIT)
+        sides = shlex.join([str(args.predictions), "OTHER.json", "--ground-truth", str(args.ground_truth)])
+        print(f"Next: look at {args.output / 'index.html'}; against another detector: retina compare {sides}")
         return
     from retina_plugin.apps.evaluate.model_run import run_model
 
@@ -75,7 +78,9 @@ def run(args: argparse.Namespace) -> None:
     for run in runs:
         folder = args.output / run.dataset_name if len(runs) > 1 else args.output
         name = f"{Path(args.weights or args.config_file).name} on {run.dataset_name}"
-        _write(args, run.truth, run.found, run.image_root, folder, name, args.max_detections or run.limit)
+        evaluation = _write(args, run.truth, run.found, run.image_root, folder, name, args.max_detections or run.limit)
+    use = ["retina", "predict", run.weights, "PHOTOS", "--score", f"{evaluation.threshold:.2g}"]
+    print(f"Next: look at {folder / 'index.html'}; on pictures of your own: {shlex.join(use)}")
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -99,20 +104,19 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f"--pictures must be at least 0, got {args.pictures}.")
 
 
-def _write(args, truth, found, image_root, folder: Path, name: str, limit: int) -> None:
+def _write(args, truth, found, image_root, folder: Path, name: str, limit: int):
+    """Measure, write and print the results of one set; return the ``Evaluation``."""
     from retina_plugin.apps.evaluate.page import evaluation_page
+    from retina_plugin.apps.report.files import write_page
     from retina_plugin.apps.report.pages import number
     from retina_plugin.evaluation.evaluate import evaluate_detections, write_evaluation
-    from retina_plugin.files import write_whole
 
     evaluation = evaluate_detections(truth, found, limit=limit, threshold=args.score_threshold, samples=SAMPLES)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = write_evaluation(evaluation, folder)
     root = None if image_root is None else str(image_root)
-    write_whole(
-        folder / "index.html",
-        evaluation_page(evaluation, title=args.title or name, image_root=root, pictures=args.pictures),
-    )
+    page = evaluation_page(evaluation, title=args.title or name, image_root=root, pictures=args.pictures)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_page(folder, page, "evaluation.json")
+    paths = write_evaluation(evaluation, folder)
     summary = evaluation.scores.summary
     line = ", ".join(f"{key} {number(summary[key])}" for key in ("AP", "AP50", "AP75", "APs", "APm", "APl"))
     if bounds := evaluation.intervals.get("AP"):
@@ -127,5 +131,5 @@ def _write(args, truth, found, image_root, folder: Path, name: str, limit: int) 
         point = evaluation.point
         print(f"best F1 {point.f1:.3f} from score {point.threshold:.3f} on: precision {point.precision:.3f}, "
               f"recall {point.recall:.3f}")  # fmt: skip
-    for path in (folder / "index.html", *paths):
-        print(path)
+    print(f"{folder / 'index.html'}, and the same numbers in {', '.join(path.name for path in paths)}")
+    return evaluation

@@ -42,13 +42,14 @@ def check_output_dir(folder: Path) -> None:
         raise SetupError(f"OUTPUT_DIR {folder}: {existing} is not writable. Give another, or fix its permissions.")
 
 
-def keep_previous(path: Path) -> None:
-    """Rename an existing file to ``<stem>.<n><suffix>``, with the first free n from 1 on, to keep it."""
-    if path.exists():
-        n = 1
-        while (kept := path.with_name(f"{path.stem}.{n}{path.suffix}")).exists():
-            n += 1
-        path.rename(kept)
+def keep_previous(path: Path) -> Path | None:
+    """Rename an existing file to ``<stem>.<n><suffix>``, with the first free n from 1 on, and return its new path."""
+    if not path.exists():
+        return None
+    n = 1
+    while (kept := path.with_name(f"{path.stem}.{n}{path.suffix}")).exists():
+        n += 1
+    return path.rename(kept)
 
 
 class RunRecord:

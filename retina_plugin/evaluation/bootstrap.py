@@ -3,9 +3,9 @@
 import numpy as np
 
 from .boxes import Detections, Truth
-from .coco_scores import RECALLS, THRESHOLDS, Scores
+from .coco_scores import RECALLS, THRESHOLDS, Scores, mean_of_known
 
-__all__ = ["draw_images", "interval", "resampled_ap"]
+__all__ = ["ap_intervals", "draw_images", "interval", "resampled_ap"]
 
 CHUNK = 20_000_000  # numbers in memory at a time; 160 MB
 ROUNDING = 1e-9  # the product of a recall and a count is exact to the last bit of a float64
@@ -43,6 +43,15 @@ def resampled_ap(truth: Truth, found: Detections, scores: Scores, draws: np.ndar
             values = np.stack([np.mean(by_threshold, axis=0), by_threshold[0]])
             ap[:, part, k] = np.where(needed[part] > 0, 100 * values, np.nan)
     return ap[0], ap[1]
+
+
+def ap_intervals(truth: Truth, found: Detections, scores: Scores, samples: int) -> dict[str, tuple[float, float]]:
+    """Compute the 95 % intervals of AP and AP50 over ``samples`` of the images; {} without samples or boxes."""
+    if not samples:
+        return {}
+    both = resampled_ap(truth, found, scores, draw_images(len(truth.image_ids), samples, seed=0))
+    known = {name: interval(mean_of_known(values, 1)) for name, values in zip(("AP", "AP50"), both, strict=True)}
+    return {name: bounds for name, bounds in known.items() if bounds}
 
 
 def _precision(weights: np.ndarray, right: np.ndarray, usable: np.ndarray, needed: np.ndarray) -> np.ndarray:

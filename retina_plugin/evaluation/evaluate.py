@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from ..files import write_csv, write_json
-from .bootstrap import draw_images, interval, resampled_ap
+from .bootstrap import ap_intervals
 from .boxes import Detections, Truth
 from .calibration import Calibration, OperatingPoint, best_points, calibration
-from .coco_scores import AT_50, AT_75, RECALLS, Scores, known, mean_of_known, score
+from .coco_scores import AT_50, AT_75, RECALLS, Scores, known, score
 from .error_types import ERRORS, ErrorBreakdown, break_down
 from .mistakes import UNMATCHED, ImageMistakes, confusion_matrix, mistakes_per_image, unmatched_detections
 
@@ -66,20 +66,9 @@ def evaluate_detections(
         confusion=confusion_matrix(truth, found.best(limit), threshold),
         unmatched=unmatched_detections(truth, found.best(limit), threshold),
         mistakes=mistakes_per_image(truth, found, scores, threshold),
-        intervals=_intervals(truth, found, scores, samples) if samples else {},
+        intervals=ap_intervals(truth, found, scores, samples) if FEWEST <= len(truth.image_ids) <= MOST else {},
         samples=samples,
     )
-
-
-def _intervals(truth: Truth, found: Detections, scores: Scores, samples: int) -> dict[str, tuple[float, float]]:
-    number = len(truth.image_ids)
-    if not FEWEST <= number <= MOST or not truth.class_counts.any():
-        return {}
-    both = resampled_ap(truth, found, scores, draw_images(number, samples, seed=0))
-    found_intervals = {
-        name: interval(mean_of_known(values, 1)) for name, values in zip(("AP", "AP50"), both, strict=True)
-    }
-    return {name: bounds for name, bounds in found_intervals.items() if bounds}
 
 
 def class_rows(evaluation: Evaluation) -> list[dict]:

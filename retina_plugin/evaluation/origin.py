@@ -13,7 +13,15 @@ from ..errors import SetupError
 from ..files import write_json
 from .boxes import Truth
 
-__all__ = ["Origin", "check_origin", "hash_file", "origin_path", "read_origin", "settings_of", "write_origin"]
+__all__ = [
+    "Origin",
+    "check_origin",
+    "hash_file",
+    "origin_path",
+    "read_origin",
+    "settings_of",
+    "write_origin",
+]
 
 logger = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ Images are matched by the names of their files and classes by their names: ``ret
 
 import csv
 import logging
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -187,7 +188,7 @@ def match_names(names: Sequence[str], known: Sequence[str]) -> dict[str, int]:
     found = {}
     for name in names:
         parts = _parts(name)
-        common = {i: _common_end(parts, parts_of[i]) for i in by_last.get(parts[-1], ())}
+        common = {i: len(os.path.commonprefix([parts[::-1], parts_of[i][::-1]])) for i in by_last.get(parts[-1], ())}
         best = [i for i, length in common.items() if length == max(common.values())]
         if len(best) == 1:
             found[name] = best[0]
@@ -197,11 +198,6 @@ def match_names(names: Sequence[str], known: Sequence[str]) -> dict[str, int]:
 def _parts(name: str) -> list[str]:
     path = unicodedata.normalize("NFC", name).casefold().replace("\\", "/")
     return [part for part in path.split("/") if part not in ("", ".")] or [""]
-
-
-def _common_end(first: list[str], second: list[str]) -> int:
-    pairs = zip(reversed(first), reversed(second), strict=False)
-    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
 
 
 def _match_classes(predicted: Predicted, truth: Truth) -> dict[str, int]:

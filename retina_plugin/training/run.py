@@ -48,7 +48,7 @@ class RunArguments:
     opts: Sequence[str] = ()
     resume: bool = False
     eval_only: bool = False
-    verbose: bool = False
+    verbose: bool | None = None  # None: a command without --verbose
     command: str = ""  # for the run record
 
 
@@ -123,7 +123,7 @@ def set_up(
         logger.warning("%s", warning)
     if data and not args.eval_only:
         logger.info("%s", describe_training(cfg, data))
-    if not args.verbose:
+    if args.verbose is False:
         logger.info("%s has the environment, config and model too; --verbose shows them here", folder / "log.txt")
     facts = {
         "command": args.command,

@@ -1,5 +1,7 @@
 """Log lines of a run: its essentials on the terminal, Detectron2's long dumps in ``log.txt`` alone; both escaped."""
 
+import contextlib
+import io
 import logging
 import re
 import sys
@@ -11,7 +13,9 @@ from detectron2.utils.logger import _cached_log_stream, setup_logger
 
 from ..errors import printable
 
-__all__ = ["describe_training", "escape_control_characters", "remove_former_handlers", "terminal_essentials"]
+__all__ = [
+    "describe_training", "escape_control_characters", "figures_later", "remove_former_handlers", "terminal_essentials",
+]  # fmt: skip
 
 # Logger -> first words of its messages that go to the file only: two copies of the config, environment, model, matched
 # parameters, and counts that the plugin has logged in one line before.
@@ -27,6 +31,7 @@ DUMPS = {
     "detectron2.checkpoint.c2_model_loading": ("Following weights matched",),
 }  # fmt: skip
 WRITER_PERIOD = 20  # iterations between two lines of losses: Detectron2's DefaultTrainer.build_hooks
+_PROGRESS = re.compile(r"Inference done (\d+)/(\d+)")
 _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")  # Detectron2 colours its own lines with it
 _PLAIN = logging.Formatter()
 
@@ -71,6 +76,41 @@ def terminal_essentials(*, verbose: bool) -> Iterator[None]:
 def _is_essential(record: logging.LogRecord) -> bool:
     name = record.name.replace("d2.", "detectron2.", 1) if record.name.startswith("d2.") else record.name
     return record.levelno >= logging.WARNING or not record.getMessage().startswith(DUMPS.get(name, ()))
+
+
+@contextmanager
+def figures_later() -> Iterator[None]:
+    """Hide an evaluation on the terminal, of whose figures the caller shows its own: all but warnings and progress.
+
+    Progress is a line for each tenth of the images, at most. The file has everything but the tables that COCO's
+    packages print.
+    """
+    last_tenth = -1
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        nonlocal last_tenth
+        if record.levelno >= logging.WARNING:
+            return True
+        if not (progress := _PROGRESS.match(record.getMessage())):
+            return False
+        done, total = map(int, progress.groups())
+        last_tenth, before = max(last_tenth, 10 * done // total), last_tenth
+        return last_tenth > before
+
+    handlers = {
+        handler
+        for name in ("detectron2", "fvcore", "retina_plugin")
+        for handler in logging.getLogger(name).handlers
+        if getattr(handler, "stream", None) is sys.stdout
+    }
+    for handler in handlers:
+        handler.addFilter(is_shown)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # the handlers keep the stream that they have
+            yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(is_shown)
 
 
 def describe_training(cfg: CfgNode, data: Mapping) -> str:

@@ -23,7 +23,7 @@ from ..weights.manifest import describes_model
 from .trainer import RetinaTrainer
 
 __all__ = [
-    "TrainedModel", "build_described", "describe_model", "evaluation_config", "find_weights", "load_trained_model",
+    "TrainedModel", "build_described", "describe_model", "evaluation_config", "load_trained_model",
     "open_model", "run_config",
 ]  # fmt: skip
 

@@ -1,5 +1,7 @@
 """The page of ``retina compare``: differences of two detectors, and the images where one does better."""
 
+from collections.abc import Sequence
+
 from ...evaluation.comparison import Comparison, Difference
 from ...evaluation.error_types import ERRORS
 from ..report.pages import Table, number, render
@@ -9,7 +11,13 @@ __all__ = ["comparison_page", "verdict"]
 
 
 def comparison_page(
-    comparison: Comparison, *, title: str, sources: tuple[str, str], image_root: str | None, pictures: int
+    comparison: Comparison,
+    *,
+    title: str,
+    sources: tuple[str, str],
+    image_root: str | None,
+    pictures: int,
+    settings: Sequence[str] = (),
 ) -> str:
     """Make the HTML page.
 
@@ -17,6 +25,7 @@ def comparison_page(
         sources: where the detections of A and B come from.
         image_root: folder of the images; None draws none.
         pictures: number of images that A, and that B, wins to draw, at most.
+        settings: test settings in which A and B differ, one sentence each.
     """
     gain, wins = comparison.fewer_mistakes, {}
     for letter, other, side, sign in (("A", "B", 0, -1), ("B", "A", 1, 1)):
@@ -52,6 +61,7 @@ def comparison_page(
         truth=comparison.first.truth,
         num_boxes=int(comparison.first.truth.class_counts.sum()),
         sources=list(zip("AB", sources, strict=True)),
+        settings=settings,
         verdict=verdict(comparison.overall[0]),
         num_equal=int((gain == 0).sum()),
         overall=Table("AP of both", ["Metric", "A", "B", "B - A", "95 % interval"], overall),

@@ -15,10 +15,11 @@ from ...evaluation.coco_evaluator import RESULTS
 from ...evaluation.origin import Origin, hash_file, read_origin, settings_of
 from ...evaluation.predictions import read_detections
 from ...prepare import prepare
-from ...training.trained_model import find_weights, run_config
+from ...training.trained_model import run_config
+from ...weights.files import FINAL, newest_checkpoint
 from .model_run import run_model
 
-__all__ = ["check_same_truth", "load_detections"]
+__all__ = ["check_same_truth", "different_settings", "load_detections"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +51,15 @@ def load_detections(source: Path, *, ground_truth: Path | None, images: Path | N
         raise SetupError(f"{source} does not exist: give a results file ({RESULTS}), a run's folder or weights.")
     if source.suffix in (".pth", ".pkl", ".safetensors"):
         return _run(source, ground_truth, images, output)
-    stored = _stored_in(source) if source.is_dir() else [source]
+    stored, weights = [source], None
+    if source.is_dir():  # the results of its training come first
+        places = ("", "inference/*/", "inference_eval_only/*/")
+        stored = [path for place in places for path in sorted(source.glob(f"{place}{RESULTS}"))]
+        weights = newest_checkpoint(source)
     if not stored:
-        return _run(Path(find_weights(source)), ground_truth, images, output)
+        if weights is None:
+            raise SetupError(f"{source} holds neither inference/*/{RESULTS} nor {FINAL}: is it a run?")
+        return _run(weights, ground_truth, images, output)
     cfg, allow_outside, root = None, False, ""
     if ground_truth is None:
         cfg, json_file, root, allow_outside = _set_of_run(stored)
@@ -62,9 +69,9 @@ def load_detections(source: Path, *, ground_truth: Path | None, images: Path | N
     truth = read_truth(json_file, root, allow_outside=allow_outside)
     results = source
     if source.is_dir():
-        results = _results_on(truth, stored, source, cfg)
+        results = _results_on(truth, stored, source, weights, cfg)
         if results is None:
-            return _run(source / "model_final.pth", ground_truth, images, output)
+            return _run(weights, ground_truth, images, output)
     return DetectionSet(str(results), truth, read_detections(results, truth), root, read_origin(results))
 
 
@@ -91,7 +98,7 @@ def _set_of_run(stored: list[Path]) -> tuple[CfgNode, str, str, bool]:
     return cfg, str(json_file), str(metadata.get("image_root", "")), allows_outside(name)
 
 
-def _results_on(truth: Truth, stored: list[Path], run: Path, cfg: CfgNode | None) -> Path | None:
+def _results_on(truth: Truth, stored: list[Path], run: Path, weights: Path | None, cfg: CfgNode | None) -> Path | None:
     """Choose the stored detections of a run on ``truth``; None if its checkpoint has to be run.
 
     Those without a known origin, such as of an earlier release, are taken only if there are no others.
@@ -100,7 +107,6 @@ def _results_on(truth: Truth, stored: list[Path], run: Path, cfg: CfgNode | None
         SetupError: none is of this set, and there is no checkpoint to run.
     """
     origins = {results: read_origin(results) for results in stored}
-    weights = run / "model_final.pth"
     if not any(origins.values()):
         _refuse_several(stored)
         logger.warning("%s does not say of which set it is: taken as detections on %s", stored[0], truth.source)
@@ -113,14 +119,14 @@ def _results_on(truth: Truth, stored: list[Path], run: Path, cfg: CfgNode | None
             reasons.append(f"{results} has those on {origin.describe()}")
         elif cfg is not None and origin.settings != settings_of(cfg):
             reasons.append(f"{results} has those with other settings")
-        elif origin.weights_sha256 and weights.is_file() and origin.weights_sha256 != hash_file(weights):
+        elif origin.weights_sha256 and weights and origin.weights_sha256 != hash_file(weights):
             reasons.append(f"{results} has those of {origin.weights}")
         else:
             return results
-    if not weights.is_file():
+    if weights is None:
         raise SetupError(
-            f"{run} has no detections on {truth.source} ({reasons[0]}), and no {weights.name} to run: evaluate the run "
-            "again, or give --ground-truth."
+            f"{run} has no detections on {truth.source} ({reasons[0]}), and no {FINAL} to run: evaluate the run again, "
+            "or give --ground-truth."
         )
     logger.warning("%s has no detections on %s (%s): running %s", run, truth.source, reasons[0], weights.name)
     return None
@@ -142,15 +148,6 @@ def _run(weights: Path, ground_truth: Path | None, images: Path | None, output: 
     if len(runs) > 1:
         raise SetupError(f"{weights}: DATASETS.TEST has {len(runs)} sets; compare on one: give --ground-truth.")
     return DetectionSet(str(weights), runs[0].truth, runs[0].found, runs[0].image_root, runs[0].origin)
-
-
-def _stored_in(folder: Path) -> list[Path]:
-    """Find the results files of a run; those of its training come first."""
-    if (folder / RESULTS).is_file():
-        return [folder / RESULTS]
-    return [
-        path for place in ("inference", "inference_eval_only") for path in sorted(folder.glob(f"{place}/*/{RESULTS}"))
-    ]
 
 
 def check_same_truth(first: Truth, second: Truth) -> None:
@@ -175,6 +172,17 @@ def check_same_truth(first: Truth, second: Truth) -> None:
     changed = next((name for name in arrays if not np.array_equal(getattr(first, name), getattr(second, name))), None)
     if changed:
         raise _differs(first, second, f"other {changed}")
+
+
+def different_settings(first: Origin | None, second: Origin | None) -> list[str]:
+    """Describe the test settings in which two detectors differ, a line for each; [] if an origin is unknown."""
+    if first is None or second is None:
+        return []
+    return [
+        f"{key} is {first.settings.get(key)} (A) and {second.settings.get(key)} (B)"
+        for key in sorted(first.settings.keys() | second.settings.keys())
+        if first.settings.get(key) != second.settings.get(key)
+    ]
 
 
 def _differs(first: Truth, second: Truth, difference: str) -> SetupError:

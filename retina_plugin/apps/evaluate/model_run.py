@@ -16,6 +16,7 @@ from ...evaluation.coco_evaluator import RESULTS
 from ...evaluation.origin import Origin, read_origin
 from ...evaluation.predictions import read_detections
 from ...training.run import RunArguments, evaluate, set_up
+from ...training.terminal import figures_later
 from ...training.trained_model import evaluation_config
 
 __all__ = ["run_model"]
@@ -26,6 +27,7 @@ class ModelRun:
     """Detections of one test set."""
 
     dataset_name: str
+    weights: str
     truth: Truth
     found: Detections
     image_root: str
@@ -53,7 +55,9 @@ def run_model(config_file: str, weights: str, output: Path, opts: Sequence[str])
         kind = MetadataCatalog.get(name).get("evaluator_type", "")
         if kind not in ("", "coco"):
             raise SetupError(f"data set {name} is scored by {kind}'s rules; this page knows COCO's alone.")
-    evaluate(cfg, False, facts)
+    print(f"evaluating {cfg.MODEL.WEIGHTS} on {', '.join(cfg.DATASETS.TEST)}", flush=True)
+    with figures_later():
+        evaluate(cfg, False, facts)
     runs = []
     for name in cfg.DATASETS.TEST:
         metadata = MetadataCatalog.get(name)
@@ -62,5 +66,6 @@ def run_model(config_file: str, weights: str, output: Path, opts: Sequence[str])
         truth = read_truth(metadata.json_file, root, allow_outside=allows_outside(name))
         results = output / "inference_eval_only" / name / RESULTS
         limit = cfg.TEST.DETECTIONS_PER_IMAGE
-        runs.append(ModelRun(name, truth, read_detections(results, truth), root, limit, read_origin(results)))
+        found, origin = read_detections(results, truth), read_origin(results)
+        runs.append(ModelRun(name, cfg.MODEL.WEIGHTS, truth, found, root, limit, origin))
     return runs

@@ -66,6 +66,36 @@ def test_the_line_of_ap_has_its_interval(files, capsys):
     assert low < 50 < high and line.endswith(f"; 95 % interval of AP {low:.1f} to {high:.1f}")
 
 
+def test_an_earlier_page_is_kept_and_named(files, capsys):
+    words = ["--ground-truth", "truth.json", "--output", "out"]
+    assert main(["evaluate", "--predictions", "found.json", *words]) == 0
+    first = {name: Path("out", name).read_text() for name in ("index.html", "evaluation.json")}
+    assert "kept" not in capsys.readouterr().out
+    assert main(["evaluate", "--predictions", "found.json", *words]) == 0  # the same page
+    assert not Path("out/index.1.html").exists()
+    assert main(["evaluate", "--predictions", "better.json", *words]) == 0
+    said = capsys.readouterr().out
+    assert "kept: out/index.1.html and out/evaluation.1.json, of the page that was in out" in said
+    assert first == {f"{name.split('.')[0]}.{name.split('.')[1]}": Path("out", name.replace(".", ".1.")).read_text()
+                     for name in first}  # fmt: skip
+
+
+def test_the_last_line_says_what_to_run_next(files, capsys):
+    assert main(["evaluate", *PLAIN]) == 0
+    *others, last = capsys.readouterr().out.splitlines()
+    assert last == (
+        "Next: look at output/evaluation/index.html; against another detector: "
+        "retina compare found.json OTHER.json --ground-truth truth.json"
+    )
+    assert len(others) == 4
+    words = last.split("retina ")[1].replace("OTHER.json", "better.json").split()
+    assert main([*words, "--samples", "5"]) == 0
+    *others, last = capsys.readouterr().out.splitlines()
+    assert len(others) == 3 and last.startswith("Next: look at output/comparison/index.html; all about one side: ")
+    assert last.endswith("retina evaluate --predictions better.json --ground-truth truth.json")
+    assert main(last.split("retina ")[1].split()) == 0
+
+
 def test_options_of_evaluate(files, capsys):
     arguments = ["--predictions", "better.json", "--ground-truth", "truth.json", "--score-threshold", "0.75"]
     assert main(["evaluate", *arguments, "--title", "Mine & ours", "--max-detections", "1"]) == 0
@@ -185,6 +215,21 @@ def test_a_checkpoint_is_run_and_judged(files, tiny_cfg, clean_catalog, capsys):
     assert content["num_detections"] > 0
     ap = {row["metric"]: row["percent"] for row in content["ap"]}
     assert ap["AP"] == pytest.approx(record["results"]["bbox"]["AP"], abs=1e-6)
+    # The terminal has the figures once, and nothing of Detectron2's or of COCO's tables.
+    said = capsys.readouterr().out
+    assert (
+        said.count("AP50") == 2
+        and "Average Precision" not in said
+        and "d2.evaluation" not in said
+        and "copypaste" not in said
+    )
+    assert "Start inference" in (files / "judged" / "inference_eval_only" / "log.txt").read_text()
+    last = said.splitlines()[-1]
+    assert last.startswith(
+        "Next: look at judged/index.html; on pictures of your own: retina predict run/model_final.pth "
+    )
+    assert main([*last.split("retina ")[1].replace("PHOTOS", "images").split(), "--output", "found"]) == 0
+    capsys.readouterr()
     # Without WEIGHTS the config's, whether keys follow or not.
     keys = ["MODEL.WEIGHTS", "run/model_final.pth", "TEST.DETECTIONS_PER_IMAGE", "1"]
     assert main(["evaluate", "--config-file", "run/config.yaml", *keys, "--output", "by_key"]) == 0

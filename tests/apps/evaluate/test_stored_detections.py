@@ -183,6 +183,15 @@ def test_an_evaluation_stores_where_its_detections_come_from(store, tiny_cfg, cl
     assert main(["evaluate", "--predictions", str(results), "--ground-truth", "other.json"]) == 2
 
 
+def test_different_settings_are_said(store, capsys):
+    for name, side in (("a.json", 800), ("b.json", 32)):
+        store(name, settings={"INPUT.MIN_SIZE_TEST": side, "INPUT.MAX_SIZE_TEST": 1333})
+    assert main(["compare", "a.json", "b.json", "--ground-truth", "truth.json", "--samples", "3"]) == 0
+    line = "INPUT.MIN_SIZE_TEST is 800 (A) and 32 (B)"
+    assert line in capsys.readouterr().out.splitlines()
+    assert f"<p>{line}.</p>" in Path("output/comparison/index.html").read_text()
+
+
 def test_compare_refuses_where_there_is_no_model_to_run(store, tiny_cfg, clean_catalog, capsys):
     run = run_of(store, tiny_cfg, "one", weights=b"")
     Path("other.json").write_text(json.dumps(OTHER["boxes"]))
