@@ -83,7 +83,8 @@ def choose_for_folder(args: argparse.Namespace) -> bool:
         args.opts = ["DATASETS.TRAIN_PATH", folder, *opts]
         return False
     if "OUTPUT_DIR" not in opts:
-        opts = ["OUTPUT_DIR", os.path.join("output", Path(folder).resolve().stem), *opts]
+        place = Path(folder).resolve()
+        opts = ["OUTPUT_DIR", os.path.join("output", (place if place.is_dir() else place.parent).name), *opts]
     earlier = Path(opts[opts.index("OUTPUT_DIR") + 1], CHOSEN)
     if getattr(args, "resume", False) and earlier.is_file():
         args.config_file, args.opts = str(earlier), opts

@@ -23,7 +23,6 @@ from .errors import SetupError
 __all__ = ["choose_config"]
 
 SMALL, PRETRAINED = "configs/retina_R18_FPN_scratch.yaml", "configs/retina_R50_FPN.yaml"
-LABEL_SUFFIXES = (".xml", ".json", ".csv", ".txt", ".yaml", ".yml")
 VAL_FRACTION = 0.2
 # Pixels that the small objects keep after resizing: the smallest anchor of SMALL (docs/own_data.md).
 SMALLEST = 16
@@ -101,7 +100,8 @@ def choose_config(folder: str | os.PathLike, opts: Sequence[Any] = ()) -> Starti
     try:
         train = read_boxes(path, subset="train", **options)
     except SetupError as error:
-        if not path.is_dir() or list_files(path, LABEL_SUFFIXES) or not (photos := list_files(path, IMAGE_SUFFIXES)):
+        photos = list_files(path, IMAGE_SUFFIXES) if path.is_dir() else []
+        if not photos or len(photos) < len(list_files(path, [""])):  # other files may be annotations
             raise
         raise SetupError(
             f"{folder} has {len(photos)} images and no boxes. Draw the boxes first, for example with labelImg, LabelMe "

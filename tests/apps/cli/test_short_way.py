@@ -1,5 +1,6 @@
 """The short way: a folder alone is enough for doctor, train, evaluate and predict, and a run's folder for weights."""
 
+import argparse
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from export_tools import CLASSES, build
 
 from retina_cli import leading_path
 from retina_cli.main import main
+from retina_cli.train import choose_for_folder
 from retina_plugin import starting_config
 from retina_plugin.config.load import config_difference, load_config
 from retina_plugin.config.shipped import find_config
@@ -70,6 +72,22 @@ def test_words_that_name_no_set_are_refused(folder, words, said, capsys):
     shutil.copy(next(Path(folder).rglob("*.jpg")), "photos/a.png")
     assert main(words) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("folder", "output"),
+    [("pets", "pets"), ("pets/", "pets"), ("my pets.v1i", "my pets.v1i"), ("a/data.yaml", "a")],
+)
+def test_output_has_the_name_of_the_folder(tmp_path, monkeypatch, folder, output):
+    monkeypatch.chdir(tmp_path)
+    place = Path(folder)
+    (place if place.suffix != ".yaml" else place.parent).mkdir()
+    if place.suffix == ".yaml":
+        place.write_text("")
+    monkeypatch.setattr(starting_config, "choose_config", lambda *_: starting_config.StartingConfig("a.yaml", {}, {}))
+    args = argparse.Namespace(opts=[folder], config_file="")
+    choose_for_folder(args)
+    assert args.opts == ["OUTPUT_DIR", f"output/{output}"] and args.config_file == "a.yaml"
 
 
 def test_leading_path_is_the_first_of_an_odd_number_of_words(tmp_path, monkeypatch):
