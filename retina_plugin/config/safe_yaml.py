@@ -57,7 +57,12 @@ _PlainLoader.add_multi_constructor(_PYTHON, _construct_plain)
 
 
 def parse_yaml(
-    text: str, source: str, place: str = ", line {line}, column {column}", *, plain: bool = False
+    text: str,
+    source: str,
+    place: str = ", line {line}, column {column}",
+    *,
+    plain: bool = False,
+    max_characters: int = MAX_CHARACTERS,
 ) -> tuple[yaml.Node | None, Any]:
     """Parse a YAML text; return its nodes, which have line numbers, and its value, (None, None) if it is empty.
 
@@ -69,8 +74,8 @@ def parse_yaml(
     Raises:
         SetupError: it is not YAML, exceeds the limits above, has a tag that asks for code or a value that is none.
     """
-    if len(text) > MAX_CHARACTERS:
-        raise SetupError(f"{source} has more than {MAX_CHARACTERS} characters: is it a config?")
+    if len(text) > max_characters:
+        raise SetupError(f"{source} has more than {max_characters} characters: is it a config?")
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is None:

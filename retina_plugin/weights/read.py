@@ -33,7 +33,7 @@ _ASKED_FOR = re.compile(r"GLOBAL ([\w.]+)")
 # First bytes of a zip archive. Files of torch before 1.6 are not archives and have no checksum.
 _ZIP = b"PK\x03\x04"
 # What PyTorch's reader may allocate beside two copies of the file; loading uses a few MB.
-_SPARE_BYTES = 2**30
+_SPARE_BYTES = 2**29
 
 
 class DamagedFile(ValueError):
@@ -72,7 +72,7 @@ def read_weights(address: str, *, trust: bool = False) -> dict[str, Any]:
         content = _unpickle(data, address, trust=trust)
     else:
         is_archive = data.startswith(_ZIP) or zipfile.is_zipfile(io.BytesIO(data))
-        source, size = _check_parts(data) if is_archive else io.BytesIO(data), len(data)
+        source, size = checked_archive(data) if is_archive else io.BytesIO(data), len(data)
         del data  # of a large file only the copy stays
         content = _load_torch(source, size, address, trust=trust)
     if not isinstance(content, dict):
@@ -108,7 +108,7 @@ def check_download(address: str, path: Path, data: bytes) -> None:
         )
 
 
-def _check_parts(data: bytes) -> io.BytesIO:
+def checked_archive(data: bytes) -> io.BytesIO:
     """Return an archive with the parts of a torch archive, each checked against its CRC-32.
 
     A crafted archive shows one content to Python's zip reader and another to PyTorch's: two directories, sizes that
@@ -183,14 +183,14 @@ def _load_torch(source: io.BytesIO, size: int, shown_name: str, *, trust: bool) 
     allowed = [(value, name) for name, value in pickle_globals(size).items() if name[0] not in "_c"]
     with (
         _naming_what_is_asked_for(shown_name),
-        _limited_memory(2 * size + _SPARE_BYTES, shown_name),
+        limited_memory(2 * size + _SPARE_BYTES, shown_name),
         torch.serialization.safe_globals([*allowed, *((kind, kind.__name__) for kind in STATEFUL)]),
     ):
         return torch.load(source, map_location="cpu", weights_only=True)
 
 
 @contextlib.contextmanager
-def _limited_memory(more: int, shown_name: str) -> Iterator[None]:
+def limited_memory(more: int, shown_name: str) -> Iterator[None]:
     """Let the process grow by no more than ``more`` bytes within the block, where the system can do that (Linux).
 
     PyTorch's unpickler copies a value as often as the file asks: 1 MB can become gigabytes.

@@ -242,3 +242,16 @@ def test_image_that_is_json_is_not_shown(tmp_path):
     with pytest.raises(SetupError, match=r"a.png is not an image but text \(JSON\)") as caught:
         read_boxes(root, "csv")
     assert "token" not in str(caught.value)
+
+
+@posix
+@pytest.mark.parametrize("how", ["pipe", "link", "giant"])
+@pytest.mark.parametrize(("kind", "file"), TEXTS)
+def test_finding_out_the_format_keeps_to_the_same_rule(tmp_path, secret, kind, file, how):
+    root = WRITERS[kind](tmp_path / "set")
+    (root / file).unlink()
+    make = {"pipe": os.mkfifo, "link": lambda path: path.symlink_to(secret), "giant": sparse}[how]
+    make(root / file)
+    with pytest.raises(SetupError, match=Path(file).name) as caught:
+        read_boxes(root)
+    assert SECRET not in str(caught.value)

@@ -12,7 +12,7 @@ from weight_files import write_torch
 
 from retina_plugin.errors import SetupError
 from retina_plugin.weights.checkpointer import read_checkpoint
-from retina_plugin.weights.read import DamagedFile, read_weights
+from retina_plugin.weights.read import DamagedFile, checked_archive, limited_memory, read_weights
 
 END = struct.Struct("<4s4H2LH")  # a zip's last record: mark, disks, entries twice, size and place of the directory
 ENTRY = struct.Struct("<4s6H3L5H2L")  # of the directory, before the name
@@ -67,6 +67,11 @@ def test_two_directories_show_two_contents(tmp_path):
         assert archive.testzip() is None and archive.read("archive/data/0") == parts_of(1)["archive/data/0"]
     assert torch.load(tmp_path / "a.pth")["model"]["a"][0] == 2
     assert read_weights(str(tmp_path / "a.pth"))["model"]["a"][0] == 1
+
+
+def test_checked_archive_has_the_parts_that_were_checked():
+    with zipfile.ZipFile(checked_archive(two_directories())) as archive:
+        assert {part.filename: archive.read(part) for part in archive.infolist()} == parts_of(1)
 
 
 def changed(field: int, value: int, where: str) -> bytes:
@@ -171,6 +176,15 @@ class Called:
 
     def __reduce__(self):
         return self.call
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_memory_is_limited_within_the_block_alone():
+    with pytest.raises(SetupError, match="a.pth takes more memory"), limited_memory(2**28, "a.pth"):
+        bytearray(2**29)
+    assert len(bytearray(2**29)) == 2**29
+    with pytest.raises(RuntimeError, match="other"), limited_memory(2**28, "a.pth"):
+        raise RuntimeError("other")
 
 
 TEXT, NUMBERS = "x" * 10**6, list(range(10**5))

@@ -32,7 +32,9 @@ sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
 from own_folders import WRITERS  # noqa: E402
 from records import end_with_rows, versions  # noqa: E402
+from study_records import StudyMaker  # noqa: E402
 
+from retina_plugin.apps.study.results import read_study_folder  # noqa: E402
 from retina_plugin.config.keys import get_retina_cfg  # noqa: E402
 from retina_plugin.config.load import load_config  # noqa: E402
 from retina_plugin.data.dataset_content import load_content  # noqa: E402
@@ -90,6 +92,32 @@ def read_registered(content: str) -> Callable[[Path], object]:
             return load_content(cfg.DATASETS.TRAIN[0], for_training=True, for_test=False)
 
         return read
+
+    return prepare
+
+
+def read_study(file: str, content: bytes) -> Callable[[Path], object]:
+    """A study folder in which one file is hostile, as ``retina study report`` reads it."""
+
+    def prepare(folder: Path) -> Callable[[], object]:
+        maker = StudyMaker(folder / "study")
+        maker.folder.mkdir()
+        maker.add_study("alpha")
+        maker.add_row("alpha", "a", [20.0])
+        (maker.write() / file).write_bytes(content)
+        return lambda: read_study_folder(maker.folder)
+
+    return prepare
+
+
+def read_sparse(kind: str, file: str) -> Callable[[Path], object]:
+    """A folder of a format in which one file has 2 TB, of which the disk stores nothing."""
+
+    def prepare(folder: Path) -> Callable[[], object]:
+        root = WRITERS[kind](folder / "set")
+        with (root / file).open("wb") as stream:
+            stream.truncate(2**41)
+        return lambda: read_boxes(root, kind)
 
     return prepare
 
@@ -169,6 +197,9 @@ TAGS = "".join(
     f"A{i}: !!python/object/apply:eval ['[[x/3,x,x,x,x,x,x,x/7] for x in [1{',1' * 9}]]']\n" for i in range(1000)
 )
 MEGABYTE = "x" * 10**6
+IN_NAMES = "x: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
+    f"x{i}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 10)}]\n" for i in range(8)
+)
 
 # Name -> what makes a folder and returns the call that reads it.
 INPUTS: dict[str, Callable[[Path], Callable[[], object]]] = {
@@ -181,6 +212,14 @@ INPUTS: dict[str, Callable[[Path], Callable[[], object]]] = {
     "XML of 10^6 nested tags": read_set("voc", "Annotations/a.xml", "<a>" * 10**6),
     "CSV with one line of 200 MB": read_set("csv", "boxes.csv", "a" * 200_000_000),
     "YAML of a data set, 10^6 nested lists": read_set("yolo", "data.yaml", "names: " + "[" * 10**6),
+    "YAML of a data set that lists /dev/zero": read_set("yolo", "data.yaml", "train: /dev/zero\nnames: [dog, cat]\n"),
+    "YAML of a data set that lists /etc/passwd": read_set(
+        "yolo", "data.yaml", "train: /etc/passwd\nnames: [dog, cat]\n"
+    ),
+    "YAML of a data set with aliases of aliases": read_set("yolo", "data.yaml", IN_NAMES + "names: *i\n"),
+    "COCO file of 2 TB": read_sparse("coco", "boxes.json"),
+    "CSV file of 2 TB": read_sparse("csv", "boxes.csv"),
+    "XML of 16 MB of tags": read_set("voc", "Annotations/a.xml", f"<annotation>{'<a/>' * 4_000_000}</annotation>"),
     "config of 10^5 nested lists": read_config("A: " + "[" * 10**5),
     "config with aliases of aliases": read_config(ALIASES),
     "config that computes 9 ** 9 ** 9": read_config(
@@ -199,6 +238,11 @@ INPUTS: dict[str, Callable[[Path], Callable[[], object]]] = {
     "pickle that copies 1 MB 10,000 times": read_weights(
         "a.pkl", lambda p, _: p.write_bytes(pickle.dumps({"model": [Copied(MEGABYTE) for _ in range(10_000)]}))
     ),
+    "the same, .pth": read_weights(
+        "a.pth", lambda p, _: torch.save({"model": [Copied(MEGABYTE) for _ in range(10_000)]}, p)
+    ),
+    "study with a record of 10^5 nested lists": read_study("runs/a-1a2b/seed0/run_record.json", b"[" * 10**5),
+    "study with a plan that is no text": read_study("study.json", bytes(range(256)) * 1000),
     "checkpoint of 10 GB packed to 10 MB": read_weights("a.pth", write_zip_bomb),
     "safetensors with a header of 2^40 bytes": read_weights(
         "a.safetensors", lambda p, mark: write_safetensors(p, mark, header_bytes=2**40 + 1)

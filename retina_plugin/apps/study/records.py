@@ -152,7 +152,10 @@ def parse_run_record(record: Fields) -> RunRecord:
         wall_seconds=record.number("wall_seconds", 0),
         ms_per_image=record.number("inference_ms_per_image", 0),
         scores={name: scores.number(name, 0, 100) for name in METRICS} if results.values else {},
-        sets={name: _set_facts(sets.group(name)) for name in sets.values},
+        sets={
+            name: SetFacts(facts.whole("images"), facts.whole("boxes"), tuple(map(str, facts.items("class_names"))))
+            for name, facts in ((name, sets.group(name)) for name in sets.values)
+        },
         versions={name: versions.text(name) for name in versions.values},
         commit=git.text("commit"),
         dirty=git.flag("dirty"),
@@ -163,10 +166,6 @@ def parse_run_record(record: Fields) -> RunRecord:
         setup_error=record.flag("setup_error"),
         content=record.values,
     )
-
-
-def _set_facts(facts: Fields) -> SetFacts:
-    return SetFacts(facts.whole("images"), facts.whole("boxes"), tuple(map(str, facts.items("class_names"))))
 
 
 def read_object(path: Path) -> Fields:
@@ -192,16 +191,11 @@ def parse_object(text: str, where: str) -> Fields:
     for _ in range(MAX_DEPTH):
         if fault := next(filter(None, map(_find_fault, level)), ""):
             raise SetupError(f"{where} has {fault}, which no record has. Remove it and run again.")
-        level = [inner for node in level for inner in _parts_of(node)]
+        trees = ([*node, *node.values()] if isinstance(node, dict) else node for node in level)
+        level = [inner for tree in trees if isinstance(tree, list) for inner in tree]
         if not level:
             return Fields(content, where)
     raise SetupError(f"{where} is nested too deeply to be a record. Remove it and run again.")
-
-
-def _parts_of(node: Any) -> list[Any]:
-    if isinstance(node, dict):
-        return [*node.keys(), *node.values()]
-    return node if isinstance(node, list) else []
 
 
 def _find_fault(value: Any) -> str:

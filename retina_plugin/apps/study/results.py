@@ -172,18 +172,14 @@ def read_plan(path: Path) -> tuple[dict[str, Any], list[Study]]:
     studies = [
         _read_study(name, replace(entries.group(name), where=f"{path}, study {name!r}")) for name in entries.values
     ]
-    _check_settings(plan.group("settings"))
-    return plan.values, studies
-
-
-def _check_settings(settings: Fields) -> None:
-    """Check the settings that a report shows and a second `study run` compares."""
+    settings = plan.group("settings")  # those that a report shows and a second `study run` compares
     for key in ("protocol", "base_config"):
         settings.text(key)
     settings.number("fraction", 0)
     settings.items("overrides")
     if not isinstance(settings.values.get("command"), str):
         settings.items("command")
+    return plan.values, studies
 
 
 def _read_study(name: str, entry: Fields) -> Study:

@@ -53,14 +53,13 @@ def read_boxes(
     """
     if not path.exists():
         raise SetupError(f"{path} does not exist: give the folder or file of the annotations.")
-    if file_format == "auto":
-        file_format = detect_format(path)
-    if file_format not in FORMATS:
+    if file_format not in ("auto", *FORMATS):
         raise SetupError(f"The format must be auto or one of {', '.join(FORMATS)}, got {file_format!r}.")
-    options = {"yolo": {"classes": classes}, "coco": {"open_images": not checked_later}}.get(file_format, {})
     # A file that the user names may be a link: what lies beside the file itself is inside too.
     own = [path] if path.is_dir() else [path.parent, path.resolve().parent]
     with bounded_by([*own, *([images] if images else [])], str(path), allow_outside=allow_outside):
+        file_format = detect_format(path) if file_format == "auto" else file_format
+        options = {"yolo": {"classes": classes}, "coco": {"open_images": not checked_later}}.get(file_format, {})
         found = FORMATS[file_format].read(path, images, subset, **options)
     if file_format != "coco":
         _normalise_classes(found)

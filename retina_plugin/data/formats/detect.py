@@ -31,6 +31,7 @@ _FOREIGN = {
 }
 _NAMES = "coco, voc, yolo, labelme, csv"
 _ENDS = 2**16  # bytes of a file's beginning and end; a COCO file need not be read whole to be known
+_COUNTED = 2**26  # bytes of a file in which its images are counted
 _SAMPLE = 40  # files of one suffix that are looked into
 # A guard: two formats of which one has fewer than this share of the files are no question.
 _STRAY_SHARE = 0.1
@@ -69,9 +70,14 @@ def detect_format(path: Path) -> str:
                 kinds.setdefault(kind, []).append(file)
                 counts[kind] += len(files) / len(looked_into)
     if len(kinds) > 1:  # one file of many images weighs as much as that many files
-        for kind, mark in (("coco", rb'"file_name"'), ("csv", rb"\n")):
+        for kind, mark in (("coco", b'"file_name"'), ("csv", b"\n")):
             if kind in kinds:
-                counts[kind] = sum(len(re.findall(mark, file.read_bytes())) for file in kinds[kind])
+                counts[kind] = 0
+                for file in kinds[kind]:
+                    with open_named(file) as stream:  # by its beginning
+                        head = stream.read(_COUNTED)
+                        size = stream.seek(0, os.SEEK_END)
+                    counts[kind] += head.count(mark) * max(1.0, size / max(1, len(head)))
     most = max(counts.values(), default=0)
     found = [kind for kind in _NAMES.split(", ") if counts[kind] > _STRAY_SHARE * most]
     if not found and counts:

@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -74,7 +75,8 @@ def read_yaml(path: Path) -> dict:
     Raises:
         SetupError: it is not YAML, no mapping, or beyond the limits of ``parse_yaml``.
     """
-    content = parse_yaml(read_text(path, MAX_YAML_BYTES), str(path), ":{line}")[1]
+    text = read_text(path, MAX_YAML_BYTES)
+    content = parse_yaml(text, str(path), ":{line}", max_characters=MAX_YAML_BYTES)[1]
     if not isinstance(content, dict):
         raise SetupError(f"{path} must hold KEY: VALUE pairs, got {type(content).__name__}.")
     return content
@@ -93,14 +95,14 @@ def read_names(path: Path) -> list[str]:
         names = _names_of_csv(path)
     else:
         # A last empty line is the end of the last name; one in between would shift the classes behind it.
-        lines = read_text(path).rstrip().splitlines()
+        lines = read_text(path, MAX_YAML_BYTES).rstrip().splitlines()
         empty = next((i for i, line in enumerate(lines, 1) if not line.strip()), None)
         if empty:
             raise SetupError(f"{path}:{empty}: a line without a class name: remove it.")
         names = [line.strip() for line in lines]
     if not names:
         raise SetupError(f"{path} has no class names: write one a line.")
-    repeated = next((name for name in names if names.count(name) > 1), None)
+    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
     if repeated is not None:
         raise SetupError(f"{path} has the class {repeated!r} more than once: give each its own name.")
     return names
