@@ -94,13 +94,13 @@ def check_sets(
     """
     train_names, test_names = tuple(cfg.DATASETS.TRAIN) if train else (), tuple(cfg.DATASETS.TEST)
     if train and not train_names:
-        remedy = "Name a registered data set, or give DATASETS.TRAIN_JSON and TRAIN_IMAGES."
+        remedy = "Name a registered data set, or give DATASETS.TRAIN_PATH."
         yield finding("data-unusable", "DATASETS.TRAIN", "DATASETS.TRAIN is empty", remedy)
     if not test_names and train:
         yield finding("nothing-evaluated", "DATASETS.TEST", "DATASETS.TEST is empty: no AP will be computed")
     elif not test_names:
         text = "DATASETS.TEST is empty, so there is nothing to evaluate"
-        remedy = "Name a registered data set, or give DATASETS.VAL_JSON and VAL_IMAGES."
+        remedy = "Name a registered data set, or give DATASETS.VAL_PATH."
         yield finding("nothing-evaluated", "DATASETS.TEST", text, remedy, severity=ERROR)
     names = dict.fromkeys((*train_names, *test_names))
     for name in (name for name in names if name not in DatasetCatalog):

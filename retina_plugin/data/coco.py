@@ -283,7 +283,7 @@ def _annotation_fault(annotation: Any, class_of: dict[int, int], keys: tuple[str
     elif not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_number, bbox)):
         fault = f"must have bbox [x, y, width, height], got {bbox!r}"
     elif annotation.get("ignore", 0):
-        fault = "has ignore 1, which Detectron2 refuses: use iscrowd 1"
+        fault = "has ignore 1, which Detectron2 refuses: for one object use difficult 1, for many use iscrowd 1"
     return f"{fault} (annotation id {annotation['id']!r})" if fault and "id" in annotation else fault
 
 

@@ -157,14 +157,13 @@ def register_config_datasets(
 
 
 def drop_shipped_sets(cfg: CfgNode) -> None:
-    """Empty DATASETS.TRAIN or TEST that a shipped config has set, if the other is a set of the user's."""
-    for own, key in (("custom_train", "TEST"), ("custom_val", "TRAIN")):
-        names = tuple(cfg.DATASETS[key])
-        other = cfg.DATASETS["TRAIN" if key == "TEST" else "TEST"]
-        if own not in other or not names or not set(names) <= set(SHIPPED_SETS):
+    """Empty DATASETS.TRAIN or TEST that a shipped config has set, if the other has sets of the user's."""
+    for key, other in (("TEST", "TRAIN"), ("TRAIN", "TEST")):
+        names, own = tuple(cfg.DATASETS[key]), tuple(cfg.DATASETS[other])
+        if not names or not set(names) <= set(SHIPPED_SETS) or not set(own) - set(SHIPPED_SETS):
             continue
         with contextlib.suppress(SetupError):  # the user's file is looked at later
-            classes = known_class_names(own)
+            classes = known_class_names(own[0])
             here = all(os.path.isfile(str(MetadataCatalog.get(name).get("json_file", ""))) for name in names)
             if here and all(known_class_names(name) == classes for name in names):
                 continue

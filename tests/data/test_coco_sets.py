@@ -24,6 +24,7 @@ from retina_plugin.evaluation.evaluator import build_evaluator
 from retina_plugin.prepare import prepare
 
 pytest_plugins = ("tiny_sets",)
+pytestmark = pytest.mark.usefixtures("clean_catalog")
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TRAIN, VAL, TEST = SCENES[:3], SCENES[3:4], SCENES[4:]
@@ -101,7 +102,7 @@ def scene_names(scenes) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", LAYOUTS)
-def test_parts_of_a_layout_are_followed(tmp_path, clean_catalog, kind):
+def test_parts_of_a_layout_are_followed(tmp_path, kind):
     root = lay_out(tmp_path / "set", **LAYOUTS[kind])
     parts = LAYOUTS[kind]["files"]
     val = VAL if "val" in parts else TEST  # what is not trained on
@@ -198,7 +199,7 @@ def register(tmp_path, **keys):
 
 
 @pytest.mark.parametrize("scored", [True, False])
-def test_path_and_json_give_the_same_set(tmp_path, clean_catalog, scored):
+def test_path_and_json_give_the_same_set(tmp_path, scored):
     """Of boxes that training leaves out too: they are in both, so that an AP is the same."""
     draw_images(tmp_path / "images")
     content = coco()
@@ -216,7 +217,7 @@ def test_path_and_json_give_the_same_set(tmp_path, clean_catalog, scored):
     assert json.loads((tmp_path / f"converted/custom_{prefix.lower()}.json").read_text()) == content
 
 
-def test_join_keeps_ids_that_differ(tmp_path, clean_catalog):
+def test_join_keeps_ids_that_differ(tmp_path):
     contents = []
     for part, scenes in ((1, TRAIN), (2, VAL)):
         draw_images(tmp_path / f"{part}/images", scenes)
@@ -236,7 +237,7 @@ def test_join_keeps_ids_that_differ(tmp_path, clean_catalog):
     assert joined["categories"] == contents[0]["categories"]
 
 
-def test_ids_that_occur_twice_are_counted_anew_in_a_join(tmp_path, clean_catalog):
+def test_ids_that_occur_twice_are_counted_anew_in_a_join(tmp_path):
     for part, scenes in (("a", TRAIN), ("b", VAL)):
         draw_images(tmp_path / part / "images", scenes)
         write(tmp_path / part / "boxes.json", coco(scenes))
@@ -331,7 +332,7 @@ def checked(opts: dict, **options):
 
 
 @pytest.mark.parametrize("by", ["PATH", "JSON"])
-def test_own_training_set_alone_trains_and_says_so_once(tmp_path, clean_catalog, caplog, by):
+def test_own_training_set_alone_trains_and_says_so_once(tmp_path, caplog, by):
     root = write_coco(tmp_path / "set")
     opts = {
         "MODEL.RETINANET.NUM_CLASSES": 0,
@@ -352,7 +353,7 @@ def test_own_training_set_alone_trains_and_says_so_once(tmp_path, clean_catalog,
 
 
 @pytest.mark.parametrize("by", ["PATH", "JSON"])
-def test_own_test_set_alone_counts_its_classes(tmp_path, clean_catalog, by):
+def test_own_test_set_alone_counts_its_classes(tmp_path, by):
     root = write_coco(tmp_path / "set")
     opts = {"MODEL.RETINANET.NUM_CLASSES": 0, "MODEL.WEIGHTS": "", "OUTPUT_DIR": tmp_path / "run"}
     opts |= {f"DATASETS.VAL_{by}": root / "boxes.json", "DATASETS.VAL_IMAGES": root / "images"}
@@ -361,7 +362,7 @@ def test_own_test_set_alone_counts_its_classes(tmp_path, clean_catalog, by):
     assert list(prepared.data.sets) == ["custom_val"]
 
 
-def test_set_of_the_users_own_registration_stays(tmp_path, clean_catalog):
+def test_set_of_the_users_own_registration_stays(tmp_path):
     root = write_coco(tmp_path / "set")
     register_coco_instances("mine", {}, str(root / "boxes.json"), str(root / "images"))
     cfg = get_retina_cfg()
@@ -370,12 +371,21 @@ def test_set_of_the_users_own_registration_stays(tmp_path, clean_catalog):
     assert cfg.DATASETS.TEST == ("mine",)
 
 
+def test_shipped_set_does_not_stay_beside_one_that_the_user_has_registered(tmp_path):
+    root = write_coco(tmp_path / "set")
+    register_coco_instances("mine", {}, str(root / "boxes.json"), str(root / "images"))
+    cfg = get_retina_cfg()
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = ("mine",), ("coco_2017_val",)
+    register_config_datasets(cfg, tmp_path / "run")
+    assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == (("mine",), ())
+
+
 # Classes of a detector that is evaluated
 
 
 @pytest.mark.parametrize("num_classes", [0, 3])
 @pytest.mark.parametrize("by", ["PATH", "JSON"])
-def test_test_set_with_some_of_the_classes_gets_those_of_the_weights(tmp_path, clean_catalog, by, num_classes):
+def test_test_set_with_some_of_the_classes_gets_those_of_the_weights(tmp_path, by, num_classes):
     root = write_coco(tmp_path / "set")
     torch.save({"model": {"a": torch.zeros(1)}, "manifest": {"classes": ["cow", "cat", "dog"]}}, tmp_path / "model.pth")
     opts = {"MODEL.RETINANET.NUM_CLASSES": num_classes, "MODEL.WEIGHTS": tmp_path / "model.pth"}
@@ -387,7 +397,7 @@ def test_test_set_with_some_of_the_classes_gets_those_of_the_weights(tmp_path, c
     assert content.class_counts == {1: 2, 2: 4}
 
 
-def test_classes_that_the_weights_lack_are_refused_by_name(tmp_path, clean_catalog):
+def test_classes_that_the_weights_lack_are_refused_by_name(tmp_path):
     root = write_coco(tmp_path / "set")
     torch.save({"model": {"a": torch.zeros(1)}, "manifest": {"classes": ["cat"]}}, tmp_path / "model.pth")
     opts = {"MODEL.RETINANET.NUM_CLASSES": 1, "MODEL.WEIGHTS": tmp_path / "model.pth", "DATASETS.VAL_PATH": root}
@@ -396,7 +406,7 @@ def test_classes_that_the_weights_lack_are_refused_by_name(tmp_path, clean_catal
     assert "or 0" not in str(error.value)
 
 
-def test_sets_of_other_classes_are_told_the_list_that_helps(tmp_path, clean_catalog):
+def test_sets_of_other_classes_are_told_the_list_that_helps(tmp_path):
     for part, scenes in (("train", SCENES), ("val", SCENES[1:2])):
         root = write_coco(tmp_path / part, scenes)
         content = json.loads((root / "boxes.json").read_text())
@@ -413,7 +423,7 @@ def test_sets_of_other_classes_are_told_the_list_that_helps(tmp_path, clean_cata
     assert checked(opts | {"DATASETS.CLASSES": classes}).cfg.MODEL.RETINANET.NUM_CLASSES == 2
 
 
-def test_classes_of_the_weights_do_not_rename_those_of_a_yolo_set(tmp_path, clean_catalog):
+def test_classes_of_the_weights_do_not_rename_those_of_a_yolo_set(tmp_path):
     """A list in DATASETS.CLASSES would: there a class is a number."""
     root = write_yolo(tmp_path / "set")
     torch.save({"model": {"a": torch.zeros(1)}, "manifest": {"classes": ["cat", "dog"]}}, tmp_path / "model.pth")
@@ -442,7 +452,7 @@ def findings(tmp_path, root: Path, key: str) -> list[str]:
 
 
 @pytest.mark.parametrize("key", ["PATH", "JSON"])
-def test_file_under_two_image_ids_is_said(tmp_path, clean_catalog, key):
+def test_file_under_two_image_ids_is_said(tmp_path, key):
     root = boxes_file(tmp_path, lambda content: content["images"].append({**content["images"][0], "id": 99}))
     said = findings(tmp_path, root, key)
     assert sum("1 files in" in each and "more than one image id, the first is a.png" in each for each in said) == 1
@@ -454,7 +464,7 @@ def test_ids_of_text_and_numbers_are_told_apart(tmp_path):
         read_boxes(root)
 
 
-def test_image_ids_of_text_stay(tmp_path, clean_catalog):
+def test_image_ids_of_text_stay(tmp_path):
     def change(content):
         for image in content["images"]:
             image["id"] = f"image {image['id']}"
@@ -466,7 +476,7 @@ def test_image_ids_of_text_stay(tmp_path, clean_catalog):
     assert load_content("custom_val", for_training=False, for_test=True).image_ids == [f"image {i}" for i in range(5)]
 
 
-def test_unused_category_with_the_name_of_another_is_left_out(tmp_path, clean_catalog):
+def test_unused_category_with_the_name_of_another_is_left_out(tmp_path):
     """As Roboflow writes a project of one class."""
     twin = {"id": 0, "name": "dog", "supercategory": "none"}
     root = boxes_file(tmp_path, lambda content: content["categories"].insert(0, twin))
@@ -477,7 +487,7 @@ def test_unused_category_with_the_name_of_another_is_left_out(tmp_path, clean_ca
 
 
 @pytest.mark.parametrize("segmentation", [[[]], [[1, 2, 3, 4]], [1, 2, 3, 4, 5, 6], "none", {"counts": [1]}])
-def test_box_with_an_unusable_segmentation_is_trained_on(tmp_path, clean_catalog, segmentation):
+def test_box_with_an_unusable_segmentation_is_trained_on(tmp_path, segmentation):
     """Detectron2 would leave it out without a word, or stop with a traceback."""
     root = boxes_file(tmp_path, lambda content: content["annotations"][0].update(segmentation=segmentation))
     register(tmp_path, TRAIN_PATH=root)
@@ -486,7 +496,7 @@ def test_box_with_an_unusable_segmentation_is_trained_on(tmp_path, clean_catalog
     assert any("does not train on them" in each for each in said)
 
 
-def test_missing_image_is_a_finding_by_each_key(tmp_path, clean_catalog):
+def test_missing_image_is_a_finding_by_each_key(tmp_path):
     root = boxes_file(tmp_path, lambda content: None)
     (root / "images/b.png").unlink()
     said = [[each for each in findings(tmp_path, root, key) if "b.png is missing" in each] for key in ("PATH", "JSON")]
@@ -504,7 +514,7 @@ def test_doctor_examines_all_else_where_a_set_cannot_be_read(tmp_path, capsys, k
     assert "b.png is empty" in said and "SOLVER.BASE_LR" in said
 
 
-def test_set_of_lvis_without_its_package_names_the_remedy(tmp_path, clean_catalog, monkeypatch):
+def test_set_of_lvis_without_its_package_names_the_remedy(tmp_path, monkeypatch):
     root = boxes_file(tmp_path, lambda content: None)
     monkeypatch.setitem(sys.modules, "lvis", None)  # an import of it fails
     register_lvis_instances("lvis_of_mine", {}, str(root / "boxes.json"), str(root / "images"))

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from pathlib import Path
+import os
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -186,9 +186,10 @@ def test_read_coco_json_says_where_it_looked(tmp_path):
 
 
 def test_read_coco_json_refuses_unreadable_file(tmp_path, monkeypatch):
-    def refuse(self, encoding):
+    def refuse(*args):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    path = write_json(tmp_path / "a.json")
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(SetupError, match="a.json cannot be read: Permission denied"):
-        read_coco_json("my_set", write_json(tmp_path / "a.json"))
+        read_coco_json("my_set", path)
