@@ -107,7 +107,10 @@ def choose_config(folder: str | os.PathLike, opts: Sequence[Any] = ()) -> Starti
             f"{folder} has {len(photos)} images and no boxes. Draw the boxes first, for example with labelImg, LabelMe "
             "or CVAT (docs/own_data.md)."
         ) from error
-    val = read_boxes(path, subset="val", **options)
+    try:
+        val = read_boxes(path, subset="val", **options)
+    except SetupError:  # data.yaml names a part that was not exported; a fault of a label shows in the split of all
+        val = train
     has_split = not {image.path for image in train.images} & {image.path for image in val.images}
     has_gpu = torch.cuda.is_available()
     values: dict[str, Any] = {"DATASETS.TRAIN_PATH": str(folder)}

@@ -5,6 +5,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from export_tools import build
 from own_folders import WRITERS, write_labelme, write_voc, write_yolo
 from PIL import Image
 
@@ -161,3 +162,44 @@ def test_part_that_is_taken(parts, subset, kept):
     assert "".join(found) == kept
     said = {"te": "the test part", "e-": "the test part", "e": "all of it", "t": "all of it"}.get(parts, "")
     assert bool(remarks) == bool(said) and said in "".join(remark.what for remark in remarks)
+
+
+def test_class_name_in_two_unicode_forms_is_one_class(tmp_path):
+    root = write_voc(tmp_path, many(4))
+    for form, file in zip(("NFC", "NFD", "NFC", "NFD"), sorted(root.rglob("*.xml")), strict=True):
+        file.write_text(file.read_text().replace("dog", unicodedata.normalize(form, "Rüde")))
+    assert read_boxes(root).class_names == [unicodedata.normalize("NFC", "Rüde")]
+
+
+@pytest.mark.parametrize(
+    "name", ["roboflow_yolo", "roboflow_voc", "cvat_voc_parts", "cvat_yolo_parts", "keras_retinanet_parts"]
+)
+def test_export_one_folder_further_down_is_read_with_its_parts(tmp_path, name):
+    export = build(name, tmp_path / "download" / "pets-1")
+    for part in ("train", "val"):
+        found = read_boxes(tmp_path / "download", subset=part)
+        assert sorted(image.path.name for image in found.images) == sorted(export.parts[part])
+
+
+def test_voc_lists_may_have_suffixes_and_other_letters(tmp_path):
+    export = build("cvat_voc_parts", tmp_path)
+    for file in (tmp_path / "ImageSets/Main").iterdir():
+        file.write_text("".join(f"{name.upper()}.jpg\r\n" for name in file.read_text().split()))
+    assert [image.path.name for image in read_boxes(tmp_path, subset="val").images] == export.parts["val"]
+
+
+def test_one_xml_file_of_another_kind_is_left_out(tmp_path):
+    root = write_voc(tmp_path, many())
+    (root / "Annotations/view.xml").write_text("<project/>")
+    found = read_boxes(root)
+    assert len(found.images) == 20 and [r.what for r in found.remarks] == ["file left out, it is no annotation"]
+    assert "view.xml:1: the first tag must be <annotation>" in found.remarks[0].origin
+
+
+def test_text_in_another_encoding_than_declared_is_refused_in_plain_words(tmp_path):
+    root = write_voc(tmp_path, many(2))
+    (root / "Annotations/00.xml").write_bytes(b'<?xml version="1.0" encoding="big5"?><annotation>\xff\xff</annotation>')
+    with pytest.raises(
+        SetupError, match=r"00.xml is not text in big5, the encoding that it declares: save it as UTF-8"
+    ):
+        read_boxes(root)

@@ -14,6 +14,7 @@ from retina_plugin.config.keys import get_retina_cfg
 from retina_plugin.config.load import load_config
 from retina_plugin.data.register import fill_num_classes, register_boxes, register_config_datasets
 from retina_plugin.errors import SetupError
+from retina_plugin.starting_config import choose_config
 
 pytest_plugins = ("tiny_sets",)
 
@@ -91,6 +92,17 @@ def test_set_of_a_train_and_a_test_folder_is_validated_on_the_test_folder(tmp_pa
     caplog.clear()
     register_config_datasets(make_cfg(TRAIN_PATH=tmp_path, VAL_FRACTION=0.4))
     assert "its own split is not used" in caplog.text
+
+
+def test_part_that_was_not_exported_is_drawn_from_the_rest(tmp_path, caplog):
+    build("roboflow_yolo", tmp_path)
+    for part in ("valid", "test"):
+        shutil.rmtree(tmp_path / part)
+    assert choose_config(tmp_path).values["DATASETS.VAL_FRACTION"] == 0.2
+    register_config_datasets(make_cfg(TRAIN_PATH=tmp_path, VAL_FRACTION=0.4))
+    assert "data.yaml names ../valid/images, which does not exist" in caplog.text
+    with pytest.raises(SetupError, match=r"data.yaml names \.\./valid/images, which does not exist .*: correct it"):
+        register_config_datasets(make_cfg(TRAIN_PATH=tmp_path, VAL_PATH=tmp_path))
 
 
 def test_json_without_a_partner_can_be_split(tmp_path):

@@ -53,7 +53,7 @@ def detect_format(path: Path) -> str:
     """
     if path.is_file():
         suffix = path.suffix.lower()
-        if suffix not in _KINDS:
+        if suffix not in _KINDS or suffix == ".txt":
             raise SetupError(
                 f"{path}: no known format ends in {suffix or 'nothing'}: give a folder, or one of {_NAMES}."
             )
@@ -61,12 +61,14 @@ def detect_format(path: Path) -> str:
     kinds: dict[str, list[Path]] = {}
     counts: Counter[str] = Counter()
     guesses: list[str] = []
-    for suffix, kind_of in _KINDS.items():
-        files = list_files(path, (suffix,))
+    by_suffix: dict[str, list[Path]] = {suffix: [] for suffix in _KINDS}
+    for file in list_files(path, _KINDS):
+        by_suffix[file.suffix.lower()].append(file)
+    for suffix, files in by_suffix.items():
         guesses += [_FIRST_GUESS[suffix]] if files and suffix in _FIRST_GUESS else []
         looked_into = files[:: max(1, len(files) // _SAMPLE)]
         for file in looked_into:
-            if kind := kind_of(file):
+            if kind := _KINDS[suffix](file):
                 kinds.setdefault(kind, []).append(file)
                 counts[kind] += len(files) / len(looked_into)
     if len(kinds) > 1:  # one file of many images weighs as much as that many files
