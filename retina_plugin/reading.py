@@ -33,7 +33,7 @@ def open_regular(
     try:
         # Look before opening too: to open a device can do something.
         _refuse(path, os.stat(path), max_bytes, hint)
-        with os.fdopen(os.open(path, _FLAGS), "rb") as file:
+        with open(path, "rb", opener=lambda path, flags: os.open(path, flags | _FLAGS)) as file:
             _refuse(path, os.fstat(file.fileno()), max_bytes, hint)
             yield file
     except SetupError:

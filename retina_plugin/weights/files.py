@@ -12,6 +12,7 @@ from detectron2.utils import comm
 
 from ..errors import SetupError, first_line
 from ..files import write_durably
+from ..reading import read_text
 from .read import read_weights
 
 __all__ = [
@@ -67,8 +68,8 @@ def write_checkpoint(path: Path, content: dict) -> None:
 def last_named(folder: Path) -> Path | None:
     """Return the path that ``last_checkpoint`` names; None if it names none."""
     try:
-        name = (folder / LAST).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+        name = read_text(folder / LAST, 4096).strip()
+    except SetupError:
         return None
     return folder / name if name.strip("\0") and Path(name).name == name else None
 

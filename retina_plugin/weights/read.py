@@ -22,6 +22,7 @@ import torch
 from detectron2.utils.file_io import PathManager
 
 from ..errors import SetupError
+from ..reading import free_memory, open_regular
 from .numpy_pickles import STATEFUL, pickle_globals
 
 __all__ = ["DamagedFile", "read_weights"]
@@ -51,14 +52,18 @@ def read_weights(address: str, *, trust: bool = False) -> dict[str, Any]:
     Raises:
         SetupError: the file asks for anything but tensors, arrays, numbers, text and containers; or the hash of a
             download differs from the one in its name.
-        DamagedFile: the file is missing, or its bytes have changed since it was written.
+        DamagedFile: the file is missing, no regular one or too large, or its bytes have changed since it was written.
         Exception: the file contains no weights. PyTorch and pickle raise errors of many types.
     """
     url = urlparse(address)
     path = Path(PathManager.get_local_path(url._replace(query="").geturl()))
     if not path.exists():
         raise DamagedFile("it is not there")
-    data = path.read_bytes()
+    try:
+        with open_regular(path, free_memory(), "more than the memory that is free.") as file:
+            data = file.read()
+    except SetupError as error:
+        raise DamagedFile(f"it {str(error).removeprefix(f'{path} ').rstrip('.')}") from error
     check_download(address, path, data)
     if not data:
         raise DamagedFile("it is empty")

@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import os
 import struct
 import sys
 import zipfile
@@ -12,6 +13,7 @@ from weight_files import write_torch
 
 from retina_plugin.errors import SetupError
 from retina_plugin.weights.checkpointer import read_checkpoint
+from retina_plugin.weights.files import last_named
 from retina_plugin.weights.read import DamagedFile, checked_archive, limited_memory, read_weights
 
 END = struct.Struct("<4s4H2LH")  # a zip's last record: mark, disks, entries twice, size and place of the directory
@@ -206,3 +208,25 @@ def test_pickle_that_grows_is_stopped(tmp_path, name, old):
     with pytest.raises(SetupError, match=r"a\.pth takes more memory than its size explains"):
         read_checkpoint(str(tmp_path / "a.pth"))
     assert resource.getrlimit(resource.RLIMIT_AS) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and sparse files")
+@pytest.mark.parametrize("suffix", ["pth", "pkl", "safetensors"])
+def test_pipe_or_giant_in_place_of_weights_is_refused_at_once(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    os.mkfifo(path)
+    with pytest.raises(SetupError, match=f"a.{suffix} cannot be read as a checkpoint: it is not a regular file"):
+        read_checkpoint(str(path))
+    path.unlink()
+    with path.open("wb") as file:
+        file.truncate(2**43)
+    with pytest.raises(
+        SetupError, match=f"a.{suffix} cannot be .*: it has 8796093022208 bytes, .*more than the memory that is free"
+    ):
+        read_checkpoint(str(path))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes")
+def test_pipe_in_place_of_the_name_of_the_last_checkpoint_is_none(tmp_path):
+    os.mkfifo(tmp_path / "last_checkpoint")
+    assert last_named(tmp_path) is None

@@ -126,7 +126,7 @@ def test_format_without_checksums_passes(run):
 def test_folder_in_place_of_a_checkpoint_is_passed_over(run):
     (run / "model_0000005.pth").unlink()
     (run / "model_0000005.pth").mkdir()
-    assert "Is a directory" in damage(run / "model_0000005.pth")
+    assert "it is a folder" in damage(run / "model_0000005.pth")
     assert find_resume_point(run).path.name == "model_0000003.pth"
 
 
