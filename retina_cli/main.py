@@ -10,6 +10,7 @@ from types import ModuleType
 
 from . import UsageError
 from .streams import guard_streams
+from .values import tighten
 
 __all__ = ["exit_status", "main"]
 
@@ -97,6 +98,7 @@ def build_parser(name: str, prog: str | None = None) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
+    tighten(parser)
     return parser
 
 
@@ -136,8 +138,11 @@ def exit_status(work: Callable[[], int | None], *, stopped: str = "") -> int:
                 raise
             print(f"error: {error}", file=sys.stderr)  # it names the package that is missing
             return 2
-        from retina_plugin.errors import EXIT_STATUSES, print_error
+        from retina_plugin.errors import EXIT_STATUSES, RunFault, first_line, print_error
+        from retina_plugin.training.hooks.step_guard import is_out_of_memory
 
+        if is_out_of_memory(error):
+            error = RunFault(f"Memory ran out: {first_line(error)[:200]}")
         status = next((status for kind, status in EXIT_STATUSES.items() if isinstance(error, kind)), None)
         if status is None:
             raise

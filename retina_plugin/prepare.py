@@ -26,7 +26,7 @@ from .modeling import CLASSIFICATION_LOSS_REGISTRY
 from .weights.checkpointer import check_weights, loading_rules, read_checkpoint
 from .weights.files import ResumePoint, find_resume_point
 
-__all__ = ["prepare", "refuse_unread_keys"]
+__all__ = ["prepare", "refuse_unknown_device", "refuse_unread_keys"]
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +124,18 @@ def choose_seed(resumed: ResumePoint | None) -> int:
     return resumed.seed if resumed and resumed.seed >= 0 else comm.shared_random_seed()
 
 
+def refuse_unknown_device(name: str) -> None:
+    """Refuse a MODEL.DEVICE that torch does not know.
+
+    Raises:
+        SetupError: naming it.
+    """
+    try:
+        torch.device(name)
+    except RuntimeError as error:
+        raise SetupError(f"MODEL.DEVICE {name!r} is not one of torch's: give cpu, cuda or mps.") from error
+
+
 def pick_device(cfg: CfgNode) -> None:
     """Replace an unavailable MODEL.DEVICE by CUDA, MPS or the CPU, and log it.
 
@@ -131,10 +143,7 @@ def pick_device(cfg: CfgNode) -> None:
         SetupError: torch does not know the device.
     """
     wanted = cfg.MODEL.DEVICE
-    try:
-        torch.device(wanted)
-    except RuntimeError as error:
-        raise SetupError(f"MODEL.DEVICE {wanted!r} is not one of torch's: give cpu, cuda or mps.") from error
+    refuse_unknown_device(wanted)
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if not available.get(wanted.split(":")[0], True):
         cfg.MODEL.DEVICE = next(device for device, is_available in available.items() if is_available)

@@ -30,6 +30,10 @@ def quiet_about_closed_streams(monkeypatch):
 
 @pytest.fixture
 def tiny_cfg() -> CfgNode:
+    return make_tiny_cfg()
+
+
+def make_tiny_cfg() -> CfgNode:
     """The paper's detector on R-18 with thin layers; keys that are not named keep the plugin's defaults."""
     cfg = get_retina_cfg()
     cfg.MODEL.DEVICE = "cpu"

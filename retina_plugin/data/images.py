@@ -54,7 +54,9 @@ class ImageHeader:
 def read_header(file_name: str | os.PathLike) -> ImageHeader:
     """Look at a local file; only one that seems cut off at its end is decoded."""
     if not os.path.isfile(file_name):  # opening a pipe would wait for ever; Path.exists raises where a name is too long
-        return ImageHeader(_describe_no_file(file_name))
+        if os.path.isdir(file_name):
+            return ImageHeader("is a folder" if os.access(file_name, os.R_OK) else "is a folder that you may not read")
+        return ImageHeader("is not a regular file" if os.path.exists(file_name) else "is missing")
     try:
         with open(file_name, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on metadata; Detectron2 will show them
@@ -110,12 +112,6 @@ def is_picture(file_name: str | os.PathLike) -> bool:
         return True
     except Exception:  # a damaged header makes Pillow raise OSError, SyntaxError, ValueError, struct.error ...
         return False
-
-
-def _describe_no_file(file_name: str | os.PathLike) -> str:
-    if os.path.isdir(file_name):
-        return "is a folder" if os.access(file_name, os.R_OK | os.X_OK) else "is a folder that you may not read"
-    return "is not a regular file" if os.path.exists(file_name) else MISSING
 
 
 def find_fault(header: ImageHeader, size: tuple[float, float] = _UNKNOWN_SIZE) -> str:

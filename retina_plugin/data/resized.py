@@ -35,7 +35,7 @@ def resized_sizes(cfg: CfgNode, sizes: np.ndarray, pick: Callable[[Sequence[int]
         side, limit = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
     else:
         sizes = _crop(cfg, sizes)
-        side, limit = pick(cfg.INPUT.MIN_SIZE_TRAIN), cfg.INPUT.MAX_SIZE_TRAIN
+        side, limit = pick(cfg.INPUT.MIN_SIZE_TRAIN or [0]), cfg.INPUT.MAX_SIZE_TRAIN  # the rules refuse ()
     if not len(sizes) or side == 0:  # 0 keeps an image's own size
         return sizes.astype(float)
     shapes, inverse = np.unique(sizes, axis=0, return_inverse=True)  # few distinct sizes among many images

@@ -26,6 +26,7 @@ COMMANDS = (
     ("tools/faults/kills.py --workers 2 --seed 1", "--kills 50 --output {records}/kill_9_workers_2.json", "--kills 3"),
     ("tools/faults/power_cuts.py", "--output {records}/power_cuts.json", ""),
     ("tools/faults/hostile.py", "--output {records}/hostile.json", ""),
+    ("tools/faults/commands.py", "--output {records}/commands.json", "--stride 50"),
     ("tools/faults/bit_flips.py", "--cases 2000 --output {records}/bit_flips.json", "--cases 200"),
     ("tools/faults/fuzz.py", "--cases 100000 --output {records}", "--cases 200"),
 )

@@ -94,10 +94,11 @@ def build_detector(cfg: CfgNode, config_file: str) -> tuple[RetinaNet, AnchorLay
     cfg.MODEL.RETINANET.NUM_CLASSES = max(
         1, cfg.MODEL.RETINANET.NUM_CLASSES
     )  # 0 means "as in the data"; any number will do
-    if not issubclass(architecture := META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), RetinaNet):
+    name = cfg.MODEL.META_ARCHITECTURE
+    if name not in META_ARCH_REGISTRY or not issubclass(META_ARCH_REGISTRY.get(name), RetinaNet):
         raise SetupError(
             f"{config_file}: MODEL.META_ARCHITECTURE must be a RetinaNet to have dense anchors, got "
-            f"{architecture.__name__}: set FocalRetinaNet."
+            f"{name}: set FocalRetinaNet."
         )
     try:
         model = build_without_weights(cfg)

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         SetupError: a mistake in the config or the data set, or an image that is not in the set or cannot be read.
     """
-    cfg = prepare(args.config_file, args.opts, use="look").cfg
+    cfg = prepare(args.config_file, args.opts, use="model").cfg
     model, layout = build_detector(cfg, args.config_file)
     truth = load_ground_truth(cfg)
     images = find_images(truth, args.image_id, args.file_name, args.index)

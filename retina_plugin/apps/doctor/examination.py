@@ -15,7 +15,7 @@ from ...data.training_sense import epochs, find_doubtful
 from ...errors import SetupError
 from ...findings import ERROR, WARNING, Finding, finding
 from ...modeling import CLASSIFICATION_LOSS_REGISTRY
-from ...prepare import prepare, refuse_unread_keys
+from ...prepare import prepare, refuse_unknown_device, refuse_unread_keys
 from ..analysis.anchor_layout import build_detector
 from .anchors import examine_anchors
 from .environment import find_device_faults, read_devices
@@ -52,6 +52,7 @@ def examine(report: Report, opts: Sequence[str], plan: Plan) -> None:
         SetupError: the config cannot be loaded, or a process that reads images died.
     """
     cfg = prepare(report.config_file, opts, use="look").cfg
+    refuse_unknown_device(cfg.MODEL.DEVICE)
     _devices(report, cfg)
     try:
         fill_num_classes(cfg)

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ...errors import SetupError, first_line
+
 __all__ = ["Detections", "detections_differ", "load_exported"]
 
 # boxes (N, D, 4), scores (N, D), classes (N, D), counts (N,)
@@ -18,17 +20,26 @@ def load_exported(path: Path, *, threads: int = 0) -> Callable[[np.ndarray], Det
     Args:
         path: .onnx, .pt (TorchScript) or .pt2 (torch.export).
         threads: for ONNX Runtime; 0 for PyTorch's number, which the other two formats use.
+
+    Raises:
+        SetupError: the file is damaged, or of another kind.
     """
-    if path.suffix == ".onnx":
-        import onnxruntime
+    try:
+        if path.suffix == ".onnx":
+            import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or torch.get_num_threads()
-        options.log_severity_level = 3  # errors
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        return lambda images: tuple(session.run(None, {"images": images}))
-
-    program = torch.export.load(path).module() if path.suffix == ".pt2" else torch.jit.load(path)
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads or torch.get_num_threads()
+            options.log_severity_level = 3  # errors
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            return lambda images: tuple(session.run(None, {"images": images}))
+        program = torch.export.load(path).module() if path.suffix == ".pt2" else torch.jit.load(path)
+    except ImportError:
+        raise
+    except Exception as error:  # each of the three libraries has errors of its own
+        raise SetupError(
+            f"{path} cannot be run as an exported detector ({first_line(error)[:200]}). Export it again."
+        ) from error
 
     @torch.no_grad()
     def run(images: np.ndarray) -> Detections:

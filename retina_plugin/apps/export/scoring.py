@@ -61,14 +61,15 @@ def score_detectors(
     if not cfg.DATASETS.TEST:
         raise SetupError("DATASETS.TEST is empty: name the set to score on, or DATASETS.VAL_JSON and VAL_IMAGES.")
     check_datasets(cfg, train=False)
+    detectors = [load_exported(path) for path in files]  # before the long work
     reference = ExportableDetector(model).eval()
     megabytes = sum(value.numel() * value.element_size() for value in reference.state_dict().values()) / 1e6
     rows = [{"name": "PyTorch", "megabytes": megabytes, **_score(cfg, _in_numpy(reference), torch.uint8, folder)}]
     images = [item["image"][None] for batch in _loader(cfg) for item in batch]
     expected = [_in_numpy(reference)(image.numpy()) for image in images]
     rows[0]["images_equal"] = len(images)
-    for path in files:
-        detect, dtype = load_exported(path), torch.uint8
+    for path, detect in zip(files, detectors, strict=True):
+        dtype = torch.uint8
         if path.suffix == ".onnx":
             import onnx
 

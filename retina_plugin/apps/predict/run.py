@@ -111,7 +111,10 @@ def predict_sources(args: argparse.Namespace) -> bool:
                 _report(results.write(info), results, progress, seconds)
                 if not results.num_objects and progress.num_images:
                     print(_describe_no_object(args.score, predictor.best_score))
-                print(_next_step(args, results))
+                found = shlex.quote(str(args.output / "predictions.json"))
+                scored = f"with boxes of your own: retina evaluate --predictions {found} --ground-truth BOXES.json"
+                drawn = args.output / "drawn"
+                print(f"Next: look at {drawn}; {scored}" if drawn.is_dir() else f"Next, {scored}")
     return progress.all_done
 
 
@@ -271,10 +274,3 @@ def _describe_no_object(threshold: float, best: float | None) -> str:
     digits = -math.floor(math.log10(best))
     lower = f"{math.floor(best * 10**digits) / 10**digits:.{digits}f}"
     return f"No object has a score of {threshold:g} or more; the highest score is {best:.2g}: try --score {lower}."
-
-
-def _next_step(args: argparse.Namespace, results: ResultFiles) -> str:
-    found = shlex.quote(str(results.folder / "predictions.json"))
-    scored = f"with boxes of your own: retina evaluate --predictions {found} --ground-truth BOXES.json"
-    drawn = results.folder / "drawn"
-    return f"Next: look at {drawn}; {scored}" if drawn.is_dir() else f"Next, {scored}"

@@ -87,6 +87,8 @@ def load_studies(
     folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and any(path.glob("*.yaml")))
     known = [*index, *(name for name in folders if name not in index)]
     wanted = known if names is None or "all" in names else names
+    if not known:
+        raise SetupError(f"{folder} has no study: give --studies a folder with one folder of YAML files per study.")
     if unknown := [name for name in wanted if name not in known]:
         raise SetupError(f"unknown study {', '.join(unknown)}: choose from {', '.join(known)}, or all.")
     return {name: _load_study(name, index.get(name, {}), folder, with_changes) for name in dict.fromkeys(wanted)}

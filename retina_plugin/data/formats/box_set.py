@@ -160,7 +160,8 @@ class BoxSet:
                 if not box.class_name:
                     raise SetupError(f"{box.origin}: the class of a box is empty: name it.")
                 if known is not None and box.class_name not in known:
-                    listed = ", ".join(self.given_classes[:_SHOWN_CLASSES]) + ", ..." * (len(known) > _SHOWN_CLASSES)
+                    listed = ", ".join(name[:40] for name in self.given_classes[:_SHOWN_CLASSES])
+                    listed += ", ..." * (len(known) > _SHOWN_CLASSES)
                     raise SetupError(
                         f"{box.origin}: the class {box.class_name!r} is not among the {len(known)} given "
                         f"({listed}): add it there, or correct its name."

@@ -94,3 +94,32 @@ def test_error_of_the_system_is_one_sentence_if_it_names_a_file(capsys):
     )
     with pytest.raises(OSError, match="nobody knows"):  # a fault of the program
         program.exit_status(fail(errno.EINVAL, "nobody knows"))
+
+
+def test_lack_of_memory_is_one_sentence(capsys):
+    def work():
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: 9 bytes\nframe")
+
+    assert program.exit_status(work) == 4
+    said = capsys.readouterr().err
+    assert said.startswith("error: Memory ran out: [enforce fail") and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["compare", "a", "b", "--samples", "9" * 30],
+            "argument --samples: must be from -2147483647 to 2147483647, got 999",
+        ),
+        (["sample", "--seed", "-1"], "argument --seed: must be from 0 to 2147483647, got -1"),
+        (["train", "--num-machines", "0"], "argument --num-machines: must be from 1 to 2147483647, got 0"),
+        (["analyze", "imbalance", "--config-file", "a", "--seed", "x"], "argument --seed: invalid int value: 'x'"),
+        (["predict", "a", "b", "--score", "nan"], "argument --score: must be a finite number, got nan"),
+        (["convert", "", "--output", "x"], "argument input: must be a path, got ''"),
+    ],
+)
+def test_arguments_that_no_command_can_use_are_refused_at_once(capsys, words, message):
+    with pytest.raises(SystemExit) as end:
+        program.main(words)
+    assert end.value.code == 2 and message in capsys.readouterr().err
