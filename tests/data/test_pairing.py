@@ -203,3 +203,40 @@ def test_text_in_another_encoding_than_declared_is_refused_in_plain_words(tmp_pa
         SetupError, match=r"00.xml is not text in big5, the encoding that it declares: save it as UTF-8"
     ):
         read_boxes(root)
+
+
+@pytest.mark.parametrize(("images", "annotations"), [
+    ("{video}/shots", "{video}/xml"), ("pictures/{video}", "truth/{video}"), ("{video}", "{video}/truth"),
+])  # fmt: skip
+def test_same_names_in_several_folders_are_told_apart_by_the_folders(tmp_path, images, annotations):
+    for video in ("video1", "video2"):
+        root = write_voc(tmp_path / "written" / video, many(3))
+        for place, written in ((images, "JPEGImages"), (annotations, "Annotations")):
+            target = tmp_path / "set" / place.format(video=video)
+            target.mkdir(parents=True, exist_ok=True)
+            for file in (root / written).iterdir():
+                if written == "Annotations":
+                    file.write_text(file.read_text().replace("dog", video))
+                file.rename(target / file.name)
+    found = read_boxes(tmp_path / "set")
+    assert len(found.images) == 6 and found.remarks == []
+    assert all(image.boxes[0].class_name in image.path.parts for image in found.images)
+
+
+def test_label_of_the_folder_that_belongs_to_the_images_comes_before_one_above(tmp_path):
+    root = write_yolo(tmp_path / "day1", many(2))
+    (root / "data.yaml").rename(tmp_path / "data.yaml")
+    for folder in ("images", "labels"):
+        (root / folder / "all").mkdir()
+        for file in (root / folder).glob("0*"):
+            file.rename(root / folder / "all" / file.name)
+    (root / "labels/00.txt").write_text("1 0.5 0.5 0.25 0.25\n")
+    found = read_boxes(tmp_path)
+    assert [image.boxes[0].class_name for image in found.images] == ["dog", "dog"]
+    assert [remark.what for remark in found.remarks] == ["label file left out: its image has another"]
+
+
+def test_part_of_an_export_names_the_file_of_names_above(tmp_path):
+    build("roboflow_yolo", tmp_path)
+    with pytest.raises(SetupError, match=r"has no class names .*; or name .*data.yaml, which is there\."):
+        read_boxes(tmp_path / "train")

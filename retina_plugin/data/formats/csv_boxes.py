@@ -21,7 +21,18 @@ __all__ = ["is_box_file", "read"]
 
 # Names of the columns; the first is keras-retinanet's word.
 _COLUMNS = {
-    "path": ("path", "filename", "file_name", "image", "image_path", "img_file", "image_name"),
+    "path": (
+        "path",
+        "filename",
+        "file_name",
+        "image",
+        "image_path",
+        "img_file",
+        "image_name",
+        "image_id",
+        "img",
+        "file",
+    ),
     "x1": ("x1", "xmin", "x_min", "left"),
     "y1": ("y1", "ymin", "y_min", "top"),
     "x2": ("x2", "xmax", "x_max", "right"),

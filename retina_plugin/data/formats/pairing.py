@@ -20,8 +20,8 @@ from .files import list_files
 from .parts import part_of, pick_part
 
 __all__ = [
-    "IMAGES_REMEDY", "IMAGE_WORDS", "ImageIndex", "NotAnAnnotation", "check_pairs", "find_folder", "find_pairs", "fold",
-    "images_in_use",
+    "IMAGES_REMEDY", "IMAGE_WORDS", "ImageIndex", "NotAnAnnotation", "belong_together", "check_pairs", "find_folder",
+    "find_pairs", "fold", "images_in_use",
 ]  # fmt: skip
 
 IMAGES_REMEDY = "give their folder (DATASETS.TRAIN_IMAGES / VAL_IMAGES)."
@@ -123,7 +123,7 @@ class ImageIndex:
             common = {path: _common_end(path.parent, folders) for path in found}
             found = [path for path in found if common[path] == max(common.values())]
         if len(found) > 1 and annotation:
-            found = [path for path in found if _belong_together(path.parent, annotation.parent)]
+            found = [path for path in found if belong_together(path.parent, annotation.parent)]
         if len(found) == 1:
             return found[0]
         return Path(name) if not found and os.path.isabs(name) and os.path.isfile(name) else None
@@ -135,11 +135,16 @@ class ImageIndex:
             is_unique: no other annotation has that name, so that an only image may lie in any folder.
         """
         found = self._by_name.get(fold(annotation.stem), [])
-        near = [path for path in found if _belong_together(path.parent, annotation.parent)]
+        near = [path for path in found if belong_together(path.parent, annotation.parent)]
         near = [path for path in near if path.parent == annotation.parent] or near
         near = [path for path in near if path.stem == annotation.stem] or near
-        if near or len(found) != 1 or not is_unique:
+        if near:
             return near
+        nested = [path for path in found if belong_together(path.parent, annotation.parent, self.folder)]
+        if len(nested) == 1:
+            return nested
+        if len(found) != 1 or not is_unique:
+            return []
         parts = [part_of(path, self.folder.parent) for path in (annotation, found[0])]
         return found if len({part for part in parts if part}) < 2 else []
 
@@ -155,11 +160,20 @@ def _common_end(folder: Path, names: Sequence[str]) -> int:
 
 
 @lru_cache(maxsize=10**5)
-def _belong_together(images: Path, annotations: Path) -> bool:
-    """True for two folders whose paths differ in words such as images and labels alone."""
+def belong_together(images: Path, annotations: Path, root: Path | None = None) -> bool:
+    """True for two folders whose paths differ in words such as images and labels alone.
+
+    Args:
+        root: lets one of them be further down, as truth/video1 beside video1, or within the same folder of ``root``,
+            as video1/shots and video1/xml.
+    """
     ours, theirs = (os.path.abspath(path).split(os.sep) for path in (images, annotations))
     common = len(os.path.commonprefix([ours, theirs]))
-    return _names_apart(ours[common:]) == _names_apart(theirs[common:])
+    short, long = sorted((_names_apart(ours[common:]), _names_apart(theirs[common:])), key=len)
+    if short == long or root is None:
+        return short == long
+    is_within = common > len(os.path.abspath(root).split(os.sep))
+    return long[len(long) - len(short) :] == short and (bool(short) or is_within)
 
 
 def _names_apart(folders: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from ...errors import SetupError
 from ..images import read_sizes
 from .box_set import AnnotatedImage, Box, BoxSet, Remark
 from .files import read_text
-from .pairing import IMAGE_WORDS, check_pairs, find_folder, fold, images_in_use
+from .pairing import IMAGE_WORDS, belong_together, check_pairs, find_folder, fold, images_in_use
 from .parts import part_of, part_of_name, pick_part
 from .yolo_layout import YoloLayout, find_layout
 
@@ -96,7 +96,11 @@ def _pair(layout: YoloLayout, found: BoxSet) -> dict[Path, Path]:
         for image in images:
             other = labels.setdefault(image, file)
             if other != file:
-                kept, left = sorted((other, file), key=lambda label: label.parent != image.parent)
+                # Beside the image, or in the folder that belongs to its own.
+                kept, left = sorted(
+                    (other, file),
+                    key=lambda label: (label.parent != image.parent, not belong_together(image.parent, label.parent)),
+                )
                 labels[image] = kept
                 found.remarks.append(Remark("label file left out: its image has another", str(left)))
     files = layout.index.files

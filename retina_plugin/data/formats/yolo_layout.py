@@ -112,9 +112,11 @@ def _find_names(file: Path | None, content: dict, folder: Path) -> list[str]:
         found = [file] if "names" in content else []
     found = found or find_names_files(folder)
     if not found:
+        above = folder.parent / "data.yaml"
+        hint = f"; or name {above}, which is there" if above.is_file() else ""
         raise SetupError(
             f"{folder} has no class names (YOLO): add data.yaml with names, classes.txt or obj.names, "
-            "or give DATASETS.CLASSES."
+            f"or give DATASETS.CLASSES{hint}."
         )
     names = read_names(found[0])
     for other in found[1:]:
@@ -192,7 +194,7 @@ class _Lists:
                 is_here = os.path.isfile(direct) and direct.is_relative_to(self.base)
                 image = direct if is_here else self.index.find(name, place)
                 if image is None:
-                    raise SetupError(f"{place}:{number}: the image {name} is missing.")
+                    raise SetupError(f"{place}:{number}: the image {name} is missing: correct it, or {IMAGES_REMEDY}")
                 yield image
 
 
