@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,6 @@ def read_coco(
         if for_scoring and 0 in ids:
             text = f"{name}: {path} has an annotation with id 0, which COCO's evaluation takes for no match"
             doubtful.append(f"{text}: count from 1")
-    doubtful += [f"{name}: {text}" for text in find_doubts(path, images, annotations, for_detectron2=for_detectron2)]
     known = {image["id"] for image in images}
     strays = [annotation for annotation in annotations if annotation["image_id"] not in known]
     if strays and images:
@@ -118,26 +117,40 @@ def read_coco(
             raise SetupError(f"{text}: image_id must be the id of an image, such as {images[0]['id']!r}{hint}.")
         doubtful.append(f"{text}. They are left out")
     content.findings = record_findings(name, path, faults) + [finding("record-doubtful", name, t) for t in doubtful]
+    content.findings += find_doubts(name, path, images, annotations, for_detectron2=for_detectron2)
     return content
 
 
-def find_doubts(path: str, images: list[dict], annotations: list[dict], *, for_detectron2: bool) -> list[str]:
-    """Sentences about records that are likely not meant."""
-    found = []
-    counts = Counter(image["file_name"] for image in images)
-    if twice := [file_name for file_name, count in counts.items() if count > 1]:
-        found.append(
-            f"{len(twice)} files in {path} have more than one image id, the first is {twice[0]}: in training the "
-            "objects of one record are background in the other. Give each file one record with all its boxes"
+def find_doubts(
+    name: str, path: str, images: list[dict], annotations: list[dict], *, for_detectron2: bool
+) -> Iterator[Finding]:
+    """Find records that are likely not meant."""
+    first: dict[str, Any] = {}
+    twice = [image for image in images if first.setdefault(image["file_name"], image["id"]) != image["id"]]
+    if twice:
+        yield finding(
+            "image-twice",
+            name,
+            f"{name}: {len(twice)} of {len(images)} images are the same file as another under its own id, such as "
+            f"{twice[0]['file_name']}: in training the objects of one are background in the other",
+            places=[
+                {
+                    "file": image["file_name"],
+                    "image_id": image["id"],
+                    "value": f"same as id {first[image['file_name']]!r}",
+                }
+                for image in twice
+            ],
         )
     lost = [annotation for annotation in annotations if not is_usable(annotation.get("segmentation"))]
     if lost and for_detectron2:
-        found.append(
-            f"{len(lost)} of {len(annotations)} annotations in {path} have a segmentation without a polygon of three "
-            f"points, the first is id {lost[0].get('id')!r}: Detectron2 does not train on them. Delete the "
-            "segmentation, or give the file by DATASETS.TRAIN_PATH, which does without"
+        yield finding(
+            "record-doubtful",
+            name,
+            f"{name}: {len(lost)} of {len(annotations)} annotations in {path} have a segmentation without a polygon of "
+            f"three points, the first is id {lost[0].get('id')!r}: Detectron2 does not train on them",
+            "Delete the segmentation, or give the file by DATASETS.TRAIN_PATH, which does without.",
         )
-    return found
 
 
 def is_usable(segmentation: Any) -> bool:

@@ -145,11 +145,12 @@ def test_images_of_one_file_are_found(tmp_path, file, images, prefix):
         assert names(read_boxes(path)) == scene_names(SCENES)
 
 
-def test_folder_with_most_images_counts_and_those_that_lack_are_named(tmp_path):
+@pytest.mark.parametrize("folder", ["images", "photos"])
+def test_folder_with_most_images_counts_and_those_that_lack_are_named(tmp_path, folder):
     write(tmp_path / "boxes.json", coco())
-    draw_images(tmp_path / "images", SCENES[1:])
+    draw_images(tmp_path / folder, SCENES[1:])
     draw_images(tmp_path / "old", SCENES[:1])
-    with pytest.raises(SetupError, match=r"1 image cannot be used: .*images/a.png is missing"):
+    with pytest.raises(SetupError, match=rf"1 image cannot be used: .*{folder}/a.png is missing"):
         read_boxes(tmp_path)
 
 
@@ -455,7 +456,7 @@ def findings(tmp_path, root: Path, key: str) -> list[str]:
 def test_file_under_two_image_ids_is_said(tmp_path, key):
     root = boxes_file(tmp_path, lambda content: content["images"].append({**content["images"][0], "id": 99}))
     said = findings(tmp_path, root, key)
-    assert sum("1 files in" in each and "more than one image id, the first is a.png" in each for each in said) == 1
+    assert sum("1 of 6 images are the same file as another" in each and "such as a.png" in each for each in said) == 1
 
 
 def test_ids_of_text_and_numbers_are_told_apart(tmp_path):
