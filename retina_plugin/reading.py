@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from .errors import SetupError
 
-__all__ = ["free_memory", "open_regular", "read_bytes", "read_text"]
+__all__ = ["free_memory", "open_regular", "read_bytes", "read_text", "refuse_link"]
 
 # A pipe opened without O_NONBLOCK waits for a writer; Windows has no such flag, and needs O_BINARY.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -76,6 +76,12 @@ def _refuse(path: str | Path, status: os.stat_result, max_bytes: float, hint: st
         raise SetupError(f"{path} is not a regular file, but a pipe, a socket or a device: nothing of it was read.")
     if status.st_size > max_bytes:
         raise SetupError(f"{path} has {status.st_size} bytes, the limit is {max_bytes}: {hint}")
+
+
+def refuse_link(path: str | Path) -> None:
+    """Refuse a link in place of a file that others made: it may lead to any file, whose text a message could show."""
+    if os.path.islink(path):
+        raise SetupError(f"{path} is a link, which may lead out of its folder: put the file itself there.")
 
 
 def free_memory() -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import SetupError
-from ...reading import read_bytes
+from ...reading import read_bytes, refuse_link
 
 __all__ = ["Curve", "check_curves", "mean_curve", "read_curves"]
 
@@ -34,6 +34,7 @@ def read_curves(path: Path) -> dict[str, Curve]:
     """
     if not os.path.lexists(path):
         return {}
+    refuse_link(path)
     points: dict[str, dict[int, float]] = {}
     for line in read_bytes(path, MAX_BYTES).splitlines():
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SetupError
-from ...reading import read_text
+from ...reading import read_text, refuse_link
 
 __all__ = [
     "MAX_BYTES", "METRICS", "Fields", "RunRecord", "SetFacts", "parse_object", "parse_run_record", "read_object",
@@ -174,6 +174,7 @@ def read_object(path: Path) -> Fields:
     Raises:
         SetupError: it is missing, damaged, no regular file or no object, or holds what no record holds.
     """
+    refuse_link(path)
     return parse_object(read_text(path, MAX_BYTES), str(path))
 
 

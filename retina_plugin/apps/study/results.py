@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from ...errors import SetupError
 from ...files import write_whole
-from ...reading import read_text
+from ...reading import read_text, refuse_link
 from .index import PLOTS, Row, Study
 from .learning_curves import Curve, check_curves, read_curves
 from .records import (
@@ -139,6 +139,7 @@ def read_study_folder(study_dir: Path) -> StudyFolder:
     discussion: dict[str, list[str]] = {}  # text under each "## STUDY" heading
     lines_of_study: list[str] = []
     path = study_dir / "discussion.md"
+    refuse_link(path)
     for line in read_text(path, MAX_BYTES).splitlines() if os.path.lexists(path) else []:
         if line.startswith("## "):
             lines_of_study = discussion.setdefault(line[3:].strip(), [])
@@ -153,6 +154,7 @@ def _read_lines(study_dir: Path) -> dict[str, Fields]:
     path = study_dir / RUNS
     if not os.path.lexists(path):
         return {}
+    refuse_link(path)
     text = read_text(path, MAX_BYTES)
     lines = [parse_object(line, f"{path}, line {i}") for i, line in enumerate(text.splitlines(), 1) if line]
     for line in lines:

@@ -156,6 +156,18 @@ def test_file_of_another_kind_is_one_sentence(study, file, how):
         assert file in str(caught.value)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links")
+@pytest.mark.parametrize("file", FILES)
+def test_link_in_place_of_a_file_is_refused(study, file):
+    store_run(study.folder / RUN)
+    (study.folder.parent / "secret").write_text('{"status": ["secret"]}')
+    (study.folder / file).unlink(missing_ok=True)
+    (study.folder / file).symlink_to(study.folder.parent / "secret")
+    with pytest.raises(SetupError, match=f"{Path(file).name} is a link") as caught:
+        read_study_folder(study.folder)
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("line", [
     '{"iteration": 1e999, "total_loss": 1}', '{"iteration": true, "total_loss": 1}',
     '{"iteration": "1", "total_loss": 1}', '{"iteration": -1, "total_loss": 1}',
