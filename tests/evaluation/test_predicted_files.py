@@ -136,7 +136,7 @@ def test_what_does_not_match_is_refused(folder, changes, kind, message):
         ("a.csv", f"{HEAD}1.jpg,dog,high,1,1,4,4\n", "a.csv:2: score"),
         ("a.csv", f"{HEAD}1.jpg,dog,nan,1,1,4,4\n", "detection 1 must have a finite number as score"),
         ("a.csv", f"{HEAD}1.jpg,dog,0.5,4,1,1,4\n", "detection 1 must have bbox"),
-        ("a.csv", b"\xff\xfe", "is not UTF-8 text"),
+        ("a.csv", b"file,\xe9\x00\xff", "is not UTF-8 text"),
         ("a.json", {"images": [], "categories": [], "annotations": [{"score": 1}]}, "form of retina predict"),
         ("a.json", {"images": [1], "categories": [], "annotations": []}, "form of retina predict"),
         ("a.json", {"images": [{"id": [1]}], "categories": [], "annotations": []}, "form of retina predict"),
