@@ -18,6 +18,7 @@ RUN_EXAMPLES = """
 Examples:
   Tables 1a and 1b, three seeds        retina study run alpha gamma --config-file my.yaml --seeds 0,1,2
   a tenth of the schedule, on the CPU  retina study run gamma --config-file my.yaml --fraction 0.1 --devices cpu
+  two rows of a table                  retina study run gamma --rows gamma_0 gamma_2 --config-file my.yaml
   400 iterations, shorter or longer    retina study run gamma --config-file my.yaml --iterations 400
   on your own COCO-format set          retina study run gamma --config-file my.yaml --output output/mine \\
                                            --opts DATASETS.TRAIN_JSON train.json DATASETS.TRAIN_IMAGES images \\
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     runner.add_argument("names", nargs="+", help="studies, such as alpha gamma, or all")
+    runner.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="these rows of the studies alone (all)")
     runner.add_argument("--config-file", default="", help="config that the rows change (each study's own)")
     runner.add_argument("--output", type=Path, default=Path("output/study"), help="folder of the runs (%(default)s)")
     runner.add_argument("--seeds", default="0", help="like 0,1,2 (%(default)s)")
@@ -59,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     reporter = commands.add_parser("report", help="write the report of a folder of runs")
     reporter.add_argument("--input", type=Path, default=Path("output/study"), help="folder of the runs (%(default)s)")
     reporter.add_argument("--output", type=Path, help="folder of the report (INPUT/report)")
+    reporter.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="these rows alone (all)")
 
     for command in (lister, runner):
         command.add_argument("--studies", type=Path, help="folder of the studies (configs/ablations)")
@@ -70,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"reading {args.input} and drawing its plots", flush=True)
         from retina_plugin.apps.study.report import write_report  # here: matplotlib and scipy, which may be missing
 
-        for path in write_report(args.input, args.output or args.input / "report"):
+        for path in write_report(args.input, args.output or args.input / "report", args.rows):
             print(path)
         return 0
     from retina_plugin.apps.study.index import ABLATIONS, load_studies

@@ -1,5 +1,7 @@
 """Estimates time and disk space of a study: seconds from a few training steps, megabytes from the model's size."""
 
+import os
+
 import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
@@ -26,7 +28,9 @@ def measure_seconds(run: PlannedRun) -> float:
     Raises:
         SetupError: the data set cannot be used.
     """
-    cfg = prepare(run.config_file, [*run.opts, "SEED", run.seed], use="model").cfg
+    # As in a training; torch warns of more workers than cores.
+    workers = min(load_config(run.config_file, run.opts).DATALOADER.NUM_WORKERS, os.cpu_count() or 1)
+    cfg = prepare(run.config_file, [*run.opts, "SEED", run.seed, "DATALOADER.NUM_WORKERS", workers], use="model").cfg
     model = RetinaTrainer.build_model(cfg)
     with EventStorage():
         batches = iter(RetinaTrainer.build_train_loader(cfg))

@@ -9,7 +9,8 @@ import itertools
 import math
 import os
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache, reduce
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from ...errors import SetupError
 from ...reading import read_text
 from .records import Fields
 
-__all__ = ["ABLATIONS", "PLOTS", "Row", "Study", "load_studies"]
+__all__ = ["ABLATIONS", "PLOTS", "Row", "Study", "choose_rows", "load_studies"]
 
 ABLATIONS = CONFIGS / "ablations"
 TABLES = Path(__file__).with_name("paper_tables.csv")
@@ -35,6 +36,7 @@ DEFAULT_BASE = "retina_R50_FPN_600.yaml"
 MAX_INDEX_BYTES = 2**20
 STUDY_KEYS = {"title", "paper_table", "question", "base", "reference", "plot", "axes", "grid", "reported", "rows"}
 ROW_KEYS = {"label", "paper", "x"}
+NOT_IN_PAPER = "not in the paper"  # in place of a table's number
 MAX_ROWS = 10_000  # a guard: the paper's largest grid has 63
 # Words of MODEL.LOAD that let through what is otherwise refused.
 PERMISSIONS = {"trust", "ignore_manifest", "partial"}
@@ -66,6 +68,11 @@ class Study:
     rows: tuple[Row, ...]
     reported: tuple[dict[str, Any], ...] = ()
 
+    @property
+    def is_of_paper(self) -> bool:
+        """False for a study of one's own."""
+        return self.paper_table not in ("", NOT_IN_PAPER)
+
 
 def load_studies(
     names: list[str] | None = None, folder: Path = ABLATIONS, *, with_changes: bool = True
@@ -92,6 +99,23 @@ def load_studies(
     if unknown := [name for name in wanted if name not in known]:
         raise SetupError(f"unknown study {', '.join(unknown)}: choose from {', '.join(known)}, or all.")
     return {name: _load_study(name, index.get(name, {}), folder, with_changes) for name in dict.fromkeys(wanted)}
+
+
+def choose_rows(studies: dict[str, Study], names: Sequence[str]) -> dict[str, Study]:
+    """Return the studies with the rows of these names alone; studies without any of them are left out.
+
+    Raises:
+        SetupError: no study has a row of one of the names.
+    """
+    known = [row.name for study in studies.values() for row in study.rows]
+    if unknown := [name for name in names if name not in known]:
+        raise SetupError(f"--rows {unknown[0]} is no row of {', '.join(studies)}: choose from {', '.join(known)}.")
+    chosen = {}
+    for name, study in studies.items():
+        if rows := tuple(row for row in study.rows if row.name in names):
+            reference = study.reference if study.reference in names else None
+            chosen[name] = replace(study, rows=rows, reference=reference)
+    return chosen
 
 
 def paper_figures(reference: str) -> dict[str, Any]:
@@ -226,7 +250,7 @@ def _load_study(name: str, entry: dict, folder: Path, with_changes: bool) -> Stu
     return Study(
         name=name,
         title=entry.get("title") or name,
-        paper_table=entry.get("paper_table") or "not in the paper",
+        paper_table=entry.get("paper_table") or NOT_IN_PAPER,
         question=entry.get("question") or "",
         base=base,
         reference=reference,

@@ -181,8 +181,12 @@ def _entry(study: Study, runs: dict[str, dict[int, PlannedRun]], manifest: dict,
     """Describe a study for JSON; seeds of earlier calls stay, and must have the row's present config."""
     earlier = {row["name"]: row["runs"] for row in manifest["studies"].get(study.name, {}).get("rows", [])}
     entry = {**asdict(study), "base": study.base.name}
+    # With --rows some rows have no run, now or before: they are no part of the report.
+    entry["rows"] = [row for row in entry["rows"] if row["name"] in runs or row["name"] in earlier]
+    if study.reference not in [row["name"] for row in entry["rows"]]:
+        entry["reference"] = None
     for row in entry["rows"]:
-        new = {str(seed): run.folder.relative_to(output).as_posix() for seed, run in runs[row["name"]].items()}
+        new = {str(seed): run.folder.relative_to(output).as_posix() for seed, run in runs.get(row["name"], {}).items()}
         row["runs"] = {**earlier.get(row["name"], {}), **new}
         if len({_fingerprint_of(Path(path)) for path in row["runs"].values()}) > 1:
             others = ", ".join(sorted(row["runs"].keys() - new.keys(), key=int))

@@ -15,6 +15,7 @@ from .summary import RowSummary, StudySummary
 
 __all__ = ["study_panels"]
 
+OWN_TITLE = "AP, mean ± std"
 OUR_TITLE = "Ours: AP, mean ± std"  # a longer title is cut off beside long row labels
 MARKERS = "osD^vP"
 WRAP = 24  # characters of a label on the vertical axis; longer ones leave too little room for the bars
@@ -32,10 +33,12 @@ def study_panels(summary: StudySummary) -> list[Panel]:
 
 
 def _new_panel(summary: StudySummary, ours: bool, height: float) -> tuple[Panel, Axes]:
-    table = summary.study.paper_table
-    title = OUR_TITLE if ours else f"Paper: AP{f' ({table})' if table else ''}"
+    study = summary.study
+    title = f"Paper: AP ({study.paper_table})" if study.paper_table else "Paper: AP"
+    if ours:
+        title = OUR_TITLE if study.is_of_paper else OWN_TITLE
     figure, axes = new_axes(title, height)
-    words = f"{summary.study.title}. {title}. The figures are in the table below."
+    words = f"{study.title}. {title}. The figures are in the table below."
     return Panel("ours" if ours else "paper", figure, words), axes
 
 

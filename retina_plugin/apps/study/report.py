@@ -3,8 +3,8 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ...files import write_whole
 from ..report.pages import Table, render
 from ..report.plots import Panel
 from .curve_plots import curve_panels, draw_overview
+from .index import choose_rows
 from .plots import study_panels
 from .records import METRICS, RunRecord
 from .results import Run, Study, StudyFolder, read_study_folder
@@ -27,9 +28,9 @@ TEST = (
     "Difference from the reference row: Welch's two-sided t-test on the AP of the seeds, Holm-corrected over the rows "
     f"of one study; beyond seed noise where the corrected p is below {SIGNIFICANCE}. Pairs of rows and the lead of a "
     "best row are tested the same way without correction, and nothing is corrected over the studies. With a few seeds "
-    "only large differences can pass. Ordering: Kendall's tau-b between our mean AP and the paper's AP, over rows that "
-    "have both."
+    "only large differences can pass."
 )
+ORDERING = " Ordering: Kendall's tau-b between our mean AP and the paper's AP, over rows that have both."
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,30 @@ class Report:
     warnings: list[str]
     commands: list[str]
     protocol: list[tuple[str, str]]
-    test: str = TEST
+
+    @property
+    def test(self) -> str:
+        return TEST + (ORDERING if self.is_of_paper else "")
+
+    @property
+    def is_of_paper(self) -> bool:
+        return any(part.study.is_of_paper for part in self.parts)
+
+    @property
+    def title(self) -> str:
+        if self.is_of_paper:
+            return "RetinaNet and focal loss: the paper’s ablations"
+        titles = [part.study.title for part in self.parts]
+        return titles[0] if len(titles) == 1 else f"Study: {', '.join(titles)}"
 
 
-def write_report(study_dir: Path, output: Path) -> list[Path]:
+def write_report(study_dir: Path, output: Path, rows: Sequence[str] = ()) -> list[Path]:
     """Write the report of a study folder.
 
     Args:
         study_dir: folder with ``study.json`` and the runs; it is only read.
         output: folder, created if missing; an earlier report in it is replaced.
+        rows: names of the rows to report; all of them by default.
 
     Returns:
         Paths of index.html, report.md, results.json, ``<study>.csv``, the overview and ``plots/`` as PNG and SVG.
@@ -79,7 +95,10 @@ def write_report(study_dir: Path, output: Path) -> list[Path]:
     Raises:
         SetupError: the study folder is not valid (see ``read_study_folder``), or ``output`` cannot be written.
     """
-    report = build_report(read_study_folder(Path(study_dir)))
+    folder = read_study_folder(Path(study_dir))
+    if rows:
+        folder = replace(folder, studies=tuple(choose_rows({s.name: s for s in folder.studies}, rows).values()))
+    report = build_report(folder)
     overview = draw_overview([part.summary for part in report.parts])
     # Everything is made before the first file is written. The pages come last, since they link to the others.
     files: dict[str, str | bytes] = {"overview.png": overview.png, "overview.svg": overview.svg}
@@ -159,7 +178,7 @@ def protocol_facts(folder: StudyFolder) -> list[tuple[str, str]]:
         ("Protocol", str(settings.get("protocol") or "")),
         ("Base config", str(settings.get("base_config") or "")),
         ("Overrides", " ".join(str(item) for item in settings.get("overrides") or [])),
-        ("Fraction of the schedule", str(settings.get("fraction", ""))),
+        ("Share of the schedule", percent(settings.get("fraction"))),
         ("Data", "; ".join(counts)),
         ("Schedule", _count(runs, schedule)),
         ("Hardware", _count(runs, hardware)),
@@ -168,6 +187,11 @@ def protocol_facts(folder: StudyFolder) -> list[tuple[str, str]]:
         ("Time", f"{sum(seconds) / 3600:.2f} hours in all, for {len(seconds)} finished runs" if seconds else ""),
     ]
     return [(title, text) for title, text in facts if text]
+
+
+def percent(share: Any) -> str:
+    """Write a share as percent, such as "3.33 %"; "" for what is no number."""
+    return f"{100 * share:.3g} %" if isinstance(share, (int, float)) else ""
 
 
 def _count(runs: list[Run], describe: Callable[[RunRecord], str]) -> str:

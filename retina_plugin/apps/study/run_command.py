@@ -1,16 +1,20 @@
 """``study run``: plans and runs the trainings, or with ``--dry-run`` prints the time and disk space they need."""
 
 import argparse
+import logging
 import math
 import shlex
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from ...config.load import load_config
 from ...errors import SetupError
 from .estimate import checkpoint_megabytes, measure_seconds
-from .index import load_studies
+from .index import choose_rows, load_studies
 from .plan import PlannedRun, StudySettings, plan_runs, write_manifest
 from .runner import StudyRunner, clock, past_seconds, run_is_over, shell_command
 
@@ -24,6 +28,11 @@ def run_studies(args: argparse.Namespace) -> int:
         SetupError: a mistake in the arguments, the studies or the configs.
     """
     studies = load_studies(args.names, args.studies)
+    chosen = choose_rows(studies, args.rows) if args.rows else studies
+    studies = {name: studies[name] for name in chosen}
+    for name, study in studies.items():
+        if study.reference != chosen[name].reference:
+            _say(f"{name}: without its reference row {study.reference} the report tests no difference")
     fraction = args.fraction
     if args.iterations is not None:
         config_file = args.config_file or str(next(iter(studies.values())).base)
@@ -33,7 +42,7 @@ def run_studies(args: argparse.Namespace) -> int:
     if not 0 < fraction < math.inf:
         raise SetupError(f"--fraction must be a finite number above 0, got {fraction:g}.")
     settings = StudySettings(args.config_file, args.opts, fraction)
-    runs, per_row = plan_runs(studies, settings, _seeds(args.seeds), args.output)
+    runs, per_row = plan_runs(chosen, settings, _seeds(args.seeds), args.output)
     devices = _devices(args.devices)
     if args.dry_run:
         show_plan(runs, devices, retry_failed=args.retry_failed)
@@ -54,7 +63,8 @@ def show_plan(runs: list[PlannedRun], devices: list[str], *, retry_failed: bool)
         if not seconds:
             # Time each row, since rows with other sizes or depths take other times.
             rows = {run.folder.parent: run for run in waiting}.values()
-            seconds = [measure_seconds(run) for run in rows]
+            with each_message_once():
+                seconds = [measure_seconds(run) for run in rows]
             source = "three steps of each row, evaluation not counted"
         mean = sum(seconds) / len(seconds)
         sizes = [checkpoint_megabytes(run) for run in waiting]
@@ -63,6 +73,31 @@ def show_plan(runs: list[PlannedRun], devices: list[str], *, retry_failed: bool)
     for run in runs:
         print(f"\n{run.status or 'to do'}: {run.name} seed {run.seed}, {run.max_iter} iterations")
         print(f"  {shell_command(run)}")
+
+
+@contextmanager
+def each_message_once() -> Iterator[None]:
+    """Show what the rows say of the machine and the data once: each message, on whatever row it comes first."""
+    seen: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        return text not in seen and not seen.add(text)
+
+    handlers = [
+        handler
+        for name in ("", "detectron2", "fvcore", "retina_plugin")
+        for handler in logging.getLogger(name).handlers or ([logging.lastResort] if not name else [])
+    ]
+    for handler in handlers:
+        handler.addFilter(is_new)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("once")
+            yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(is_new)
 
 
 def _say(line: str) -> None:

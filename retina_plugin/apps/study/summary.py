@@ -87,6 +87,10 @@ class StudySummary:
     def has_times(self) -> bool:
         return any(row.values("time_ms") or row.row.paper.get("time_ms") is not None for row in self.rows)
 
+    def has_paper(self, metric: str) -> bool:
+        """True if the paper has a figure of this metric for a row."""
+        return any(row.row.paper.get(metric) is not None for row in self.rows)
+
     @property
     def seeds(self) -> list[int]:
         return sorted({run.seed for row in self.rows for run in row.finished})

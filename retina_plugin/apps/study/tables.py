@@ -18,7 +18,9 @@ def study_table(summary: StudySummary) -> Table:
     """Make the table of our mean ± std over n seeds, tested differences from the reference, and the paper's figures."""
     metrics = METRICS + (("time_ms",) if summary.has_times else ())
     titles = tuple("ms / image" if name == "time_ms" else name for name in metrics)
-    columns = ("setting", "n", "AP", "Δ AP", "p (Holm)", "seed noise", "paper AP", "paper Δ", *titles[1:])
+    papers = ("paper AP", "paper Δ") if summary.has_paper("AP") else ()
+    paper_times = ("paper ms",) if summary.has_paper("time_ms") else ()
+    columns = ("setting", "n", "AP", "Δ AP", "p (Holm)", "seed noise", *papers, *titles[1:], *paper_times)
     rows = []
     for row in summary.rows:
         if row.is_reference or row.difference is None:
@@ -37,12 +39,11 @@ def study_table(summary: StudySummary) -> Table:
             "reference" if row.is_reference else signed(row.difference),
             DASH if row.p_holm is None else format_p(row.p_holm).removeprefix("p = ").removeprefix("p "),
             noise,
-            _decimals(paper.get("AP")),
-            "reference" if row.is_reference and paper.get("AP") is not None else signed(row.paper_difference),
-            *values[1:],
         ]
-        rows.append(cells + ([_decimals(paper.get("time_ms"), 0)] if summary.has_times else []))
-    columns += ("paper ms",) if summary.has_times else ()
+        if papers:
+            has_ap = row.is_reference and paper.get("AP") is not None
+            cells += [_decimals(paper.get("AP")), "reference" if has_ap else signed(row.paper_difference)]
+        rows.append([*cells, *values[1:], *(_decimals(paper.get("time_ms"), 0) for _ in paper_times)])
     kinds = ["reference" if row.is_reference else "" for row in summary.rows]
     return Table(summary.study.title, columns, rows, row_classes=kinds, cell_classes=CELL_CLASSES)
 

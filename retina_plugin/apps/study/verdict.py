@@ -29,7 +29,7 @@ def verdict(summary: StudySummary) -> str:
     if summary.ordering:
         tau, p_value, n = summary.ordering
         parts.append(f"Ordering against the paper's: tau = {tau:.2f} (n = {n} rows, {format_p(p_value)}).")
-    elif sum(row.row.paper.get("AP") is not None for row in shown) < 3:
+    elif summary.study.is_of_paper and sum(row.row.paper.get("AP") is not None for row in shown) < 3:
         parts.append("Fewer than three rows have both figures, so no ordering is compared.")
     return " ".join(parts) + _missing(summary)
 
@@ -42,7 +42,8 @@ def _best_sentence(summary: StudySummary, best: RowSummary, rest: list[RowSummar
     if not rest:
         return f"Only {best.row.label} has an AP here: there is nothing to rank."
     if not top:
-        return f"Best here: {best.row.label}{_lead(best, rest)}; the paper has no figures for these rows."
+        papers = "; the paper has no figures for these rows" if summary.study.is_of_paper else ""
+        return f"Best here: {best.row.label}{_lead(best, rest)}{papers}."
     if any(row is best for row in top):
         return f"The paper's best row, {best.row.label}, is also best here{_lead(best, rest)}."
     papers_best = next((row for row in top if row.ap is not None), None)
@@ -91,8 +92,11 @@ def conclusions(folder: StudyFolder) -> tuple[str, str]:
     for record in (run.record for run in finished):
         images = max([images, *(facts.images or 0 for facts in record.sets.values())])  # training has the largest set
         seen = max(seen, (record.iterations or 0) * (record.images_per_batch or 0))
-    amount = f"{images:,} training images ({_share(images, PAPER_IMAGES)} of the paper's {PAPER_IMAGES:,})"
-    schedule = f"{seen:,.0f} image presentations ({_share(seen, PAPER_IMAGES_SEEN)} of its {PAPER_IMAGES_SEEN:,})"
+    amount, schedule = f"{images:,} training images", f"{seen:,.0f} image presentations"
+    is_of_paper = any(study.is_of_paper for study in folder.studies)
+    if is_of_paper:
+        amount += f" ({_share(images, PAPER_IMAGES)} of the paper's {PAPER_IMAGES:,})"
+        schedule += f" ({_share(seen, PAPER_IMAGES_SEEN)} of its {PAPER_IMAGES_SEEN:,})"
     shows = (
         f"How the settings compare with one another under one protocol: {amount}, at most {schedule}, "
         f"{len(finished)} finished runs, seeds {', '.join(map(str, seeds))}. A difference is called real only where it "
@@ -100,6 +104,11 @@ def conclusions(folder: StudyFolder) -> tuple[str, str]:
     )
     if len(seeds) < 2:
         shows += " With a single seed nothing is tested: every difference may be chance."
+    if not is_of_paper:
+        return shows, (
+            "The order of the rows may be another on other data or with a longer training; a difference within noise "
+            "is not evidence of equality."
+        )
     hides = (
         "The level of any AP here is not comparable with the paper's, which stands beside it for the order of the rows "
         "only. That an order holds, or fails to, on this little data and training says nothing certain about COCO at "

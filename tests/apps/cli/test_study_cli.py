@@ -1,11 +1,14 @@
 """``retina study`` from the command line: list, dry run, mistakes; and one real row from start to record."""
 
 import json
+import logging
+import warnings
 
 import pytest
+from study_records import make_record
 
 from retina_cli.main import main
-from retina_plugin.apps.study import run_command
+from retina_plugin.apps.study import estimate, run_command
 from retina_plugin.apps.study.plan import PlannedRun
 from retina_plugin.data.sample.files import make_sample_dataset
 
@@ -32,6 +35,72 @@ def test_dry_run_starts_nothing_and_says_what_it_would(capsys, tmp_path, no_trai
     # 2.098637 M parameters of 4 bytes, and AdamW's two moments
     assert "disk: up to 25 MB a run for its last checkpoint, 0.2 GB in all" in printed
     assert not output.exists()
+
+
+def test_some_rows_of_a_table(capsys, tmp_path, no_training, monkeypatch):
+    arguments = [
+        "study",
+        "run",
+        "prior",
+        "alpha",
+        "--config-file",
+        "configs/study/small.yaml",
+        "--output",
+        str(tmp_path),
+    ]
+    chosen = ["--devices", "cpu", "--rows", "prior_with_fl", "prior_without_ce"]
+    assert main([*arguments, *chosen, "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "2 of 2 runs to do on cpu" in printed and "prior_with_ce" not in printed.split("\n", 1)[1]
+    assert "prior: without its reference row prior_with_ce the report tests no difference" in printed
+    # The plan grows by the rows of each call, and a report has the rows that were planned.
+    monkeypatch.setattr(run_command.StudyRunner, "run", lambda self: 0)
+    assert main([*arguments, *chosen]) == 0
+    assert main([*arguments, "--rows", "prior_with_ce"]) == 0
+    studies = json.loads((tmp_path / "study.json").read_text())["studies"]
+    assert list(studies) == ["prior"]
+    rows = {row["name"]: list(row["runs"]) for row in studies["prior"]["rows"]}
+    assert rows == {"prior_with_ce": ["0"], "prior_without_ce": ["0"], "prior_with_fl": ["0"]}
+    for row in studies["prior"]["rows"]:
+        folder = tmp_path / row["runs"]["0"]
+        folder.mkdir(parents=True)
+        (folder / "run_record.json").write_text(json.dumps(make_record(30.0, 0)))
+    report = ["study", "report", "--input", str(tmp_path), "--output", str(tmp_path / "report")]
+    assert main([*report, "--rows", "prior_with_fl"]) == 0
+    written = (tmp_path / "report" / "prior.csv").read_text()
+    assert "prior_with_fl" in written and "prior_with_ce" not in written
+    assert main([*report, "--rows", "alpha_0.5"]) == 2
+    assert "--rows alpha_0.5 is no row of prior: choose from prior_with_ce, " in capsys.readouterr().err
+
+
+def test_a_dry_run_says_each_thing_once(capsys, caplog, monkeypatch, tmp_path):
+    def measure(run):
+        logging.getLogger("retina_plugin.prepare").warning("no GPU")
+        warnings.warn("a warning of torch", stacklevel=1)
+        return 1.0
+
+    monkeypatch.setattr(run_command, "measure_seconds", measure)
+    arguments = ["run", "prior", "--config-file", "configs/study/small.yaml", "--output", str(tmp_path)]
+    handler = logging.StreamHandler()
+    monkeypatch.setattr(logging.getLogger("retina_plugin"), "handlers", [handler])
+    with pytest.warns(UserWarning, match="a warning of torch") as caught:
+        assert main(["study", *arguments, "--dry-run"]) == 0
+    assert len(caught) == 1 and capsys.readouterr().err.count("no GPU") == 1 and not handler.filters
+
+
+def test_an_estimate_has_no_more_readers_than_cores(monkeypatch, tmp_path):
+    class Seen(Exception):
+        pass
+
+    def prepare(config, opts, use):
+        raise Seen(opts[opts.index("DATALOADER.NUM_WORKERS", 2) + 1])
+
+    monkeypatch.setattr(estimate, "prepare", prepare)
+    for cores, given, used in ((2, "8", 2), (4, "1", 1)):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        run = PlannedRun("a", "configs/study/small.yaml", ["DATALOADER.NUM_WORKERS", given], tmp_path, 0, 10)
+        with pytest.raises(Seen, match=f"^{used}$"):
+            estimate.measure_seconds(run)
 
 
 @pytest.mark.parametrize("iterations", [10, 400], ids=["shorter", "longer"])

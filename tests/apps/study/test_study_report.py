@@ -34,6 +34,32 @@ def report(tmp_path_factory) -> Path:
     return output
 
 
+def test_a_study_of_ones_own_says_nothing_of_the_paper(tmp_path):
+    maker = StudyMaker(tmp_path)
+    maker.plan["settings"]["fraction"] = 1 / 30
+    maker.add_study("mine", title="Two sizes of images", paper_table="not in the paper", reference="small")
+    maker.add_row("mine", "small", [30.0, 31.0])
+    maker.add_row("mine", "large", [33.0, 34.0])
+    write_report(maker.write(), tmp_path / "report")
+    page, text = ((tmp_path / "report" / name).read_text() for name in ("index.html", "report.md"))
+    assert "<h1>Two sizes of images</h1>" in page and text.startswith("# Two sizes of images\n")
+    table = page.split('aria-label="Two sizes of images"')[1].split("</table>")[0]
+    assert "paper" not in table and re.findall('<th scope="col"[^>]*>([^<]+)</th>', table)[:7] == [
+        "setting", "n", "AP", "Δ AP", "p (Holm)", "seed noise", "AP50"
+    ]  # fmt: skip
+    words = re.sub("<style>.*?</style>", "", page, flags=re.DOTALL)
+    assert not re.search("paper", words + text, re.IGNORECASE) and "Question" in page
+    assert "<dt>Share of the schedule</dt><dd>3.33 %</dd>" in page
+    # Together with a table of the paper it is the paper's page.
+    maker.add_study("alpha", reference="a")
+    maker.add_row("alpha", "a", [30.0], 30.2)
+    write_report(maker.write(), tmp_path / "report")
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "the paper’s ablations</h1>" in page and page.count("paper AP") == 1
+    with pytest.raises(SetupError, match="--rows b is no row of mine, alpha: choose from small, large, a"):
+        write_report(tmp_path, tmp_path / "report", ["b"])
+
+
 class Page(HTMLParser):
     """Tags left open, ids, addresses and the text of each table row."""
 
