@@ -1,6 +1,7 @@
 """The readers of annotation formats: the same tiny set out of each, and what is particular to one of them."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -364,3 +365,35 @@ def test_read_names_of_each_kind_of_file(tmp_path):
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
         assert read_names(tmp_path / name) == ["dog", "cat"], name
+
+
+def test_voc_polygon_without_a_box_becomes_the_box_around_it(tmp_path):
+    write_voc(tmp_path)
+    file = tmp_path / "Annotations/b.xml"
+    points = "".join(f"<x{i}>{x}</x{i}><y{i}>{y}</y{i}>" for i, (x, y) in enumerate([(11, 9), (42, 20), (30, 36)], 1))
+    text = re.sub("<bndbox>.*</bndbox>", f"<polygon>{points}</polygon>", file.read_text())
+    file.write_text(text)
+    found = read_boxes(tmp_path)
+    assert boxes_of(found)["b.png"] == SCENES[1][2] and remarks_of(found) == ["polygon taken as the box around it"]
+    file.write_text(text.replace("<y3>36</y3>", ""))
+    with pytest.raises(SetupError, match=r"b.xml:4: a <polygon> needs at least 3 points <x1>, <y1>"):
+        read_boxes(tmp_path)
+
+
+def test_csv_size_of_the_image_is_compared_where_its_columns_say_so(tmp_path):
+    draw_images(tmp_path)
+    rows = "filename,width,height,class,xmin,ymin,xmax,ymax\na.png,{},48,dog,4,6,28,30\n"
+    (tmp_path / "boxes.csv").write_text(rows.format(64))
+    assert len(read_boxes(tmp_path).images) == 1
+    (tmp_path / "boxes.csv").write_text(rows.format(128))
+    with pytest.raises(SetupError, match=r"boxes.csv:2: the image size is given as 128x48, but .*a.png is 64x48"):
+        read_boxes(tmp_path)
+
+
+def test_csv_classes_of_two_parts_must_agree(tmp_path):
+    for part, classes in (("train", "dog,0\ncat,1\n"), ("valid", "cat,0\ndog,1\n")):
+        write_csv(tmp_path / part)
+        (tmp_path / part / "classes.csv").write_text(classes)
+    assert read_boxes(tmp_path, subset="val").class_names == ["cat", "dog"]
+    with pytest.raises(SetupError, match=r"valid/classes.csv has other classes than the file of another part"):
+        read_boxes(tmp_path)
