@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from . import UsageError, leading_path
+from .streams import guard_streams
 
 INTERMIXED = True
 STOPPED = "stopped; go on with --resume from the last checkpoint"
@@ -97,17 +98,24 @@ def choose_for_folder(args: argparse.Namespace) -> bool:
     return True
 
 
+def train_here(args: argparse.Namespace) -> None:
+    """Be one process of a training; a spawned one has streams of its own to guard."""
+    guard_streams()
+    from retina_plugin.training.run import run as train
+
+    train(args)
+
+
 def run(args: argparse.Namespace) -> None:
     from retina_plugin.errors import SetupError
     from retina_plugin.training.processes import start
-    from retina_plugin.training.run import run as train
     from retina_plugin.weights.files import DISK_FULL
 
     if choose_for_folder(args):
         print(args.chosen)
     args.command = shlex.join(["python", *sys.orig_argv[1:]])  # for the run record; a spawned process has another one
     try:
-        start(train, args)
+        start(train_here, args)
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise

@@ -123,3 +123,11 @@ def test_arguments_that_no_command_can_use_are_refused_at_once(capsys, words, me
     with pytest.raises(SystemExit) as end:
         program.main(words)
     assert end.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_each_process_of_a_training_guards_its_streams(monkeypatch):
+    calls = []
+    monkeypatch.setattr("retina_cli.train.guard_streams", lambda: calls.append("guard"))
+    monkeypatch.setattr("retina_plugin.training.run.run", lambda args: calls.append("train"))
+    monkeypatch.setattr("retina_plugin.training.processes.start", lambda work, args: work(args))
+    assert program.main(["train", "--config-file", "a.yaml"]) == 0 and calls == ["guard", "train"]
