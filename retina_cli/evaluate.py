@@ -21,6 +21,8 @@ Examples:
                                                   DATASETS.VAL_IMAGES images
   predictions of any detector          retina evaluate --predictions coco_instances_results.json \\
                                                   --ground-truth val.json --images images
+  what predict wrote                   retina evaluate --predictions predictions/predictions.json \\
+                                                  --ground-truth val.json
 """
 
 
@@ -30,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint or folder of a run (MODEL.WEIGHTS of --config-file)",
     )  # fmt: skip
     parser.add_argument("--config-file", default="", metavar="FILE", help="YAML (what WEIGHTS say of their model)")
-    parser.add_argument("--predictions", type=Path, metavar="FILE", help="COCO results JSON, instead of a model")
+    parser.add_argument(
+        "--predictions", type=Path, metavar="FILE", help="COCO results or what predict wrote (.json, .csv)"
+    )
     parser.add_argument("--ground-truth", type=Path, metavar="FILE", help="COCO JSON that the predictions are for")
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images, for pictures")
     parser.add_argument(
