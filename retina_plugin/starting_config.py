@@ -107,6 +107,8 @@ def choose_config(folder: str | os.PathLike, opts: Sequence[Any] = ()) -> Starti
             f"{folder} has {len(photos)} images and no boxes. Draw the boxes first, for example with labelImg, LabelMe "
             "or CVAT (docs/own_data.md)."
         ) from error
+    if not train.class_counts:
+        raise SetupError(f"{folder} has no box in any image to train on: there is no class to learn.")
     try:
         val = read_boxes(path, subset="val", **options)
     except SetupError:  # data.yaml names a part that was not exported; a fault of a label shows in the split of all
@@ -115,7 +117,9 @@ def choose_config(folder: str | os.PathLike, opts: Sequence[Any] = ()) -> Starti
     has_gpu = torch.cuda.is_available()
     values: dict[str, Any] = {"DATASETS.TRAIN_PATH": str(folder)}
     reasons = {}
-    if has_split:
+    if any(key.startswith("DATASETS.VAL_") for key in opts[::2]):
+        images = len(train.images)
+    elif has_split:
         values["DATASETS.VAL_PATH"] = str(folder)
         images = len(train.images)
         reasons["DATASETS.VAL_PATH"] = f"its own split: {images} images to train, {len(val.images)} to validate"

@@ -14,6 +14,8 @@ from retina_cli.train import choose_for_folder
 from retina_plugin import starting_config
 from retina_plugin.config.load import config_difference, load_config
 from retina_plugin.config.shipped import find_config
+from retina_plugin.errors import SetupError
+from retina_plugin.prepare import prepare
 from retina_plugin.starting_config import choose_config
 
 SHORT = ["SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "2", "SOLVER.WARMUP_ITERS", "0", "DATALOADER.NUM_WORKERS", "0"]
@@ -112,6 +114,24 @@ def test_own_split_of_the_folder_is_kept(tmp_path):
     chosen = choose_config(tmp_path / "set")
     assert chosen.values["DATASETS.VAL_PATH"] == chosen.values["DATASETS.TRAIN_PATH"]
     assert "DATASETS.VAL_FRACTION" not in chosen.values
+
+
+def test_validation_of_the_command_line_is_not_chosen_too(folder, tmp_path):
+    build("labelimg_voc", tmp_path / "val")
+    opts = ["DATASETS.VAL_PATH", str(tmp_path / "val")]
+    chosen = choose_config(folder, opts)
+    assert not any(key.startswith("DATASETS.VAL_") for key in chosen.values)
+    cfg = prepare(find_config(chosen.base), [*chosen.opts, *opts], use="model").cfg
+    assert cfg.DATASETS.TEST == ("custom_val",)
+
+
+def test_folder_without_a_box_is_refused(tmp_path):
+    build("labelimg_yolo_two_folders", tmp_path / "set")
+    for file in (tmp_path / "set").rglob("*.txt"):
+        if file.stem not in ("classes", "predefined_classes"):
+            file.write_text("")
+    with pytest.raises(SetupError, match="set has no box in any image to train on"):
+        choose_config(tmp_path / "set")
 
 
 def test_gpu_with_imagenet_weights_takes_the_papers_detector(folder, tmp_path, monkeypatch):
