@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
         names = [args.output.with_name(f"{args.output.stem}_{part}{args.output.suffix}") for part in ("train", "val")]
     for path in names:
         if path.exists() and args.input.exists() and {path.resolve(), *path.resolve().parents} & {args.input.resolve()}:
-            raise UsageError(f"--output {path} is there, and is or may be part of what is read: give another name.")
+            raise UsageError(f"--output {path} would overwrite what is read, or part of it: give another name.")
         if path.exists() and not args.force and not (path.is_file() and kind_of_json(path) == "coco"):
             raise UsageError(
                 f"--output {path} is there, and is no COCO JSON. Add --force to replace it, or another name."

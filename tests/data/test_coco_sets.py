@@ -302,7 +302,10 @@ def test_convert_never_writes_over_what_it_reads(tmp_path, capsys, monkeypatch, 
         source = str(root)
     words = ["convert", source, "--images", str(root / "images"), "--output", target]
     assert main([*words, "--force"] if way == "forced" else words) == 2
-    assert file.read_bytes() == before and "part of what is read: give another name" in capsys.readouterr().err
+    assert (
+        file.read_bytes() == before
+        and "would overwrite what is read, or part of it: give another name" in capsys.readouterr().err
+    )
 
 
 def test_convert_replaces_only_what_is_coco_json(tmp_path, capsys):
