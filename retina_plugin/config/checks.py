@@ -11,16 +11,16 @@ from pathlib import Path
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import ANCHOR_GENERATOR_REGISTRY, BACKBONE_REGISTRY, META_ARCH_REGISTRY
-from detectron2.utils import comm
 
 from ..errors import SetupError
-from ..findings import WARNING, Finding, finding, raise_first_error
+from ..findings import Finding, finding, raise_first_error
 from ..modeling import FocalLoss, FocalLossStar, LossNormalizer, OctaveAnchorGenerator, SafeMatcher
 from ..modeling.execution import bfloat16_is_fast
 from ..modeling.mining import HardExampleMiner
-from .rules import COMMON_RULES, RETINANET_RULES, get_value, image_channels, one_of
+from .rules import COMMON_RULES, RETINANET_RULES, get_value, image_channels, one_of, value_error
+from .training_checks import TRAINING_CHECKS
 
-__all__ = ["RULE_BATCH", "RULE_LR", "check_config", "find_config_faults"]
+__all__ = ["check_config", "find_config_faults"]
 
 _RETINANETS = ("RetinaNet", "FocalRetinaNet")
 # Levels that a backbone adds above its last input: P6 by max pooling, or P6 and P7 by convolution.
@@ -31,13 +31,6 @@ _EXTRA_LEVELS = {
 }
 _RESNETS = ("build_resnet_backbone", *_EXTRA_LEVELS)
 _GENERATORS = ("DefaultAnchorGenerator", "OctaveAnchorGenerator", "TorchvisionAnchorGenerator")
-# Norms that compute their statistics over one pass.
-_BATCH_NORMS = ("BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
-# Keys that need FocalRetinaNet -> the value that works without it.
-_FOCAL_ONLY = {"SOLVER.ACCUMULATION_STEPS": 1, "TEST.LOSS_PERIOD": 0}
-# The paper's 0.01 for 16 images (Sec. 4.1), scaled linearly. The margin is a guard: it allows a
-# bold choice and catches a rate that was meant for a larger batch.
-RULE_LR, RULE_BATCH, _LR_MARGIN = 0.01, 16, 4
 
 
 def check_config(cfg: CfgNode, known_losses: Sequence[str] | None = None) -> list[str]:
@@ -66,7 +59,7 @@ def find_config_faults(cfg: CfgNode, known_losses: Sequence[str] | None = None) 
     rules = COMMON_RULES + (RETINANET_RULES if is_retinanet else ())
     if is_retinanet and known_losses is not None:
         rules += (one_of("MODEL.RETINANET.CLS_LOSS_NAME", *sorted(known_losses)),)
-    faults = [_error(text) for text in (rule.fault(cfg) for rule in rules) if text]
+    faults = [value_error(text) for text in (rule.fault(cfg) for rule in rules) if text]
     if is_retinanet:
         faults += _check_parts(cfg)
     yield from faults
@@ -74,17 +67,6 @@ def find_config_faults(cfg: CfgNode, known_losses: Sequence[str] | None = None) 
         return
     for check in _COMMON_CHECKS + (_RETINANET_CHECKS if is_retinanet else ()):
         yield from check(cfg)
-
-
-def _error(text: str) -> Finding:
-    """Make the finding for a value that cannot work; the sentence must name its key first."""
-    key = re.search(r"[A-Z0-9_]+(\.[A-Z0-9_]+)+|OUTPUT_DIR", text)
-    return finding("config-value", key.group() if key else "config", text)
-
-
-def _warning(text: str) -> Finding:
-    """Make the warning for a training key that is probably not meant; the sentence must name its key first."""
-    return finding("training-keys", _error(text).where, text, "")
 
 
 def _check_parts(cfg: CfgNode) -> list[Finding]:
@@ -105,10 +87,10 @@ def _check_parts(cfg: CfgNode) -> list[Finding]:
         try:
             build()
         except SetupError as error:
-            faults.append(_error(str(error)))
+            faults.append(value_error(str(error)))
         except TypeError:  # a word in place of a number, in a config that was filled by Python
             words = [f"{key}: {value!r}" for key, value in retinanet.items() if isinstance(value, str)]
-            faults.append(_error(f"MODEL.RETINANET must have numbers where its defaults are numbers, got {words}"))
+            faults.append(value_error(f"MODEL.RETINANET must have numbers where its defaults are numbers, got {words}"))
     return list({str(fault): fault for fault in faults}.values())
 
 
@@ -121,101 +103,35 @@ def check_names(cfg: CfgNode) -> Iterator[Finding]:
         name = get_value(cfg, key)
         if name not in registry:
             known = ", ".join(sorted(known for known, _ in registry))
-            yield _error(f"{key} {name!r} is not registered: import its module, or take one of {known}.")
+            yield value_error(f"{key} {name!r} is not registered: import its module, or take one of {known}.")
 
 
 def check_pixels(cfg: CfgNode) -> Iterator[Finding]:
     channels = image_channels(cfg.INPUT.FORMAT)
     for key in ("PIXEL_MEAN", "PIXEL_STD"):
         if len(cfg.MODEL[key]) != channels:
-            yield _error(
+            yield value_error(
                 f"MODEL.{key} must have {channels} numbers, one a channel of INPUT.FORMAT {cfg.INPUT.FORMAT}, "
                 f"got {len(cfg.MODEL[key])}: {list(cfg.MODEL[key])}."
             )
     if cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range" and len(cfg.INPUT.MIN_SIZE_TRAIN) != 2:
-        yield _error(
+        yield value_error(
             "INPUT.MIN_SIZE_TRAIN must be 2 numbers, the ends of the range, with MIN_SIZE_TRAIN_SAMPLING 'range', "
             f"got {tuple(cfg.INPUT.MIN_SIZE_TRAIN)}."
         )
 
 
-def check_schedule(cfg: CfgNode) -> Iterator[Finding]:
-    solver = cfg.SOLVER
-    steps, last = list(solver.STEPS), solver.MAX_ITER
-    if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
-        if any(step <= 0 for step in steps) or any(a >= b for a, b in zip(steps, steps[1:], strict=False)):
-            yield _error(f"SOLVER.STEPS must be iterations above 0 that increase, got {tuple(steps)}.")
-            return
-        if last in steps:
-            yield _error(
-                f"SOLVER.STEPS must lie below SOLVER.MAX_ITER {last}, got {tuple(steps)}: "
-                f"leave {last} out, the run ends there."
-            )
-            return
-        if beyond := [step for step in steps if step > last]:
-            yield finding(
-                "steps-beyond-end",
-                "SOLVER.STEPS",
-                f"SOLVER.STEPS {tuple(beyond)} are beyond SOLVER.MAX_ITER {last}: these decays never happen",
-            )
-    end = solver.get("BASE_LR_END", 0.0)
-    if solver.LR_SCHEDULER_NAME == "WarmupCosineLR" and not 0 <= end <= solver.BASE_LR:
-        yield _error(f"SOLVER.BASE_LR_END must be in [0, BASE_LR {solver.BASE_LR:g}], got {end:g}: 0 is usual.")
-        return
-    if solver.WARMUP_ITERS > last:
-        yield finding(
-            "warmup-beyond-end",
-            "SOLVER.WARMUP_ITERS",
-            f"SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS} is above SOLVER.MAX_ITER {last}: BASE_LR is never reached",
-        )
-    rule_lr = RULE_LR * solver.IMS_PER_BATCH / RULE_BATCH
-    if solver.BASE_LR > _LR_MARGIN * rule_lr:
-        yield finding(
-            "lr-high",
-            "SOLVER.BASE_LR",
-            f"SOLVER.BASE_LR {solver.BASE_LR:g} is high for IMS_PER_BATCH {solver.IMS_PER_BATCH}: the linear rule "
-            f"({RULE_LR} for {RULE_BATCH} images) gives {rule_lr:g}; the loss may diverge",
-            f"Set SOLVER.BASE_LR {rule_lr:g}.",
-        )
-
-
-def check_batch(cfg: CfgNode) -> Iterator[Finding]:
-    batch, workers = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
-    # With a REFERENCE_WORLD_SIZE Detectron2 scales the batch to the workers.
-    if batch % workers and not cfg.SOLVER.REFERENCE_WORLD_SIZE:
-        yield _error(
-            f"SOLVER.IMS_PER_BATCH must be a multiple of the number of GPUs {workers}, got {batch}: "
-            f"take {max(workers, batch // workers * workers)}."
-        )
-        return
-    if cfg.TEST.EVAL_PERIOD > 0 and not cfg.DATASETS.TEST:
-        yield finding(
-            "nothing-evaluated",
-            "DATASETS.TEST",
-            f"TEST.EVAL_PERIOD is {cfg.TEST.EVAL_PERIOD}, but DATASETS.TEST is empty: nothing will be evaluated",
-            severity=WARNING,
-        )
-
-
-def check_sampler(cfg: CfgNode) -> Iterator[Finding]:
-    if cfg.DATALOADER.SAMPLER_TRAIN == "RepeatFactorTrainingSampler" and cfg.DATALOADER.REPEAT_THRESHOLD == 0:
-        yield _error(
-            "DATALOADER.REPEAT_THRESHOLD is 0, so SAMPLER_TRAIN RepeatFactorTrainingSampler repeats nothing: "
-            "set it to the part of the images below which a class is rare, such as 0.1."
-        )
-
-
 def check_output_dir(cfg: CfgNode) -> Iterator[Finding]:
     if not cfg.OUTPUT_DIR:
-        yield _error("OUTPUT_DIR must be a folder, got '': name one, such as ./output.")
+        yield value_error("OUTPUT_DIR must be a folder, got '': name one, such as ./output.")
         return
     path = Path(cfg.OUTPUT_DIR)
     existing = next(p for p in (path, *path.absolute().parents) if p.exists() or p.is_symlink())
     if not existing.is_dir():
-        yield _error(f"OUTPUT_DIR {cfg.OUTPUT_DIR} must be a folder, but {existing} is a file: name another.")
+        yield value_error(f"OUTPUT_DIR {cfg.OUTPUT_DIR} must be a folder, but {existing} is a file: name another.")
         return
     if not os.access(existing, os.W_OK | os.X_OK):
-        yield _error(f"OUTPUT_DIR {cfg.OUTPUT_DIR} must be writable, but {existing} is not: name another.")
+        yield value_error(f"OUTPUT_DIR {cfg.OUTPUT_DIR} must be writable, but {existing} is not: name another.")
 
 
 def check_precision(cfg: CfgNode) -> Iterator[Finding]:
@@ -235,10 +151,12 @@ def check_precision(cfg: CfgNode) -> Iterator[Finding]:
 def check_matcher(cfg: CfgNode) -> Iterator[Finding]:
     thresholds, labels = list(cfg.MODEL.RETINANET.IOU_THRESHOLDS), list(cfg.MODEL.RETINANET.IOU_LABELS)
     if thresholds != sorted(thresholds):
-        yield _error(f"MODEL.RETINANET.IOU_THRESHOLDS must increase, got {thresholds}: write {sorted(thresholds)}.")
+        yield value_error(
+            f"MODEL.RETINANET.IOU_THRESHOLDS must increase, got {thresholds}: write {sorted(thresholds)}."
+        )
         return
     if len(labels) != len(thresholds) + 1:
-        yield _error(
+        yield value_error(
             f"MODEL.RETINANET.IOU_LABELS must have {len(thresholds) + 1} labels, one more than IOU_THRESHOLDS "
             f"{thresholds}, got {labels}."
         )
@@ -256,10 +174,10 @@ def check_resnet(cfg: CfgNode) -> Iterator[Finding]:
     if cfg.MODEL.BACKBONE.NAME not in _RESNETS:
         return
     if fault := one_of("MODEL.RESNETS.DEPTH", 18, 34, 50, 101, 152).fault(cfg):
-        yield _error(fault)
+        yield value_error(fault)
         return
     if resnets.DEPTH in (18, 34) and resnets.RES2_OUT_CHANNELS != 64:
-        yield _error(
+        yield value_error(
             f"MODEL.RESNETS.RES2_OUT_CHANNELS must be 64 with MODEL.RESNETS.DEPTH {resnets.DEPTH}, "
             f"got {resnets.RES2_OUT_CHANNELS}."
         )
@@ -313,24 +231,24 @@ def check_levels(cfg: CfgNode) -> Iterator[Finding]:
     try:
         available = _backbone_levels(cfg)
     except SetupError as error:
-        yield _error(str(error))
+        yield value_error(str(error))
         return
     if not features:
-        yield _error(f"{key} must name at least one level" + (f" of {available}." if available else "."))
+        yield value_error(f"{key} must name at least one level" + (f" of {available}." if available else "."))
         return
     unknown = [feature for feature in features if available is not None and feature not in available]
     if unknown:
-        yield _error(f"{key} must be among {available}, the levels of {cfg.MODEL.BACKBONE.NAME}, got {unknown}.")
+        yield value_error(f"{key} must be among {available}, the levels of {cfg.MODEL.BACKBONE.NAME}, got {unknown}.")
         return
     if available is not None:
         order = [feature for feature in available if feature in features]
         if features != order:
-            yield _error(f"{key} must have strides that grow, each level once, got {features}: write {order}.")
+            yield value_error(f"{key} must have strides that grow, each level once, got {features}: write {order}.")
             return
     fpn = cfg.MODEL.BACKBONE.NAME in _EXTRA_LEVELS
     for norm_key in ("MODEL.RETINANET.NORM", "MODEL.FPN.NORM"):
         if fpn and get_value(cfg, norm_key) == "GN" and cfg.MODEL.FPN.OUT_CHANNELS % 32:
-            yield _error(
+            yield value_error(
                 f"{norm_key} 'GN' has 32 groups, so MODEL.FPN.OUT_CHANNELS must be a multiple of 32, "
                 f"got {cfg.MODEL.FPN.OUT_CHANNELS}."
             )
@@ -366,7 +284,7 @@ def check_anchors(cfg: CfgNode) -> Iterator[Finding]:
         if generator.NAME != "OctaveAnchorGenerator":
             per_level["SIZES"] = _per_level(cfg, "SIZES", "sizes in pixels")
     except SetupError as error:
-        yield _error(str(error))
+        yield value_error(str(error))
         return
     if "SIZES" in per_level:
         if not isinstance(generator.SIZES[0], (list, tuple)) and len(cfg.MODEL.RETINANET.IN_FEATURES) > 1:
@@ -379,7 +297,7 @@ def check_anchors(cfg: CfgNode) -> Iterator[Finding]:
     for level, sizes in enumerate(per_level.get("SIZES", [])):
         counts[level] *= len(sizes)
     if len(set(counts)) > 1:
-        yield _error(
+        yield value_error(
             f"MODEL.ANCHOR_GENERATOR must give every level the same number of anchors, because they share one head, "
             f"got sizes x ratios = {counts}."
         )
@@ -394,86 +312,5 @@ def check_anchors(cfg: CfgNode) -> Iterator[Finding]:
             )
 
 
-def check_training(cfg: CfgNode) -> Iterator[Finding]:
-    for key, off in _FOCAL_ONLY.items():
-        if get_value(cfg, key) != off and cfg.MODEL.META_ARCHITECTURE != "FocalRetinaNet":
-            yield _error(
-                f"{key} {get_value(cfg, key)} needs MODEL.META_ARCHITECTURE FocalRetinaNet, got "
-                f"{cfg.MODEL.META_ARCHITECTURE}: set that, or {key} {off}."
-            )
-            return
-    if cfg.SOLVER.FAULTS.OUT_OF_MEMORY == "split":
-        yield _warning(
-            "SOLVER.FAULTS.OUT_OF_MEMORY split was removed and acts as skip: SOLVER.ACCUMULATION_STEPS takes every "
-            "batch in parts."
-        )
-    if cfg.SOLVER.FAULTS.OUT_OF_MEMORY != "stop" and comm.get_world_size() > 1:
-        yield _warning(
-            "SOLVER.FAULTS.OUT_OF_MEMORY skip works in one process: with several, a process that runs out of memory "
-            "ends the run, and --resume goes on."
-        )
-    decay = cfg.SOLVER.EMA_DECAY
-    if decay > 0 and 1 / (1 - decay) > cfg.SOLVER.MAX_ITER:
-        yield _warning(
-            f"SOLVER.EMA_DECAY {decay:g} averages over the last {1 / (1 - decay):.0f} iterations or so, MAX_ITER is "
-            f"{cfg.SOLVER.MAX_ITER}: the average will be mostly the weights of the start."
-        )
-    steps, batch, workers = cfg.SOLVER.ACCUMULATION_STEPS, cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
-    if steps == 1:
-        return
-    if batch % (steps * workers) and not cfg.SOLVER.REFERENCE_WORLD_SIZE:
-        yield _error(
-            f"SOLVER.IMS_PER_BATCH must be a multiple of ACCUMULATION_STEPS {steps}"
-            + (f" x {workers} GPUs" if workers > 1 else "")
-            + f", got {batch}: take {max(1, batch // (steps * workers)) * steps * workers}."
-        )
-        return
-    if cfg.MODEL.RETINANET.CLS_LOSS_NAME == "OHEMLoss" and cfg.MODEL.RETINANET.OHEM.SCOPE == "batch":
-        yield _error(
-            "MODEL.RETINANET.OHEM.SCOPE must be 'image' with SOLVER.ACCUMULATION_STEPS above 1, got 'batch': the "
-            "hardest examples of a batch cannot be found part by part."
-        )
-        return
-    if found := sorted({cfg.MODEL.RESNETS.NORM, cfg.MODEL.FPN.NORM, cfg.MODEL.RETINANET.NORM} & set(_BATCH_NORMS)):
-        yield _warning(
-            f"SOLVER.ACCUMULATION_STEPS {steps} with {found[0]}: batch norms see {batch // steps} images a pass, not "
-            f"{batch}. FrozenBN and GN do not depend on it."
-        )
-
-
-def check_evaluation(cfg: CfgNode) -> Iterator[Finding]:
-    test, patience = cfg.TEST, cfg.SOLVER.EARLY_STOPPING.PATIENCE
-    if test.LOSS_PERIOD > 0 and not cfg.DATASETS.TEST:
-        yield _warning(f"TEST.LOSS_PERIOD is {test.LOSS_PERIOD}, but DATASETS.TEST is empty: nothing will be measured.")
-    if not test.BEST_METRIC:
-        if patience > 0:
-            yield _error(
-                f"SOLVER.EARLY_STOPPING.PATIENCE is {patience}, but TEST.BEST_METRIC is empty: set it to what shall "
-                "get better, such as bbox/AP."
-            )
-            return
-        return
-    if not cfg.DATASETS.TEST:
-        yield _error(
-            f"TEST.BEST_METRIC is {test.BEST_METRIC}, but DATASETS.TEST is empty: name a data set, or set it to ''."
-        )
-        return
-    period = "LOSS_PERIOD" if test.BEST_METRIC.startswith("validation/") else "EVAL_PERIOD"
-    if test[period] == 0 and (patience > 0 or period == "LOSS_PERIOD"):
-        yield _error(
-            f"TEST.BEST_METRIC is {test.BEST_METRIC}, but TEST.{period} is 0, so that it is not measured while "
-            f"training: set TEST.{period} to a number of iterations."
-        )
-
-
-_COMMON_CHECKS = (
-    check_names,
-    check_pixels,
-    check_schedule,
-    check_batch,
-    check_sampler,
-    check_output_dir,
-    check_training,
-    check_evaluation,
-)
+_COMMON_CHECKS = (check_names, check_pixels, check_output_dir, *TRAINING_CHECKS)
 _RETINANET_CHECKS = (check_precision, check_matcher, check_resnet, check_levels, check_anchors, check_other_heads)

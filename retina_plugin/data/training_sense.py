@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from detectron2.config import CfgNode
 
-from ..config.checks import RULE_BATCH, RULE_LR
+from ..config.training_checks import RULE_BATCH, RULE_LR
 from ..findings import Finding, finding
 from .box_sense import find_box_doubts
 from .dataset_content import DatasetContent

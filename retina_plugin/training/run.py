@@ -21,6 +21,7 @@ from ..errors import SetupError
 from ..evaluation.augmented_inference import with_augmentation
 from ..evaluation.evaluator import InferenceTimer, build_evaluator
 from ..files import write_whole
+from ..findings import raise_first_error
 from ..modeling import build_inference_model
 from ..prepare import prepare
 from ..run_record import RunRecord, check_output_dir, keep_previous
@@ -30,6 +31,7 @@ from .folder_lock import FolderLock
 from .resume import check_resume
 from .terminal import describe_training, escape_control_characters, remove_former_handlers, terminal_essentials
 from .trainer import RetinaTrainer
+from .trial import find_trial_faults
 
 __all__ = ["RunArguments", "evaluate", "run", "set_up"]
 
@@ -101,6 +103,7 @@ def set_up(
         resume=args.resume,
     )
     cfg, data, warnings = prepared.cfg, prepared.data and asdict(prepared.data), prepared.warnings
+    raise_first_error(find_trial_faults(cfg, only_evaluation=args.eval_only))
     if prepared.resumed and not args.eval_only and comm.is_main_process():
         cfg, more = check_resume(cfg, prepared.resumed)
         warnings += more

@@ -104,5 +104,5 @@ def test_skipping_for_lack_of_memory_is_of_one_process(monkeypatch):
     quiet = check_config(cfg)
     cfg.SOLVER.FAULTS.OUT_OF_MEMORY = "skip"
     assert check_config(cfg) == quiet
-    monkeypatch.setattr("retina_plugin.config.checks.comm.get_world_size", lambda: 2)
+    monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
     assert any("OUT_OF_MEMORY skip works in one process" in warning for warning in check_config(cfg))

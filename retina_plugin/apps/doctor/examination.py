@@ -16,6 +16,7 @@ from ...errors import SetupError
 from ...findings import ERROR, WARNING, Finding, finding
 from ...modeling import CLASSIFICATION_LOSS_REGISTRY
 from ...prepare import prepare, refuse_unknown_device, refuse_unread_keys
+from ...training.trial import find_trial_faults
 from ..analysis.anchor_layout import build_detector
 from .anchors import examine_anchors
 from .environment import find_device_faults, read_devices
@@ -67,6 +68,8 @@ def examine(report: Report, opts: Sequence[str], plan: Plan) -> None:
     report.add(check_sets(cfg, contents, train=True, open_images=False))
     train = [contents[name] for name in cfg.DATASETS.TRAIN if name in contents]
     test = [contents[name] for name in cfg.DATASETS.TEST if name in contents]
+    if report.makes_sense:  # else an error that is named already would come again in other words
+        report.add(find_trial_faults(cfg))
     config_holds = not any(found.check == "config-value" for found in report.findings)
     if config_holds:
         report.add(find_doubtful(cfg, contents))

@@ -16,13 +16,14 @@ from detectron2.utils.events import EventStorage
 
 import retina_plugin
 from benchmarks.memory import peak_bytes
+from retina_cli.main import main
 from retina_plugin.apps.analysis.anchor_layout import build_detector
 from retina_plugin.apps.doctor.environment import Devices, Packages, find_device_faults, find_package_faults
 from retina_plugin.apps.doctor.memory import estimate_memory, largest_input
 from retina_plugin.config.load import load_config
 from retina_plugin.data.class_names import config_class_names
 from retina_plugin.data.register import register_config_datasets
-from retina_plugin.errors import SetupError
+from retina_plugin.errors import EXIT_SETUP, SetupError
 from retina_plugin.findings_catalog import CATALOG, catalog_table
 from retina_plugin.training.trainer import RetinaTrainer
 from retina_plugin.weights.checkpointer import build_checkpointer
@@ -382,3 +383,19 @@ def test_json_names_stay(good_set, examine):
     assert list(found) == ["severity", "check", "where", "what", "remedy", "places", "count"]
     assert list(found["places"][0]) == ["file", "image_id", "annotation_id", "bbox"]
     assert json.dumps(content)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("SOLVER.WARMUP_METHOD", "lin", "SOLVER.WARMUP_METHOD must be one of 'linear', 'constant', got 'lin'"),
+        ("MODEL.RESNETS.NUM_GROUPS", 2, "MODEL: the model cannot be built: AssertionError: Must set MODEL.RESNETS.NUM"),
+        ("TEST.BEST_METRIC", "bbox/AP-fox", "BEST_METRIC must be a metric of these test sets, got bbox/AP-fox"),
+    ],
+)
+def test_the_doctor_and_the_training_say_the_same(good_set, examine, capsys, key, value, says):
+    config = good_set()
+    status, found, _, _ = examine(config, "--no-images", key, value)
+    assert status == 1 and [says in entry["what"] for entry in found if entry["severity"] == "error"] == [True]
+    assert main(["train", "--config-file", config, key, str(value)]) == EXIT_SETUP
+    assert says in capsys.readouterr().err
