@@ -1,10 +1,12 @@
 """COCO's metrics of boxes (paper Sec. 5), by hotcoco if it is installed: pycocotools' numbers in less time."""
 
+import io
 import json
 import logging
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -18,10 +20,11 @@ from packaging.version import Version
 from ..data.coco import is_difficult
 from .origin import origin_path
 
-__all__ = ["RESULTS", "BoxEvaluator", "PycocotoolsEval", "hotcoco_module", "hotcoco_truth"]
+__all__ = ["RESULTS", "SUMMARY", "BoxEvaluator", "PycocotoolsEval", "hotcoco_module", "hotcoco_truth"]
 
 logger = logging.getLogger(__name__)
 
+SUMMARY = "COCO's summary:"  # begins the log line of what the scorers print
 RESULTS = "coco_instances_results.json"  # Detectron2's name for the detections in COCO's form
 # The oldest release that was compared with pycocotools here. 0.5.0 gives wrong numbers silently (its issue 5).
 OLDEST = Version("1.3.0")
@@ -100,7 +103,10 @@ class BoxEvaluator(COCOEvaluator):
         is_writing = self._output_dir and self._note_origin and comm.is_main_process()
         if is_writing:  # a note of earlier detections must not outlast them
             origin_path(results).unlink(missing_ok=True)
-        scores = super().evaluate(img_ids)
+        with redirect_stdout(io.StringIO()) as printed:  # pycocotools and hotcoco print their progress and a table
+            scores = super().evaluate(img_ids)
+        if printed.getvalue():
+            logger.info("%s\n%s", SUMMARY, printed.getvalue().rstrip())
         if is_writing and results.is_file():
             self._note_origin(results, self._metadata.json_file)
         return scores

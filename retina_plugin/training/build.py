@@ -19,6 +19,7 @@ from ..weights.checkpointer import build_checkpointer
 from .determinism import IterationSeed, ProcessStates
 from .hooks.averaging import WeightAverage
 from .hooks.best_checkpoint import HISTORY_FILE, BestMetric, MetricHistory, MissedEvaluation
+from .hooks.curves import CurveHook
 from .hooks.early_stopping import EarlyStoppingHook
 from .hooks.interruption import InterruptionHook
 from .hooks.loss_shares import LossShareHook
@@ -106,4 +107,6 @@ def build_hooks(cfg: CfgNode, trainer: DefaultTrainer, hooks: list[HookBase | No
         found.append(MissedEvaluation(history))
         if stopping.PATIENCE > 0:
             found.append(EarlyStoppingHook(history, patience=stopping.PATIENCE, min_delta=stopping.MIN_DELTA))
+    if writers:  # in the main process
+        writers.append(CurveHook(Path(cfg.OUTPUT_DIR)))
     return [*found, *writers, InterruptionHook()]

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +30,13 @@ from ..weights.checkpointer import build_checkpointer, loading_rules
 from ..weights.files import ResumePoint
 from .folder_lock import FolderLock
 from .resume import check_resume
-from .terminal import describe_training, escape_control_characters, remove_former_handlers, terminal_essentials
+from .terminal import (
+    describe_training,
+    escape_control_characters,
+    hide_cuda_home,
+    remove_former_handlers,
+    terminal_essentials,
+)  # fmt: skip
 from .trainer import RetinaTrainer
 from .trial import find_trial_faults
 
@@ -117,6 +124,7 @@ def set_up(
             keep_converted(output_dir / "datasets")
         if chosen := getattr(args, "chosen", ""):
             write_whole(folder / "chosen.yaml", chosen)
+    hide_cuda_home()
     with terminal_essentials(verbose=args.verbose):
         # Detectron2 opens the file of its arguments, to log it, and writes config.yaml into the folder.
         default_setup(with_output_dir(cfg, folder), argparse.Namespace(**{**vars(args), "config_file": config_file}))
@@ -183,7 +191,15 @@ def train(cfg: CfgNode, resume: ResumePoint | bool, facts: dict) -> dict:
                 **({"stopped_early": trainer.stopped_early} if trainer.stopped_early else {}),
                 **({"skipped_steps": trainer.num_skipped} if trainer.num_skipped else {}),
             )
+    say_next(cfg)
     return trainer.last_results or {}
+
+
+def say_next(cfg: CfgNode) -> None:
+    """Log the commands that use what the run has left."""
+    run = shlex.quote(cfg.OUTPUT_DIR)
+    judge = f"retina evaluate {run} for a page about its errors, " if cfg.DATASETS.TEST else ""
+    logger.info("next: %sretina predict %s PHOTOS for detections", judge, run)
 
 
 def evaluate(cfg: CfgNode, resume: ResumePoint | bool, facts: dict) -> dict:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import math
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,22 +12,33 @@ from contextlib import contextmanager
 from detectron2.config import CfgNode
 from detectron2.utils.logger import _cached_log_stream, setup_logger
 
-from ..errors import printable
+from ..errors import name_some, printable
+from ..evaluation.coco_evaluator import SUMMARY
 
 __all__ = [
-    "describe_training", "escape_control_characters", "figures_later", "remove_former_handlers", "terminal_essentials",
+    "describe_scores", "describe_training", "escape_control_characters", "figures_later", "hide_cuda_home",
+    "remove_former_handlers", "terminal_essentials",
 ]  # fmt: skip
 
 # Logger -> first words of its messages that go to the file only: two copies of the config, environment, model, matched
-# parameters, and counts that the plugin has logged in one line before.
+# parameters, and what the plugin says in one line: counts before, and scores after an evaluation.
 DUMPS = {
     "detectron2": (
         "Rank of current process", "Environment info:", "Command line arguments:", "Contents of args.config_file=",
         "Running with full config:", "Full config saved to",
     ),
-    "detectron2.engine.defaults": ("Model:\n",),
-    "detectron2.data.build": ("Distribution of instances",),
+    "detectron2.engine.defaults": ("Model:\n", "Evaluation results for"),
+    "detectron2.engine.hooks": ("Loading scheduler",),
+    "detectron2.data.build": (
+        "Distribution of instances", "Removed 0 images", "Using training sampler", "Making batched data loader",
+    ),
     "detectron2.data.common": ("Serializ",),
+    "detectron2.data.dataset_mapper": ("[DatasetMapper]",),
+    "detectron2.evaluation.coco_evaluation": ("",),
+    "detectron2.evaluation.evaluator": ("Inference done", "Total inference"),
+    "detectron2.evaluation.fast_eval_api": ("",),
+    "detectron2.evaluation.testing": ("copypaste",),
+    "retina_plugin.evaluation.coco_evaluator": (SUMMARY,),
     "detectron2.data.datasets.coco": ("Loaded ", "Loading "),
     "detectron2.checkpoint.c2_model_loading": ("Following weights matched",),
 }  # fmt: skip
@@ -71,6 +83,24 @@ def terminal_essentials(*, verbose: bool) -> Iterator[None]:
         yield
     finally:
         root.removeFilter(filter_handlers)
+
+
+def hide_cuda_home() -> None:
+    """Silence torch's warning of a CUDA_HOME without CUDA, which asking for the environment raises."""
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+
+
+def describe_scores(results: Mapping) -> list[str]:
+    """Describe the results of one data set, as ``RetinaTrainer.test`` returns them, in two lines a task at most."""
+    lines = []
+    for task, scores in results.items():
+        scores = {name: value for name, value in scores.items() if math.isfinite(value)}
+        main = ", ".join(f"{name} {value:.1f}" for name, value in scores.items() if "-" not in name)
+        lines.append(f"{task} {main or 'nothing was found'}")
+        by_class = sorted((value, name[3:]) for name, value in scores.items() if name.startswith("AP-"))
+        if by_class:
+            lines.append(f"{task} AP by class, worst first: {name_some([f'{n} {v:.1f}' for v, n in by_class], 10)}")
+    return lines
 
 
 def _is_essential(record: logging.LogRecord) -> bool:

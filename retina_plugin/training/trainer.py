@@ -13,6 +13,7 @@ from detectron2.engine import AMPTrainer, DefaultTrainer
 from detectron2.engine.hooks import HookBase
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.solver import LRMultiplier
+from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 
 from ..config.batch_scaling import scale_to_batch
@@ -36,6 +37,7 @@ from .hooks.validation import PREFIX
 from .hooks.wall_time import WallTimeHook
 from .processes import gather_states
 from .resume import PARAMETERS, follow_schedule, names_of_trained, resume_optimizer
+from .terminal import describe_scores
 
 __all__ = ["RetinaTrainer"]
 
@@ -184,6 +186,10 @@ class RetinaTrainer(DefaultTrainer):
         elif isinstance(evaluators, DatasetEvaluator):
             evaluators = [evaluators]
         results = super().test(cfg, model, evaluators)
+        if comm.is_main_process():
+            for name, scores in (results if len(names) > 1 else dict.fromkeys(names, results)).items():
+                for line in describe_scores(scores):
+                    logger.info("%s: %s", name, line)
         # After the evaluation, in which an evaluator may have fallen back to another package.
         cls.scored_by = {name: scoring_package(one) for name, one in zip(names, evaluators, strict=True)}
         return results

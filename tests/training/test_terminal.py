@@ -60,6 +60,37 @@ def test_the_terminal_has_the_essentials_and_the_file_everything(arguments, tmp_
     assert "a warning" in said and "Removed 1 images" in said
 
 
+def test_an_evaluation_says_its_scores_in_a_few_lines(arguments, tmp_path, capfd):
+    root = tmp_path / "set"
+    evaluated = ["DATASETS.VAL_JSON", str(root / "annotations/val.json"), "DATASETS.VAL_IMAGES",
+                 str(root / "images/val"), "TEST.EVAL_PERIOD", "1", "SOLVER.MAX_ITER", "2", "TEST.BEST_METRIC",
+                 "bbox/AP50", "MODEL.RETINANET.SCORE_THRESH_TEST", "0.0"]  # fmt: skip
+    assert main(["train", *arguments, *evaluated]) == 0
+    said, written = capfd.readouterr(), (tmp_path / "run" / "log.txt").read_text()
+    assert said.err == ""
+    lines = said.out.splitlines()
+    starts = [i for i, line in enumerate(lines) if "Start inference" in line]
+    ends = [i for i, line in enumerate(lines) if "custom_val: bbox AP by class, worst first:" in line]
+    assert len(starts) == len(ends) == 2 and all(0 < end - start < 8 for start, end in zip(starts, ends, strict=True))
+    assert "custom_val: bbox AP " in lines[starts[0] + 1]
+    for text in ("copypaste", "Average Precision", "Total inference", "[DatasetMapper]", "Per-category"):
+        assert text in written and text not in said.out, text
+    assert f"next: retina evaluate {tmp_path / 'run'} for" in lines[-1]
+    MetadataCatalog.remove("custom_val")
+    DatasetCatalog.remove("custom_val")
+
+
+def test_two_trainings_of_one_process_have_a_log_each(arguments, tmp_path, capsys):
+    setup_logger()  # as in a notebook
+    for name in ("first", "second"):
+        assert main(["train", *arguments, "OUTPUT_DIR", str(tmp_path / name)]) == 0
+        said = capsys.readouterr().out.splitlines()
+        assert len([line for line in said if "total_loss" in line]) == 1
+        assert len([line for line in said if f"Saving checkpoint to {tmp_path / name}" in line]) == 1
+    assert "second/" not in (tmp_path / "first" / "log.txt").read_text()
+    assert "second/model_final.pth" in (tmp_path / "second" / "log.txt").read_text()
+
+
 @pytest.mark.parametrize(
     ("sides", "test", "empty", "text"),
     [
