@@ -26,7 +26,7 @@ from .modeling import CLASSIFICATION_LOSS_REGISTRY
 from .weights.checkpointer import check_weights, loading_rules, read_checkpoint
 from .weights.files import ResumePoint, find_resume_point
 
-__all__ = ["prepare", "refuse_unknown_device", "refuse_unread_keys"]
+__all__ = ["prepare", "refuse_unknown_device", "refuse_unread_keys", "usable_processors"]
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def prepare(
     resumed = data = None
     if is_run:
         # torch warns of more workers than cores.
-        cfg.DATALOADER.NUM_WORKERS = min(cfg.DATALOADER.NUM_WORKERS, os.cpu_count() or 1)
+        cfg.DATALOADER.NUM_WORKERS = min(cfg.DATALOADER.NUM_WORKERS, usable_processors())
         if resume:
             resumed = find_resume_point(Path(cfg.OUTPUT_DIR), trust="trust" in loading_rules(cfg))
         if cfg.SEED < 0:
@@ -117,6 +117,11 @@ def classes_of_weights(cfg: CfgNode) -> list[str]:
         if classes and cfg.MODEL.RETINANET.NUM_CLASSES in (0, len(classes)):
             return list(classes)
     return []
+
+
+def usable_processors() -> int:
+    """Count the processors that this process may use, which in a container or a job are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_seed(resumed: ResumePoint | None) -> int:

@@ -19,6 +19,7 @@ RANKS = {
     "ops": 0,
     "errors": 1,
     "files": 1,
+    "locks": 1,
     "findings_catalog": 1,
     "retina_plugin": 1,  # its __version__, which stands before its imports
     "compat": 2,

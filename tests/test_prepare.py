@@ -57,7 +57,7 @@ def test_data_that_is_needed_is_checked_by_its_split(config):
 
 
 def test_a_run_has_a_seed_a_scaled_schedule_and_weights(config, monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2, 3}, raising=False)
     words = ["SOLVER.REFERENCE_BATCH", "8", "SOLVER.IMS_PER_BATCH", "16", "SOLVER.MAX_ITER", "100",
              "SOLVER.STEPS", "(50,)", "DATALOADER.NUM_WORKERS", "8"]  # fmt: skip
     cfg = prepare(config, words, use="run").cfg

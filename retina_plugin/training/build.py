@@ -1,5 +1,6 @@
 """Build the optimizer and the hooks of a config, for ``RetinaTrainer`` and for your own trainer."""
 
+import logging
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from .hooks.validation import ValidationLossHook, build_validation_loader
 from .hooks.wall_time import WallTimeHook
 
 __all__ = ["build_hooks", "build_optimizer"]
+
+logger = logging.getLogger(__name__)
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -98,6 +101,7 @@ def build_hooks(cfg: CfgNode, trainer: DefaultTrainer, hooks: list[HookBase | No
     if cfg.TEST.BEST_METRIC:
         # Metrics are computed in the main process alone.
         main, stopping = comm.is_main_process(), cfg.SOLVER.EARLY_STOPPING
+        warn_of_no_evaluator(cfg.TEST.BEST_METRIC, type(trainer))
         history = MetricHistory(cfg.TEST.BEST_METRIC, Path(cfg.OUTPUT_DIR, HISTORY_FILE) if main else None)
         if main:
             checkpointer = build_checkpointer(
@@ -110,3 +114,18 @@ def build_hooks(cfg: CfgNode, trainer: DefaultTrainer, hooks: list[HookBase | No
     if writers:  # in the main process
         writers.append(CurveHook(Path(cfg.OUTPUT_DIR)))
     return [*found, *writers, InterruptionHook()]
+
+
+def warn_of_no_evaluator(metric: str, trainer_class: type) -> None:
+    """Warn of a trainer that measures no ``metric``: Detectron2's own has no evaluator, and says so only later."""
+    inherits = all(
+        getattr(getattr(trainer_class, name, None), "__func__", None) is getattr(DefaultTrainer, name).__func__
+        for name in ("build_evaluator", "test")
+    )
+    if inherits and not metric.startswith("validation/"):
+        logger.warning(
+            "TEST.BEST_METRIC %s will not be measured, so no checkpoint is kept as the best and nothing stops early: "
+            "give %s a class method build_evaluator(cls, cfg, name), which returns "
+            "retina_plugin.evaluation.evaluator.build_evaluator(cfg, name, cfg.OUTPUT_DIR).",
+            metric, trainer_class.__name__,
+        )  # fmt: skip

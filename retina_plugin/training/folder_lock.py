@@ -9,11 +9,7 @@ from types import TracebackType
 
 from ..errors import SetupError
 from ..files import remove_parts
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from ..locks import lock_file
 
 __all__ = ["FolderLock"]
 
@@ -25,9 +21,8 @@ LOCK_FILE = ".lock"
 class FolderLock:
     """Lock a folder for this process until the context or the process ends.
 
-    This is a POSIX record lock. The kernel releases it when the process ends, even after kill -9, so no stale lock
-    remains; and data loader workers that outlive the process do not hold it, as they would a flock. If the file system
-    has no locks, a warning says so.
+    The kernel releases the lock when the process ends, even after kill -9, so no stale lock remains; and data loader
+    workers that outlive the process do not hold it (a POSIX record lock). If there are no locks, a warning says so.
     """
 
     def __init__(self):
@@ -39,7 +34,7 @@ class FolderLock:
         Raises:
             SetupError: another process trains in it, or it cannot be written to.
         """
-        if fcntl is None or self._file:
+        if self._file:
             return
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +43,7 @@ class FolderLock:
         except OSError as error:
             raise SetupError(f"OUTPUT_DIR {folder} cannot be written to: {error.strerror}. Give another.") from error
         try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(self._file, per_process=True)
         except (BlockingIOError, PermissionError) as error:  # POSIX allows both
             try:
                 self._file.seek(0)

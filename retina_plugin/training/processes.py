@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import signal
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
@@ -62,7 +61,7 @@ def start(run: Callable[[argparse.Namespace], object], args: argparse.Namespace)
         raise kind(user_message(error)) from error
     except ProcessExitedException as error:
         name = error.signal_name or f"status {error.exit_code}"
-        hint = " (the system does so when memory runs out)" if name == signal.SIGKILL.name else ""
+        hint = " (the system does so when memory runs out)" if name == "SIGKILL" else ""
         raise RunFault(
             f"process {error.error_index} was ended by {name}{hint}, and the others were stopped. "
             "Go on with the same command and --resume."

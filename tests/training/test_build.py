@@ -13,7 +13,7 @@ from detectron2.engine import DefaultTrainer
 from detectron2.evaluation import DatasetEvaluator
 from tiny_coco import make_coco
 
-from retina_plugin.training.build import build_hooks, build_optimizer
+from retina_plugin.training.build import build_hooks, build_optimizer, warn_of_no_evaluator
 from retina_plugin.training.hooks.averaging import WeightAverage
 from retina_plugin.training.hooks.best_checkpoint import HISTORY_FILE, BestMetric, MetricHistory
 from retina_plugin.training.hooks.early_stopping import EarlyStop, EarlyStoppingHook
@@ -22,6 +22,7 @@ from retina_plugin.training.hooks.loss_shares import LossShareHook
 from retina_plugin.training.hooks.step_guard import StepGuard
 from retina_plugin.training.hooks.validation import ValidationLossHook, build_validation_loader
 from retina_plugin.training.hooks.wall_time import WallTimeHook
+from retina_plugin.training.trainer import RetinaTrainer
 from retina_plugin.weights.checkpointer import RetinaCheckpointer
 
 pytest_plugins = ("tiny_sets",)
@@ -199,3 +200,20 @@ def test_all_by_build_hooks(cfg, caplog):
     best = torch.load(f"{cfg.OUTPUT_DIR}/model_best.pth", weights_only=True)
     assert best["iteration"] == 0
     assert final["trainer"]["hooks"]["WallTimeHook"]["seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("trainer", "metric", "warned"),
+    [
+        (DefaultTrainer, "bbox/AP", 1),
+        (DefaultTrainer, "validation/total_loss", 0),
+        (Plain, "bbox/AP", 0),
+        (RetinaTrainer, "bbox/AP", 0),
+    ],
+)
+def test_a_trainer_without_an_evaluator_is_named(caplog, monkeypatch, trainer, metric, warned):
+    monkeypatch.setattr(logging.getLogger("retina_plugin"), "propagate", True)  # setup_logger ends it
+    with caplog.at_level(logging.WARNING):
+        warn_of_no_evaluator(metric, trainer)
+    assert caplog.text.count("TEST.BEST_METRIC bbox/AP will not be measured") == warned
+    assert caplog.text.count("give DefaultTrainer a class method build_evaluator") == warned

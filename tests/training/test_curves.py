@@ -1,6 +1,7 @@
 """The picture of a training's losses and AP."""
 
 import json
+import logging
 import sys
 from types import SimpleNamespace
 
@@ -41,6 +42,7 @@ def test_the_picture_is_drawn_once_for_an_evaluation_and_at_the_end(hook, tmp_pa
 
 
 def test_no_picture_ends_a_training(hook, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("retina_plugin"), "propagate", True)  # setup_logger ends it
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "matplotlib.figure", None)  # as if it were not installed
         hook.after_train()

@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
+from retina_plugin import locks
 from retina_plugin.errors import SetupError
-from retina_plugin.training import folder_lock
 from retina_plugin.training.folder_lock import FolderLock
 
 
@@ -75,7 +75,7 @@ def test_file_system_without_locks_is_said(tmp_path, monkeypatch, caplog):
         raise OSError(37, "No locks available")
 
     (tmp_path / ".model_0000001.pth.1.part").touch()  # perhaps of a training that lives
-    monkeypatch.setattr(folder_lock.fcntl, "lockf", refuse)
+    monkeypatch.setattr(locks.fcntl, "lockf", refuse)
     with FolderLock() as lock:
         lock.hold(tmp_path)
     assert "cannot be locked (No locks available): start no second training in it" in caplog.text
@@ -85,7 +85,7 @@ def test_file_system_without_locks_is_said(tmp_path, monkeypatch, caplog):
 def test_folder_that_is_held_is_not_opened_again(tmp_path, monkeypatch):
     # To close a second descriptor of the file would give the lock back, for a moment.
     calls = []
-    monkeypatch.setattr(folder_lock.fcntl, "lockf", lambda *of: calls.append(of))
+    monkeypatch.setattr(locks.fcntl, "lockf", lambda *of: calls.append(of))
     with FolderLock() as lock:
         lock.hold(tmp_path)
         lock.hold(tmp_path)
@@ -97,7 +97,7 @@ def test_either_error_of_a_held_lock_is_a_refusal(tmp_path, monkeypatch, number)
     def refuse(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(folder_lock.fcntl, "lockf", refuse)
+    monkeypatch.setattr(locks.fcntl, "lockf", refuse)
     with FolderLock() as lock, pytest.raises(SetupError, match="is in use by another process"):
         lock.hold(tmp_path)
 

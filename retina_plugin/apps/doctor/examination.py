@@ -1,6 +1,5 @@
 """Runs the checks of the doctor in order: devices, config, data, image files, anchors, memory, weights."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -15,7 +14,7 @@ from ...data.training_sense import epochs, find_doubtful
 from ...errors import SetupError
 from ...findings import ERROR, WARNING, Finding, finding
 from ...modeling import CLASSIFICATION_LOSS_REGISTRY
-from ...prepare import prepare, refuse_unknown_device, refuse_unread_keys
+from ...prepare import prepare, refuse_unknown_device, refuse_unread_keys, usable_processors
 from ...training.trial import find_trial_faults
 from ..analysis.anchor_layout import build_detector
 from .anchors import examine_anchors
@@ -133,7 +132,7 @@ def _memory(report: Report, cfg: CfgNode, need: MemoryNeed) -> list[Finding]:
     if on_gpu:
         needed, available = need.total * CUDA_SLACK + CUDA_BYTES, min(size for _, size in gpus)
     else:
-        processes = 1 + min(cfg.DATALOADER.NUM_WORKERS, os.cpu_count() or 1)  # workers are limited as in a training
+        processes = 1 + min(cfg.DATALOADER.NUM_WORKERS, usable_processors())  # workers are limited as in a training
         needed, available = need.total + PROCESS_BYTES * processes, available_memory()
     report.memory = {"needed": round(needed), "available": available, "torch": torch.__version__, **asdict(need)}
     share = needed / available

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from ...errors import SetupError
 from ...files import write_whole
+from ...locks import lock_file
 from ...reading import read_text, refuse_link
 from .index import PLOTS, Row, Study
 from .learning_curves import Curve, check_curves, read_curves
@@ -92,11 +93,9 @@ def store_run(folder: Path) -> None:
 @contextmanager
 def file_lock(path: Path) -> Iterator[IO]:
     """Hold an exclusive lock on a file, created if missing; wait until it is free."""
-    import fcntl  # here: Windows has no fcntl, and reading a study needs no lock
-
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock_file(file, wait=True)
         yield file
 
 

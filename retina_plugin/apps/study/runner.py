@@ -4,7 +4,6 @@ A run is `retina train --resume`: it continues from its last checkpoint with the
 shared by the runner and the training process, so no second runner can start the run until both have ended.
 """
 
-import fcntl
 import json
 import os
 import queue
@@ -20,6 +19,7 @@ from typing import IO
 
 from ...errors import EXIT_DIVERGED, EXIT_INTERRUPTED
 from ...files import write_whole
+from ...locks import keep_in_child, lock_file
 from ...run_record import keep_previous
 from .plan import ENDED, PlannedRun
 from .records import RunRecord
@@ -90,7 +90,7 @@ class StudyRunner:
                 run.folder.mkdir(parents=True, exist_ok=True)
                 with (run.folder / ".run.lock").open("w") as lock:
                     try:
-                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        lock_file(lock)
                     except BlockingIOError:
                         self._say(f"{run.name} seed {run.seed}: another runner has it")
                         self._count(None)
@@ -116,7 +116,7 @@ class StudyRunner:
                 stdout=console,
                 stderr=subprocess.STDOUT,
                 env=environment(device),
-                pass_fds=[lock.fileno()],  # keeps the lock for as long as the training runs
+                **keep_in_child(lock),  # for as long as the training runs
             )
             with self._guard:
                 self._children.add(child)

@@ -58,8 +58,8 @@ class CurveHook(HookBase):
             curves = read_curves(self._folder / METRICS)
             if max(map(len, curves.values()), default=0) > 1:  # one point is no curve
                 draw_curves(curves, self._folder / CURVES)
-        except ImportError:
-            logger.debug("no %s without matplotlib", CURVES)
+        except ImportError:  # matplotlib is not installed
+            return
         except Exception as error:  # a picture is not worth a training
             logger.warning("%s is not drawn: %r", CURVES, error)
 

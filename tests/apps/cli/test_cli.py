@@ -339,7 +339,7 @@ def test_errors_of_a_spawned_process_are_told_apart(arguments, monkeypatch, caps
 
 
 def test_prepare_takes_what_the_machine_has(arguments, tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2, 3}, raising=False)
     opts = ["OUTPUT_DIR", str(tmp_path), "SOLVER.AMP.ENABLED", "True", "DATALOADER.NUM_WORKERS", "8"]
     args = build_parser("train").parse_args([*arguments, *opts])
     args.command = "test"
