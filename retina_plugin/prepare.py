@@ -55,7 +55,6 @@ def prepare(
     *,
     use: str,
     split: str = "both",
-    folder: Path | None = None,
     resume: bool = False,
 ) -> Prepared:
     """Load a config, set the values that depend on the data and the machine, and check it. No output is written.
@@ -67,7 +66,6 @@ def prepare(
             values; "data" also checks the data sets; "run", for a training or an evaluation, also scales the schedule,
             chooses the seed and checks the weights.
         split: data sets that "data" and "run" check: "train", "test" or "both". "train" empties DATASETS.TEST.
-        folder: folder for the COCO JSON of converted data sets; None for a temporary one.
         resume: True resumes from the newest checkpoint of OUTPUT_DIR, if there is one.
 
     Raises:
@@ -80,7 +78,7 @@ def prepare(
         cfg = scale_to_batch(cfg)
     evaluates = is_run and split == "test"
     register_config_datasets(
-        cfg, folder, weights_classes=classes_of_weights(cfg) if evaluates else (), defer_faults=use == "look"
+        cfg, weights_classes=classes_of_weights(cfg) if evaluates else (), defer_faults=use == "look"
     )
     if use == "look":
         return Prepared(cfg)

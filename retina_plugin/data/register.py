@@ -317,12 +317,15 @@ def _temporary_folder() -> Path:
 
 
 def keep_converted(folder: Path) -> None:
-    """Copy the COCO form of converted sets from the temporary folder into ``folder``."""
-    for name in _converted:
-        path = Path(MetadataCatalog.get(name).json_file) if name in DatasetCatalog else folder
+    """Copy the COCO form of converted sets from the temporary folder into ``folder``, and read it from there."""
+    for name in _converted & set(DatasetCatalog):
+        metadata = MetadataCatalog.get(name)
+        path = Path(metadata.json_file)
         if path.parent == _temporary_folder():
             folder.mkdir(parents=True, exist_ok=True)
             write_whole(folder / path.name, path.read_bytes())
+            del metadata.json_file  # Detectron2 lets no attribute get another value
+            metadata.json_file = str(folder / path.name)
 
 
 def _remove(name: str) -> None:

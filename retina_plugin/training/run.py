@@ -96,7 +96,6 @@ def set_up(
     locks = lock and not args.eval_only and comm.is_main_process()
     if locks and output_dir.is_dir():
         lock.hold(output_dir)
-    # First of all: what follows may write the COCO form of the data sets into it.
     if not args.eval_only and not args.resume and (output_dir / "last_checkpoint").exists():
         raise SetupError(
             f"OUTPUT_DIR {cfg.OUTPUT_DIR} holds a run already. Add --resume to go on with it, "
@@ -106,7 +105,6 @@ def set_up(
         cfg,
         use="run",
         split="test" if args.eval_only else "both",
-        folder=None if args.eval_only or args.resume else output_dir / "datasets",
         resume=args.resume,
     )
     cfg, data, warnings = prepared.cfg, prepared.data and asdict(prepared.data), prepared.warnings
@@ -120,7 +118,7 @@ def set_up(
         lock.hold(output_dir)
     if comm.is_main_process():
         write_config_difference(changed, folder, fresh=not args.resume and not args.eval_only)
-        if args.resume and not args.eval_only:
+        if not args.eval_only:
             keep_converted(output_dir / "datasets")
         if chosen := getattr(args, "chosen", ""):
             write_whole(folder / "chosen.yaml", chosen)

@@ -160,6 +160,13 @@ def test_a_change_that_comes_too_late_is_refused(arguments, trained, capsys, cha
     assert says.format(run=trained) in capsys.readouterr().err and content_of(trained) == before
 
 
+def test_a_refused_training_leaves_nothing(arguments, tmp_path, capsys):
+    refused = ["OUTPUT_DIR", str(tmp_path / "new"), "MODEL.RESNETS.NUM_GROUPS", "2"]
+    assert main(["train", *arguments, *refused]) == EXIT_SETUP
+    assert "Must set MODEL.RESNETS.NUM_GROUPS = 1" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_evaluation_leaves_what_describes_the_run(arguments, run):
     before = content_of(run)
     other = ["MODEL.WEIGHTS", str(run / "model_final.pth"), "INPUT.MIN_SIZE_TEST", "40", "SOLVER.BASE_LR", "7.0",

@@ -10,7 +10,7 @@ from detectron2.engine import HookBase
 
 from ...files import write_whole
 
-__all__ = ["CURVES", "CurveHook"]
+__all__ = ["CurveHook"]
 
 logger = logging.getLogger(__name__)
 
