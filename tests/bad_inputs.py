@@ -245,6 +245,7 @@ def bad_inputs() -> Iterator[BadInput]:
                     unread = ("MODEL", "INPUT", "TEST") if base.command[-1] == "anchors" else ()
                     ignored = base.command[0] in NO_TRAINING and len(pair) == 2
                     ignored = ignored and pair[0].startswith((*OF_TRAINING, *unread)) and pair != ("MODEL", "3")
+                    ignored = ignored or (pair == ("", "") and "weights" not in base.positional)  # no WEIGHTS, no key
                     bad = (name, *pair) if name.startswith("--") else pair
                     yield BadInput(join(base, keys=(*base.keys, *bad)), pair[0], pair[-1], not ignored)
                 continue
@@ -264,6 +265,8 @@ def is_ignored(base: Base, name: str, value: str) -> bool:
     unread = ("format", "sizes", "classes") if base.command[-1] == "anchors" else ()
     of_training = Path(value).stem in ("loss", "device", *unread) and base.command[0] in NO_TRAINING
     dry = base.command == ("study", "run") and name == "output"
+    if base.command == ("export",) and name == "classes" and value == "a,b":  # two names for two classes
+        return True
     # No detection at all is a result too, and pictures may be left out.
     empty = value in ("bad/list.json", "bad/folder") and base.command[0] in ("compare", "evaluate")
     return (
