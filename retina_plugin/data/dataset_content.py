@@ -86,6 +86,8 @@ def load_content(name: str, *, for_training: bool, for_test: bool) -> DatasetCon
             f"{name}: {coco.path} has the classes {shorten(coco.class_names)}, but {name} is registered with "
             f"{shorten(list(registered))}: give the file another name, with DATASETS.TRAIN_JSON / VAL_JSON."
         )
+    if not registered:
+        metadata.thing_classes = list(coco.class_names)  # a checkpoint is compared with them before the set is loaded
     content = DatasetContent(name, coco.path, coco.class_names, findings=coco.findings)
     for annotation in coco.annotations:
         segmentation = annotation.get("segmentation")

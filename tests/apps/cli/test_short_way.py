@@ -49,6 +49,19 @@ def test_from_a_folder_to_detections_elsewhere_in_three_commands(folder, tmp_pat
     assert any(name in names for name in CLASSES)
 
 
+@pytest.mark.parametrize("key", ["VAL_JSON", "VAL_PATH"])
+def test_set_of_other_classes_is_not_scored(folder, key, capsys):
+    assert main(["train", folder, *SHORT]) == 0
+    build("cvat_coco", Path("others"))
+    (path,) = Path("others").rglob("*.json")
+    text = path.read_text().replace('"dog"', '"horse"').replace('"cat"', '"cow"')
+    path.write_text(text)
+    images = next(Path("others").rglob("*.jpg")).parent
+    words = [f"DATASETS.{key}", str(path), "DATASETS.VAL_IMAGES", str(images)]
+    assert main(["evaluate", "output/pets", *words]) == 2
+    assert "has other classes than the data: class 0 is 'cat' in the checkpoint and 'horse'" in capsys.readouterr().err
+
+
 def test_doctor_examines_a_folder(folder, capsys):
     assert main(["doctor", folder, "--no-images", "--no-fit", "--no-cache", "--jobs", "1"]) in (0, 1)
     assert "retina_R18_FPN_scratch.yaml" in capsys.readouterr().out
