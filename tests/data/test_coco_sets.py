@@ -394,7 +394,7 @@ def test_test_set_with_some_of_the_classes_gets_those_of_the_weights(tmp_path, b
     torch.save({"model": {"a": torch.zeros(1)}, "manifest": {"classes": ["cow", "cat", "dog"]}}, tmp_path / "model.pth")
     opts = {"MODEL.RETINANET.NUM_CLASSES": num_classes, "MODEL.WEIGHTS": tmp_path / "model.pth"}
     opts |= {f"DATASETS.VAL_{by}": root / "boxes.json", "DATASETS.VAL_IMAGES": root / "images"}
-    prepared = checked(opts | {"OUTPUT_DIR": tmp_path / "run"}, split="test", folder=tmp_path / "run")
+    prepared = checked(opts | {"OUTPUT_DIR": tmp_path / "run"}, split="test")
     assert prepared.cfg.MODEL.RETINANET.NUM_CLASSES == 3
     assert prepared.data.sets["custom_val"].class_names == ("cow", "cat", "dog")
     content = load_content("custom_val", for_training=False, for_test=True)
