@@ -34,7 +34,7 @@ from ..evaluation.evaluator import build_evaluator
 from ..findings import Finding, finding
 from .build import build_optimizer
 
-__all__ = ["build_on_trial", "build_without_weights", "find_trial_faults"]
+__all__ = ["build_on_trial", "build_without_weights", "find_trial_faults", "silence"]
 
 EVALUATOR_REMEDIES = {
     "pascal_voc": "Detectron2's evaluator of Pascal VOC needs <pose>, <truncated>, <difficult> and whole numbers in "
@@ -74,7 +74,7 @@ def build_on_trial(cfg: CfgNode) -> tuple[nn.Module, torch.optim.Optimizer]:
         model = build_without_weights(cfg)
     with _part("optimizer", "SOLVER"):
         optimizer = build_optimizer(cfg, model)
-    with _part("schedule", "SOLVER"), _silence():
+    with _part("schedule", "SOLVER"), silence():
         schedule = build_lr_scheduler(cfg, optimizer)
         last = cfg.SOLVER.MAX_ITER - 1
         for iteration in {0, last // 2, min(cfg.SOLVER.WARMUP_ITERS, last), last}:
@@ -114,8 +114,8 @@ def _part(name: str, keys: str, remedy: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
-    """Hide the lines of a trial, which the real work repeats."""
+def silence() -> Iterator[None]:
+    """Hide the lines and logs of a trial, which the real work repeats."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -126,7 +126,7 @@ def _silence() -> Iterator[None]:
 
 
 def _augment(cfg: CfgNode) -> None:
-    with _part("augmentation", "INPUT"), _silence():
+    with _part("augmentation", "INPUT"), silence():
         for is_train in (True, False):
             augmentations = RetinaDatasetMapper.from_config(cfg, is_train)["augmentations"]
             T.AugmentationList(augmentations)(T.AugInput(np.zeros(TRIAL_IMAGE, dtype=np.uint8)))
@@ -135,7 +135,7 @@ def _augment(cfg: CfgNode) -> None:
 def _build_loader(cfg: CfgNode) -> None:
     """Build the loader of a sampler that only Detectron2 can build; the data checks cover the others."""
     if cfg.DATALOADER.SAMPLER_TRAIN not in ORDERED_SAMPLERS:
-        with _part("train loader", "DATALOADER"), _silence():
+        with _part("train loader", "DATALOADER"), silence():
             build_detection_train_loader(cfg, mapper=RetinaDatasetMapper(cfg, is_train=True))
 
 
@@ -152,7 +152,7 @@ def _evaluate(cfg: CfgNode) -> None:
         remedy = EVALUATOR_REMEDIES.get(metadata.get("evaluator_type", ""), "Give the set another evaluator_type.")
         try:
             with tempfile.TemporaryDirectory(prefix="retina_trial_") as folder, _part("evaluator", name, remedy):
-                with _silence():
+                with silence():
                     evaluator = build_evaluator(cfg, name, folder)
                     results[name] = _score_two_images(evaluator, DatasetCatalog.get(name)[:2])
         finally:

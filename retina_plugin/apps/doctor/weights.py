@@ -1,9 +1,7 @@
 """Checks that a training can load MODEL.WEIGHTS, and which layers; without a manifest, compares its config."""
 
-import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -13,6 +11,7 @@ from ...data.class_names import config_class_names
 from ...errors import SetupError
 from ...findings import Finding, finding
 from ...training.trained_model import run_config
+from ...training.trial import silence
 from ...weights.checkpointer import build_checkpointer, check_weights, loading_rules
 from ...weights.manifest import build_manifest, disagreements
 from ..analysis.anchor_layout import build_detector
@@ -34,7 +33,9 @@ def find_weight_faults(cfg: CfgNode, model: RetinaNet) -> Iterator[Finding]:
     checkpointer = build_checkpointer(cfg, model, classes=classes)
     try:
         check_weights(path)
-        with _without_loading_log():
+        with silence(), warnings.catch_warnings():  # the findings repeat its lines
+            warnings.filterwarnings("ignore", message=".*meta parameter in the current model, which is a no-op.*")
+            warnings.filterwarnings("ignore", message=".*copying from a non-meta parameter.*")
             loaded = checkpointer.load(path)
     except SetupError as error:
         yield finding("weights-unusable", key, str(error))
@@ -58,17 +59,3 @@ def find_weight_faults(cfg: CfgNode, model: RetinaNet) -> Iterator[Finding]:
         if clauses := disagreements(build_manifest(trained, detector, None), checkpointer.manifest):
             what = f"By {beside} the weights were trained for something else: {'; '.join(clauses)}"
             yield finding("weights-other-config", key, what)
-
-
-@contextmanager
-def _without_loading_log() -> Iterator[None]:
-    """Silence the loading log, which the findings repeat, and torch's warnings about loading into "meta" tensors."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*meta parameter in the current model, which is a no-op.*")
-            warnings.filterwarnings("ignore", message=".*copying from a non-meta parameter.*")
-            yield
-    finally:
-        logging.disable(before)

@@ -11,13 +11,13 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, reduce
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 
-from ...config.load import config_difference, load_base_config, load_config
+from ...config.load import config_difference, config_values, load_base_config, load_config
 from ...config.safe_yaml import parse_yaml
 from ...config.shipped import CONFIGS
 from ...config.yaml_source import base_files
@@ -280,5 +280,5 @@ def _file_values(folder: Path, base: Path, with_changes: bool) -> dict[str, dict
         changed[path.stem] = {key: value for key, (_, value) in difference.items()}
     keys = sorted({key for values in changed.values() for key in values})
     # If another row changes a key, this row states the base's value, so that it means the same over any config.
-    defaults = {key: reduce(lambda node, part: node[part], key.split("."), base_cfg) for key in keys}
+    defaults = config_values(base_cfg)
     return {name: {key: values.get(key, defaults[key]) for key in keys} for name, values in changed.items()}

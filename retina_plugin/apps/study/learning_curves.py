@@ -1,14 +1,12 @@
 """Reads the learning curves of a run from Detectron2's ``metrics.json`` and averages them over seeds."""
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...errors import SetupError
-from ...reading import read_bytes, refuse_link
+from ...training.hooks import curves
 
 __all__ = ["Curve", "check_curves", "mean_curve", "read_curves"]
 
@@ -16,10 +14,6 @@ Curve = np.ndarray  # (P, 2): iteration (increasing), value
 KEYS = {"total_loss": "total_loss", "bbox/AP": "AP"}  # name in the file -> name of the curve
 # A plot of 400 pixels cannot show more points, and they would make the page larger.
 MAX_POINTS = 40
-# Guards: a training of 90,000 iterations writes 3 MB; a loss is a float32.
-MAX_BYTES = 2**28
-MAX_ITERATION = 2**53
-MAX_VALUE = 3.4e38
 
 
 def read_curves(path: Path) -> dict[str, Curve]:
@@ -32,36 +26,22 @@ def read_curves(path: Path) -> dict[str, Curve]:
     Returns:
         "total_loss" and "AP" -> (P, 2). A key without a finite value is absent; {} without the file.
     """
-    if not os.path.lexists(path):
-        return {}
-    refuse_link(path)
-    points: dict[str, dict[int, float]] = {}
-    for line in read_bytes(path, MAX_BYTES).splitlines():
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        iteration = entry.get("iteration") if isinstance(entry, dict) else None
-        if type(iteration) is not int or not 0 <= iteration <= MAX_ITERATION:
-            continue
-        for key, name in KEYS.items():
-            if _is_value(entry.get(key)):
-                points.setdefault(name, {})[iteration] = float(entry[key])
-    return {name: np.array(sorted(found.items()), dtype=float) for name, found in points.items()}
+    found = curves.read_curves(path)
+    return {name: np.array(sorted(found[key].items())) for key, name in KEYS.items() if key in found}
 
 
-def check_curves(curves: dict[str, Any], where: str) -> dict[str, Curve]:
+def check_curves(lines: dict[str, Any], where: str) -> dict[str, Curve]:
     """The curves of a line of ``runs.jsonl``, which ``read_curves`` made.
 
     Raises:
         SetupError: a curve is no list of points, each an iteration and a value.
     """
-    for name, points in curves.items():
+    for name, points in lines.items():
         is_curve = isinstance(points, list) and all(
             isinstance(point, list)
             and len(point) == 2
-            and all(map(_is_value, point))
-            and 0 <= point[0] <= MAX_ITERATION
+            and all(map(curves.is_value, point))
+            and 0 <= point[0] <= curves.MAX_ITERATION
             for point in points
         )
         if not is_curve:
@@ -69,25 +49,21 @@ def check_curves(curves: dict[str, Any], where: str) -> dict[str, Curve]:
                 f"{where}: the curve {name!r} must be a list of points [iteration, value]. "
                 "Remove the line and run again."
             )
-    known = {name: points for name, points in curves.items() if name in KEYS.values() and points}
+    known = {name: points for name, points in lines.items() if name in KEYS.values() and points}
     return {name: np.array(sorted(points), dtype=float) for name, points in known.items()}
 
 
-def _is_value(value: Any) -> bool:
-    return type(value) in (int, float) and -MAX_VALUE <= value <= MAX_VALUE
-
-
-def mean_curve(curves: list[Curve], max_points: int = MAX_POINTS) -> Curve:
+def mean_curve(curves_of_seeds: list[Curve], max_points: int = MAX_POINTS) -> Curve:
     """Average curves over seeds, in bins of equal length in iterations.
 
     Args:
-        curves: (P_i, 2) each, one per seed. The points of all seeds in a bin are averaged.
+        curves_of_seeds: (P_i, 2) each, one per seed. The points of all seeds in a bin are averaged.
         max_points: largest number of bins, >= 1.
 
     Returns:
         (P, 2): mean iteration and mean value of each non-empty bin; (0, 2) without any point.
     """
-    points = np.concatenate([np.empty((0, 2)), *curves])
+    points = np.concatenate([np.empty((0, 2)), *curves_of_seeds])
     if not len(points):
         return points
     iterations = np.unique(points[:, 0])

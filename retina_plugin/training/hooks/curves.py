@@ -3,30 +3,31 @@
 import io
 import json
 import logging
-import math
+import os
 from pathlib import Path
+from typing import Any
 
 from detectron2.engine import HookBase
 
 from ...files import write_whole
+from ...reading import read_bytes, refuse_link
 
-__all__ = ["CurveHook"]
+__all__ = ["MAX_ITERATION", "CurveHook", "is_value", "read_curves"]
 
 logger = logging.getLogger(__name__)
 
 CURVES = "curves.png"
 METRICS = "metrics.json"  # Detectron2's JSONWriter
+# Guards: a training of 90,000 iterations writes 3 MB; a loss is a float32.
+MAX_BYTES = 2**28
+MAX_ITERATION = 2**53
+MAX_VALUE = 3.4e38
 # Of Okabe and Ito's palette, safe for the colour-blind: title of a panel -> name of a curve -> its colour.
 PANELS = {
     "loss": {"total_loss": "#0072b2", "validation/total_loss": "#d55e00"},
     "AP": {"bbox/AP": "#0072b2", "bbox/AP50": "#009e73"},
 }
-LABELS = {
-    "total_loss": "training",
-    "validation/total_loss": "test set",
-    "bbox/AP": "AP",
-    "bbox/AP50": "AP50",
-}
+LABELS = {"total_loss": "training", "validation/total_loss": "test set", "bbox/AP": "AP", "bbox/AP50": "AP50"}
 
 
 class CurveHook(HookBase):
@@ -65,17 +66,33 @@ class CurveHook(HookBase):
 
 
 def read_curves(path: Path) -> dict[str, dict[int, float]]:
-    """Read the curves of a run: name -> iteration -> value; of an iteration done twice, the later value."""
+    """Read the curves of a run: name -> iteration -> value, the later one of an iteration done twice.
+
+    A curve without a finite value is absent, and a line that was cut off when the run was killed is skipped; {} without
+    the file, which may come from a stranger.
+
+    Raises:
+        SetupError: it is a link or no regular file, or beyond MAX_BYTES.
+    """
     curves: dict[str, dict[int, float]] = {name: {} for panel in PANELS.values() for name in panel}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    if not os.path.lexists(path):
+        return {}
+    refuse_link(path)
+    for line in read_bytes(path, MAX_BYTES).splitlines():
         try:
             entry = json.loads(line)
-        except ValueError:  # cut off when a run was killed
+        except (ValueError, RecursionError):  # cut off when a run was killed
             continue
-        for name in curves.keys() & entry.keys():
-            if math.isfinite(entry[name]):
-                curves[name][entry["iteration"]] = entry[name]
+        iteration = entry.get("iteration") if isinstance(entry, dict) else None
+        if type(iteration) is int and 0 <= iteration <= MAX_ITERATION:
+            for name, points in curves.items():
+                if is_value(entry.get(name)):
+                    points[iteration] = float(entry[name])
     return {name: points for name, points in curves.items() if points}
+
+
+def is_value(value: Any) -> bool:
+    return type(value) in (int, float) and -MAX_VALUE <= value <= MAX_VALUE
 
 
 def draw_curves(curves: dict[str, dict[int, float]], path: Path) -> None:
