@@ -8,20 +8,13 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+from ..config.load import config_values
 from ..data.safe_json import load_json
 from ..errors import SetupError
 from ..files import write_json
 from .boxes import Truth
 
-__all__ = [
-    "Origin",
-    "check_origin",
-    "hash_file",
-    "origin_path",
-    "read_origin",
-    "settings_of",
-    "write_origin",
-]
+__all__ = ["Origin", "check_origin", "hash_file", "origin_path", "read_origin", "settings_of", "write_origin"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +44,8 @@ class Origin:
 
 def settings_of(cfg: CfgNode) -> dict[str, Any]:
     """Return the values of SETTINGS, in the types of JSON."""
-    values = {}
-    for key in SETTINGS:
-        node: Any = cfg
-        for part in key.split("."):
-            node = node[part]
-        values[key] = list(node) if isinstance(node, tuple) else node
-    return values
+    values = config_values(cfg)
+    return {key: list(values[key]) if isinstance(values[key], tuple) else values[key] for key in SETTINGS}
 
 
 def hash_file(path: Path) -> str:
@@ -107,13 +95,12 @@ def read_origin(results: Path) -> Origin | None:
     if not path.is_file():
         return None
     try:
-        content = load_json(path)
-        origin = Origin(**content)
+        origin = Origin(**load_json(path))
+        texts = {**vars(origin), "settings": ""}.values()
+        if not isinstance(origin.settings, dict) or not all(isinstance(text, str) for text in texts):
+            raise TypeError("a value of another type")
     except (TypeError, ValueError, OSError) as error:  # JSON's and Unicode's errors are ValueErrors
         raise SetupError(f"{path} is not what an evaluation writes beside its detections: remove it.") from error
-    texts = (getattr(origin, name) for name in content if name != "settings")
-    if not isinstance(origin.settings, dict) or not all(isinstance(text, str) for text in texts):
-        raise SetupError(f"{path} is not what an evaluation writes beside its detections: remove it.")
     if origin.results_sha256 != hash_file(results):
         logger.warning("%s was changed after the evaluation that %s describes: its set is not known", results, path)
         return None

@@ -5,8 +5,6 @@ Images are matched by the names of their files and classes by their names: ``ret
 
 import csv
 import logging
-import os
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.formats.files import read_lines
+from ..data.formats.pairing import common_end, fold_parts
 from ..errors import SetupError, name_some
 from .boxes import Truth
 
@@ -166,11 +165,7 @@ def _match_images(predicted: Predicted, truth: Truth) -> dict[str, int]:
         )  # fmt: skip
     if others:
         logger.warning(
-            "%s: %d x image that is not in %s (%s), left out",
-            path,
-            len(others),
-            truth.source,
-            name_some(others, SHOWN),
+            "%s: %d x image that is not in %s (%s), left out", path, len(others), truth.source, name_some(others, SHOWN)
         )
     return image_of
 
@@ -181,23 +176,18 @@ def match_names(names: Sequence[str], known: Sequence[str]) -> dict[str, int]:
     Letter case, Unicode forms and the kind of separators do not matter. Of several files with the same name in
     different folders the one with the longest common end of the path counts.
     """
-    parts_of = [_parts(name) for name in known]
+    parts_of = [fold_parts(name) for name in known]
     by_last: dict[str, list[int]] = {}
     for i, parts in enumerate(parts_of):
         by_last.setdefault(parts[-1], []).append(i)
     found = {}
     for name in names:
-        parts = _parts(name)
-        common = {i: len(os.path.commonprefix([parts[::-1], parts_of[i][::-1]])) for i in by_last.get(parts[-1], ())}
+        parts = fold_parts(name)
+        common = {i: common_end(parts, parts_of[i]) for i in by_last.get(parts[-1], ())}
         best = [i for i, length in common.items() if length == max(common.values())]
         if len(best) == 1:
             found[name] = best[0]
     return found
-
-
-def _parts(name: str) -> list[str]:
-    path = unicodedata.normalize("NFC", name).casefold().replace("\\", "/")
-    return [part for part in path.split("/") if part not in ("", ".")] or [""]
 
 
 def _match_classes(predicted: Predicted, truth: Truth) -> dict[str, int]:

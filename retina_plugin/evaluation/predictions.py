@@ -12,7 +12,7 @@ import torch
 from detectron2.data import MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, Instances
 
-from ..data.safe_json import load_json
+from ..data.safe_json import is_number, load_json
 from ..errors import SetupError, name_some
 from .boxes import Detections, Truth
 from .origin import check_origin
@@ -128,7 +128,7 @@ def _check_entry(entry: Any, where: str) -> None:
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return is_number(value) and math.isfinite(value)
 
 
 def _check_known(entries: list[dict], key: str, known: dict, what: str, path: str, truth: Truth) -> None:

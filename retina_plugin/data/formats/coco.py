@@ -9,8 +9,9 @@ from ..image_paths import check_named
 from ..images import read_sizes
 from ..safe_json import is_number
 from .box_set import AnnotatedImage, Box, BoxSet, Remark, check_claimed_size, join_sets
-from .coco_layout import find_files, find_image_folder, several_files
+from .coco_layout import KIND, find_files, find_image_folder
 from .pairing import ImageIndex
+from .parts import several_files
 
 __all__ = ["read"]
 
@@ -32,7 +33,7 @@ def read(path: Path, images: Path | None = None, subset: str = "", *, open_image
     sets = [read_file(file, str(path), images, folder, open_images=open_images) for file in files]
     paths = [image.path for part in sets for image in part.images]
     if len(sets) > 1 and len(set(paths)) < len(paths):
-        raise several_files(folder, files)
+        raise several_files(folder, files, KIND)
     found = join_sets(sets)
     found.source = str(path)
     found.remarks += remarks

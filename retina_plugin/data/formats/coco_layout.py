@@ -5,13 +5,14 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ...errors import SetupError
 from .box_set import Remark
 from .detect import kind_of_json
 from .files import list_files
-from .parts import part_of, part_of_name, pick_part
+from .parts import part_of, part_of_name, pick_files
 
-__all__ = ["find_files", "find_image_folder", "several_files"]
+__all__ = ["KIND", "find_files", "find_image_folder"]
+
+KIND = "COCO JSON file"  # in messages
 
 # The first words of COCO's files that have no boxes of their own, or those of another file again.
 _OTHER_TASKS = ("captions", "image_info", "panoptic", "person_keypoints", "stuff")
@@ -26,31 +27,13 @@ def find_files(folder: Path, subset: str) -> tuple[list[Path], list[Remark]]:
         subset: "train" or "val", by the name of a file or of its folders; "" for everything.
 
     Raises:
-        SetupError: there is none, or several have the same part.
+        SetupError: for the reasons of ``pick_files``.
     """
     files = list_files(folder / "annotations", (".json",)) or list_files(folder, (".json",))
-    if not files:
-        raise SetupError(f"{folder} must have one COCO JSON file, got none: name the file.")
     if len(files) > 1:
         files = [file for file in files if kind_of_json(file) == "coco"] or files
         files = [file for file in files if not file.stem.startswith(_OTHER_TASKS)] or files
-    parts = {file: _part_of_file(file, folder) for file in files}
-    chosen, remarks = pick_part(files, subset, parts.__getitem__, str(folder))
-    named = [parts[file] for file in chosen]
-    if len(chosen) > 1 and (subset or "" in named or len(set(named)) < len(named)):
-        raise several_files(folder, chosen)
-    return chosen, remarks
-
-
-def several_files(folder: Path, files: Sequence[Path]) -> SetupError:
-    """The error of files that do not make one set."""
-    names = [file.name for file in files]
-    if len(set(names)) < len(names):
-        names = [file.relative_to(folder).as_posix() for file in files]
-    return SetupError(
-        f"{folder} must have one COCO JSON file, got {', '.join(names[:5])}: name one in DATASETS.TRAIN_PATH, another "
-        "in VAL_PATH."
-    )
+    return pick_files(folder, {file: _part_of_file(file, folder) for file in files}, subset, KIND)
 
 
 def _part_of_file(file: Path, folder: Path) -> str:

@@ -15,24 +15,13 @@ from ..images import read_sizes
 from .box_set import AnnotatedImage, Box, BoxSet, check_claimed_size
 from .files import list_files, read_lines, read_names
 from .pairing import ImageIndex, check_pairs, fold, images_in_use
-from .parts import part_of, part_of_name, pick_part
+from .parts import part_of, part_of_name, pick_files
 
 __all__ = ["is_box_file", "read"]
 
 # Names of the columns; the first is keras-retinanet's word.
 _COLUMNS = {
-    "path": (
-        "path",
-        "filename",
-        "file_name",
-        "image",
-        "image_path",
-        "img_file",
-        "image_name",
-        "image_id",
-        "img",
-        "file",
-    ),
+    "path": tuple("path filename file_name image image_path img_file image_name image_id img file".split()),
     "x1": ("x1", "xmin", "x_min", "left"),
     "y1": ("y1", "ymin", "y_min", "top"),
     "x2": ("x2", "xmax", "x_max", "right"),
@@ -80,16 +69,8 @@ def _choose_files(path: Path, subset: str, found: BoxSet) -> list[Path]:
     files = sorted(file for file in files if fold(file.name) not in _CLASS_FILES)
     files = [file for file in files if is_box_file(file)] or files  # not a table of results beside it
     parts = {file: part_of_name(file.stem) or part_of(file, path) for file in files}
-    chosen, remarks = pick_part(files, subset, parts.__getitem__, found.source)
+    chosen, remarks = pick_files(path, parts, subset, "CSV file of boxes")
     found.remarks += remarks
-    if len(chosen) > 1 and (subset or len({parts[file] for file in chosen} - {""}) < len(chosen)):
-        names = ", ".join(str(file.relative_to(path)) for file in chosen[:5])
-        raise SetupError(
-            f"{path} must have one CSV file of boxes, got {names}: name one in DATASETS.TRAIN_PATH, another in "
-            "VAL_PATH."
-        )
-    if not chosen:
-        raise SetupError(f"{path} must have one CSV file of boxes, got none: name the file.")
     return chosen
 
 

@@ -20,8 +20,8 @@ from .files import list_files
 from .parts import part_of, pick_part
 
 __all__ = [
-    "IMAGES_REMEDY", "IMAGE_WORDS", "ImageIndex", "NotAnAnnotation", "belong_together", "check_pairs", "find_folder",
-    "find_pairs", "fold", "images_in_use",
+    "IMAGES_REMEDY", "IMAGE_WORDS", "ImageIndex", "NotAnAnnotation", "belong_together", "check_pairs", "common_end",
+    "find_folder", "find_pairs", "fold", "fold_parts", "images_in_use",
 ]  # fmt: skip
 
 IMAGES_REMEDY = "give their folder (DATASETS.TRAIN_IMAGES / VAL_IMAGES)."
@@ -31,24 +31,22 @@ _SHOWN = 3
 _LONGEST = 100  # characters of a name in a message
 # Words in the names of folders that say what is in them, not which part of the set.
 IMAGE_WORDS = ("jpegimages", "images", "image", "imgs", "img", "photos", "pictures")
-_ANNOTATION_WORDS = (
-    "annotations",
-    "annotation",
-    "labels",
-    "label",
-    "anns",
-    "ann",
-    "xmls",
-    "xml",
-    "jsons",
-    "json",
-    "txt",
-)
+_ANNOTATION_WORDS = "annotations annotation labels label anns ann xmls xml jsons json txt".split()
 
 
 def fold(name: str) -> str:
     """A name as it is compared."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name.replace("\\", "/")).casefold())
+
+
+def fold_parts(path: str) -> list[str]:
+    """The folders and the name of a path as they are compared, without steps; [""] for none."""
+    return [part for part in fold(path).split("/") if part not in ("", ".", "..")] or [""]
+
+
+def common_end(first: Sequence[str], second: Sequence[str]) -> int:
+    """The number of folded parts at the end that two paths have in common."""
+    return len(os.path.commonprefix([first[::-1], second[::-1]]))
 
 
 def images_in_use(index: "ImageIndex", annotated: Collection[Path]) -> list[Path]:
@@ -114,13 +112,13 @@ class ImageIndex:
             # os.path.isfile: Path.is_file raises where a name is too long.
             if name and not os.path.isabs(name) and os.path.isfile(place := os.path.normpath(parent / name)):
                 return Path(place)
-        *folders, last = [part for part in fold(name).split("/") if part not in ("", ".", "..")] or [""]
+        *folders, last = fold_parts(name)
         stem, suffix = os.path.splitext(last)
         found = self._by_name.get(last) or (self._by_name.get(stem) if suffix in IMAGE_SUFFIXES else None) or []
         if len(found) > 1:
             # On most file systems A.jpg is not a.jpg.
             found = [path for path in found if path.name == name.rsplit("/", 1)[-1]] or found
-            common = {path: _common_end(path.parent, folders) for path in found}
+            common = {path: common_end(fold_parts(str(path.parent)), folders) for path in found}
             found = [path for path in found if common[path] == max(common.values())]
         if len(found) > 1 and annotation:
             found = [path for path in found if belong_together(path.parent, annotation.parent)]
@@ -149,16 +147,6 @@ class ImageIndex:
         return found if len({part for part in parts if part}) < 2 else []
 
 
-def _common_end(folder: Path, names: Sequence[str]) -> int:
-    """The number of folders at the end of ``folder`` that the folded ``names`` end in too."""
-    count = 0
-    for own, name in zip(reversed(folder.parts), reversed(names), strict=False):
-        if fold(own) != name:
-            break
-        count += 1
-    return count
-
-
 @lru_cache(maxsize=10**5)
 def belong_together(images: Path, annotations: Path, root: Path | None = None) -> bool:
     """True for two folders whose paths differ in words such as images and labels alone.
@@ -178,7 +166,7 @@ def belong_together(images: Path, annotations: Path, root: Path | None = None) -
 
 def _names_apart(folders: Sequence[str]) -> list[str]:
     """Folded names of folders without the words for images and annotations."""
-    words = IMAGE_WORDS + _ANNOTATION_WORDS
+    words = (*IMAGE_WORDS, *_ANNOTATION_WORDS)
     kept = ("_".join(w for w in re.split(r"[\W_]+", fold(name)) if w not in words) for name in folders)
     return [name for name in kept if name]
 

@@ -1,14 +1,14 @@
 """Parts of a set: what its folders, file names and lists say is for training, validation or test."""
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from ...errors import SetupError
 from .box_set import Remark
 
-__all__ = ["part_of", "part_of_name", "pick_part"]
+__all__ = ["part_of", "part_of_name", "pick_files", "pick_part", "several_files"]
 
 _PARTS = {
     "train": "train", "training": "train", "trainset": "train",
@@ -67,4 +67,36 @@ def pick_part(
     verb = "to train on" if subset == "train" else "to validate on"
     raise SetupError(
         f"{source} has parts named {' and '.join(sorted(known))}, and none {verb}: name the folder itself."
+    )
+
+
+def pick_files(folder: Path, parts: Mapping[Path, str], subset: str, kind: str) -> tuple[list[Path], list[Remark]]:
+    """Pick the file of a part, or for "" one file of each part, in formats with all boxes of a part in one file.
+
+    Args:
+        folder: of the set.
+        parts: file -> its part, "" if it has none.
+        subset: as for ``pick_part``.
+        kind: of the file, for messages.
+
+    Raises:
+        SetupError: there is none, or several have the same part.
+    """
+    if not parts:
+        raise SetupError(f"{folder} must have one {kind}, got none: name the file.")
+    chosen, remarks = pick_part(list(parts), subset, parts.__getitem__, str(folder))
+    named = {parts[file] for file in chosen} - {""}
+    if len(chosen) > 1 and (subset or len(named) < len(chosen)):
+        raise several_files(folder, chosen, kind)
+    return chosen, remarks
+
+
+def several_files(folder: Path, files: Sequence[Path], kind: str) -> SetupError:
+    """The error of files that do not make one set."""
+    names = [file.name for file in files]
+    if len(set(names)) < len(names):
+        names = [file.relative_to(folder).as_posix() for file in files]
+    return SetupError(
+        f"{folder} must have one {kind}, got {', '.join(names[:5])}: name one in DATASETS.TRAIN_PATH, another in "
+        "VAL_PATH."
     )

@@ -10,7 +10,7 @@ from ..image_paths import check_named
 from ..images import IMAGE_SUFFIXES
 from .box_set import Remark
 from .files import list_files, read_names, read_text, read_yaml
-from .pairing import IMAGE_WORDS, IMAGES_REMEDY, ImageIndex, fold
+from .pairing import IMAGE_WORDS, IMAGES_REMEDY, ImageIndex, fold, fold_parts
 from .parts import part_of_name
 
 __all__ = ["YoloLayout", "find_layout", "find_names_files"]
@@ -229,7 +229,7 @@ def _resolve_inside(folder: Path, entry: str) -> Path | None:
         place = Path(os.path.normpath(folder / name))
         if place.is_relative_to(os.path.normpath(folder)) and os.path.exists(place):
             return place
-    names = [name for name in fold(entry).split("/") if name not in ("", ".", "..")]
+    names = fold_parts(entry)
     # "valid/images" is not "images": what names the part has to be there.
     last = next((i for i, name in enumerate(names) if part_of_name(os.path.splitext(name)[0])), len(names) - 1)
     return next((place for i in range(last + 1) if (place := _descend(folder, names[i:]))), None)
