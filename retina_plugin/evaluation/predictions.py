@@ -121,10 +121,12 @@ def _check_entry(entry: Any, where: str) -> None:
     if missing:
         raise SetupError(f"{where} has no {missing[0]}: {str(entry)[:120]}.")
     if not _finite(entry["score"]):
-        raise SetupError(f"{where} must have a finite number as score, got {entry['score']!r}.")
+        raise SetupError(f"{where} must have a finite number as score, got {repr(entry['score'])[:80]}.")
     box = entry["bbox"]
     if not isinstance(box, list) or len(box) != 4 or not all(map(_finite, box)) or min(box[2:]) < 0:
-        raise SetupError(f"{where} must have bbox [x, y, width, height] in pixels, sides of 0 or more, got {box!r}.")
+        raise SetupError(
+            f"{where} must have bbox [x, y, width, height] in pixels, sides of 0 or more, got {repr(box)[:80]}."
+        )
 
 
 def _finite(value: Any) -> bool:

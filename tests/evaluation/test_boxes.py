@@ -89,6 +89,8 @@ def test_missing_ground_truth(tmp_path):
         ([{"image_id": 1, "bbox": [0, 0, 1, 1], "score": 1}], "detection 1 has no category_id"),
         ([detection(), detection(score="0.5")], "detection 2 must have a finite number as score, got '0.5'"),
         ([detection(score=float("nan"))], "finite number as score, got nan"),
+        ([detection(score=10**400)], "finite number as score, got 1000"),
+        ([detection(bbox=[1, 1, 4, 10**400])], "must have bbox"),
         ([detection(score=True)], "finite number as score, got True"),
         ([detection(bbox=[0, 0, 1])], r"must have bbox \[x, y, width, height\]"),
         ([detection(bbox=[0, 0, -1, 5])], "sides of 0 or more"),
