@@ -256,13 +256,7 @@ _ANCHORS = {
 }
 
 # Title of each table of docs/doctor.md -> its checks.
-GROUPS = {
-    "Environment": _ENVIRONMENT,
-    "Config": _CONFIG,
-    "Weights": _WEIGHTS,
-    "Data": _DATA,
-    "Anchors": _ANCHORS,
-}
+GROUPS = {"Environment": _ENVIRONMENT, "Config": _CONFIG, "Weights": _WEIGHTS, "Data": _DATA, "Anchors": _ANCHORS}
 CATALOG: dict[str, Check] = {name: check for group in GROUPS.values() for name, check in group.items()}
 
 

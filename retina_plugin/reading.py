@@ -61,10 +61,10 @@ def read_bytes(path: str | Path, max_bytes: int, hint: str = "is it the right fi
         return bytes(data)
 
 
-def read_text(path: str | Path, max_bytes: int, hint: str = "is it the right file?") -> str:
+def read_text(path: str | Path, max_bytes: int) -> str:
     """Read a UTF-8 file, with or without a byte order mark; the errors are those of ``open_regular``."""
     try:
-        return read_bytes(path, max_bytes, hint).decode("utf-8-sig")
+        return read_bytes(path, max_bytes).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise SetupError(f"{path} is not UTF-8 text: save it as UTF-8.") from None
 

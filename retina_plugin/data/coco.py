@@ -25,8 +25,7 @@ __all__ = [
 ]  # fmt: skip
 
 REMEDY = "Set DETECTRON2_DATASETS to the folder of Detectron2's sets, or DATASETS.TRAIN_JSON / VAL_JSON to your file."
-
-
+# Keys of an annotation -> the types that their values may have.
 _ID_KINDS = (("id", int), ("image_id", (int, str)), ("category_id", int))
 
 
@@ -109,11 +108,8 @@ def read_coco(
         text = f"{name}: {len(strays)} of {len(annotations)} annotations in {path} belong to no image, {first}"
         if len(strays) == len(annotations):
             kinds = ["text" if isinstance(i, str) else "a number" for i in (strays[0]["image_id"], images[0]["id"])]
-            hint = (
-                f"; image_id is {kinds[0]} and an image's id {kinds[1]}: write both alike"
-                if kinds[0] != kinds[1]
-                else ""
-            )
+            mixed = f"; image_id is {kinds[0]} and an image's id {kinds[1]}: write both alike"
+            hint = mixed if kinds[0] != kinds[1] else ""
             raise SetupError(f"{text}: image_id must be the id of an image, such as {images[0]['id']!r}{hint}.")
         doubtful.append(f"{text}. They are left out")
     content.findings = record_findings(name, path, faults) + [finding("record-doubtful", name, t) for t in doubtful]
@@ -128,29 +124,21 @@ def find_doubts(
     first: dict[str, Any] = {}
     twice = [image for image in images if first.setdefault(image["file_name"], image["id"]) != image["id"]]
     if twice:
-        yield finding(
-            "image-twice",
-            name,
+        text = (
             f"{name}: {len(twice)} of {len(images)} images are the same file as another under its own id, such as "
-            f"{twice[0]['file_name']}: in training the objects of one are background in the other",
-            places=[
-                {
-                    "file": image["file_name"],
-                    "image_id": image["id"],
-                    "value": f"same as id {first[image['file_name']]!r}",
-                }
-                for image in twice
-            ],
+            f"{twice[0]['file_name']}: in training the objects of one are background in the other"
         )
+        pairs = [(image["file_name"], image["id"]) for image in twice]
+        places = [{"file": file, "image_id": i, "value": f"same as id {first[file]!r}"} for file, i in pairs]
+        yield finding("image-twice", name, text, places=places)
     lost = [annotation for annotation in annotations if not is_usable(annotation.get("segmentation"))]
     if lost and for_detectron2:
-        yield finding(
-            "record-doubtful",
-            name,
+        text = (
             f"{name}: {len(lost)} of {len(annotations)} annotations in {path} have a segmentation without a polygon of "
-            f"three points, the first is id {lost[0].get('id')!r}: Detectron2 does not train on them",
-            "Delete the segmentation, or give the file by DATASETS.TRAIN_PATH, which does without.",
+            f"three points, the first is id {lost[0].get('id')!r}: Detectron2 does not train on them"
         )
+        remedy = "Delete the segmentation, or give the file by DATASETS.TRAIN_PATH, which does without."
+        yield finding("record-doubtful", name, text, remedy)
 
 
 def is_usable(segmentation: Any) -> bool:
@@ -217,13 +205,10 @@ def read_coco_json(name: str, json_file: str, *, drop_twins: bool = False) -> di
     for key in ("id", "name"):
         counts = Counter(category[key] for category in categories)
         if repeated := [value for value, count in counts.items() if count > 1]:
+            other = ", or give the file by DATASETS.TRAIN_PATH or VAL_PATH, which leave out the one without boxes"
+            other *= not drop_twins and len(plain) == len(names)
             raise SetupError(
-                f"{name}: {path} has more than one category with the {key} {repeated[0]!r}: make it unique"
-                + (
-                    ", or give the file by DATASETS.TRAIN_PATH or VAL_PATH, which leave out the one without boxes."
-                    if not drop_twins and len(plain) == len(names)
-                    else "."
-                )  # fmt: skip
+                f"{name}: {path} has more than one category with the {key} {repeated[0]!r}: make it unique{other}."
             )
     return content
 

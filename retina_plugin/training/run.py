@@ -227,11 +227,7 @@ def evaluate(cfg: CfgNode, resume: ResumePoint | bool, facts: dict) -> dict:
             model, cfg = with_augmentation(cfg, model), original_sizes(cfg)
         with InferenceTimer(model) as timer:
             results = RetinaTrainer.test(cfg, model, evaluators)
-        record.update(
-            results=results,
-            evaluator=RetinaTrainer.scored_by,
-            inference_ms_per_image=timer.ms_per_image,
-        )
+        record.update(results=results, evaluator=RetinaTrainer.scored_by, inference_ms_per_image=timer.ms_per_image)
     if comm.is_main_process():
         verify_results(cfg, results)
     return results

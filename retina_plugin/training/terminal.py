@@ -1,12 +1,10 @@
 """Log lines of a run: its essentials on the terminal, Detectron2's long dumps in ``log.txt`` alone; both escaped."""
 
-import contextlib
-import io
 import logging
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from detectron2.config import CfgNode
@@ -16,8 +14,8 @@ from ..errors import name_some, printable
 from ..evaluation.coco_evaluator import SUMMARY
 
 __all__ = [
-    "describe_scores", "describe_training", "escape_control_characters", "figures_later", "hide_cuda_home",
-    "remove_former_handlers", "terminal_essentials",
+    "describe_scores", "describe_training", "escape_control_characters", "figures_later", "filtered",
+    "hide_cuda_home", "log_handlers", "remove_former_handlers", "terminal_essentials",
 ]  # fmt: skip
 
 # Logger -> first words of its messages that go to the file only: two copies of the config, environment, model, matched
@@ -42,6 +40,7 @@ DUMPS = {
     "detectron2.data.datasets.coco": ("Loaded ", "Loading "),
     "detectron2.checkpoint.c2_model_loading": ("Following weights matched",),
 }  # fmt: skip
+LOGGERS = ("detectron2", "fvcore", "retina_plugin")
 WRITER_PERIOD = 20  # iterations between two lines of losses: Detectron2's DefaultTrainer.build_hooks
 _PROGRESS = re.compile(r"Inference done (\d+)/(\d+)")
 _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")  # Detectron2 colours its own lines with it
@@ -53,7 +52,7 @@ def remove_former_handlers() -> None:
 
     They would write the lines of this run into the log of that one, and print each line twice.
     """
-    for name in ("detectron2", "fvcore", "retina_plugin"):
+    for name in LOGGERS:
         logger = logging.getLogger(name)
         for handler in list(logger.handlers):
             if type(handler) is logging.StreamHandler and handler.stream is not sys.stderr:
@@ -112,8 +111,7 @@ def _is_essential(record: logging.LogRecord) -> bool:
 def figures_later() -> Iterator[None]:
     """Hide an evaluation on the terminal, of whose figures the caller shows its own: all but warnings and progress.
 
-    Progress is a line for each tenth of the images, at most. The file has everything but the tables that COCO's
-    packages print.
+    Progress is a line for each tenth of the images, at most. The file has everything.
     """
     last_tenth = -1
 
@@ -127,17 +125,23 @@ def figures_later() -> Iterator[None]:
         last_tenth, before = max(last_tenth, 10 * done // total), last_tenth
         return last_tenth > before
 
-    handlers = {
-        handler
-        for name in ("detectron2", "fvcore", "retina_plugin")
-        for handler in logging.getLogger(name).handlers
-        if getattr(handler, "stream", None) is sys.stdout
-    }
+    with filtered((each for each in log_handlers() if getattr(each, "stream", None) is sys.stdout), is_shown):
+        yield
+
+
+def log_handlers() -> set[logging.Handler]:
+    """Return the handlers of Detectron2's loggers and ours."""
+    return {handler for name in LOGGERS for handler in logging.getLogger(name).handlers}
+
+
+@contextmanager
+def filtered(handlers: Iterable[logging.Handler], is_shown: Callable[[logging.LogRecord], bool]) -> Iterator[None]:
+    """Within the block let handlers write only the records for which ``is_shown`` is true."""
+    handlers = list(handlers)
     for handler in handlers:
         handler.addFilter(is_shown)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # the handlers keep the stream that they have
-            yield
+        yield
     finally:
         for handler in handlers:
             handler.removeFilter(is_shown)

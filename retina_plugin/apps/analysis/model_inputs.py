@@ -21,12 +21,7 @@ from ...errors import SetupError
 from ...prepare import prepare
 from ...training.terminal import escape_control_characters
 
-__all__ = [
-    "build_mapper",
-    "load_analysis_config",
-    "map_images",
-    "sample_records",
-]
+__all__ = ["build_mapper", "load_analysis_config", "map_images", "sample_records"]
 
 logger = logging.getLogger("retina_plugin")
 

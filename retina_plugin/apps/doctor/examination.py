@@ -115,11 +115,7 @@ def _detector(report: Report, cfg: CfgNode, train: Sequence[DatasetContent], pla
     height, width = largest_input(cfg, train, layout.size_divisibility)
     try:
         need = estimate_memory(cfg, model, height, width, processes=plan.num_gpus)
-    except (
-        RuntimeError,
-        ImportError,
-        ValueError,
-    ) as error:  # an operator is missing, or fails on "meta" tensors
+    except (RuntimeError, ImportError, ValueError) as error:  # an operator is missing, or fails on "meta" tensors
         report.environment["memory_not_estimated"] = str(error).splitlines()[0]
     else:
         report.add(_memory(report, cfg, need))

@@ -154,11 +154,7 @@ def _tables(described: dict) -> list[tuple[str, list[tuple[str, int]], int]]:
     sizes = list(described["image_sizes"].items())
     tables = [
         ("boxes by class", classes[:MAX_CLASSES], len(classes) - MAX_CLASSES),
-        (
-            "side of a box (sqrt of its area), px after the resize",
-            _trim(described["box_side_px_after_resize"]),
-            0,
-        ),
+        ("side of a box (sqrt of its area), px after the resize", _trim(described["box_side_px_after_resize"]), 0),
         ("height / width of a box", _trim(described["box_height_by_width"]), 0),
         ("boxes in an image", _trim(described["boxes_per_image"]), 0),
         ("image sizes", sizes[:MAX_SIZES], len(sizes) - MAX_SIZES),

@@ -1,14 +1,12 @@
 """Estimates time and disk space of a study: seconds from a few training steps, megabytes from the model's size."""
 
-import os
-
 import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from ...config.load import load_config
 from ...evaluation.evaluator import device_time
-from ...prepare import prepare
+from ...prepare import prepare, usable_processors
 from ...training.trainer import RetinaTrainer
 from .plan import PlannedRun
 
@@ -29,7 +27,7 @@ def measure_seconds(run: PlannedRun) -> float:
         SetupError: the data set cannot be used.
     """
     # As in a training; torch warns of more workers than cores.
-    workers = min(load_config(run.config_file, run.opts).DATALOADER.NUM_WORKERS, os.cpu_count() or 1)
+    workers = min(load_config(run.config_file, run.opts).DATALOADER.NUM_WORKERS, usable_processors())
     cfg = prepare(run.config_file, [*run.opts, "SEED", run.seed, "DATALOADER.NUM_WORKERS", workers], use="model").cfg
     model = RetinaTrainer.build_model(cfg)
     with EventStorage():

@@ -13,6 +13,7 @@ import torch
 
 from ...config.load import load_config
 from ...errors import SetupError
+from ...training.terminal import filtered, log_handlers
 from .estimate import checkpoint_megabytes, measure_seconds
 from .index import choose_rows, load_studies
 from .plan import PlannedRun, StudySettings, plan_runs, write_manifest
@@ -84,20 +85,10 @@ def each_message_once() -> Iterator[None]:
         text = record.getMessage()
         return text not in seen and not seen.add(text)
 
-    handlers = [
-        handler
-        for name in ("", "detectron2", "fvcore", "retina_plugin")
-        for handler in logging.getLogger(name).handlers or ([logging.lastResort] if not name else [])
-    ]
-    for handler in handlers:
-        handler.addFilter(is_new)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("once")
-            yield
-    finally:
-        for handler in handlers:
-            handler.removeFilter(is_new)
+    handlers = {*log_handlers(), *(logging.getLogger().handlers or [logging.lastResort])}
+    with filtered(handlers, is_new), warnings.catch_warnings():
+        warnings.simplefilter("once")
+        yield
 
 
 def _say(line: str) -> None:
