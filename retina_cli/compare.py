@@ -11,7 +11,7 @@ COCO_LIMIT = 100  # detections of an image
 
 EXAMPLES = """
 Examples:
-  two runs, by what they left          retina compare output/first output/second
+  two runs                             retina compare output/first output/second
   two checkpoints, run now             retina compare output/a/model_0000999.pth output/a/model_final.pth
   predictions of any two detectors     retina compare a.json b.json --ground-truth val.json --images images
 """

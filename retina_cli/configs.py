@@ -15,7 +15,7 @@ WIDTH = 118  # of a line of the list
 
 EXAMPLES = """
 Examples:
-  what there is                   retina configs
+  all configs                     retina configs
   where one is                    retina configs retina_R50_FPN
   a copy to change                retina configs examples/bccd --copy my_configs
   train with one, from any folder retina train --config-file configs/retina_R50_FPN.yaml ...

@@ -1,4 +1,4 @@
-"""``retina convert``: boxes in any of the known formats to COCO JSON, with what was found and what was left out."""
+"""``retina convert``: boxes in any of the known formats to COCO JSON, with counts, and notes on omissions."""
 
 import argparse
 import json
@@ -23,9 +23,7 @@ Nothing is written where a file has a mistake; the message names file and line.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", type=Path, help="folder or file of the annotations")
     parser.add_argument("--output", type=Path, required=True, help="the JSON file to write")
-    parser.add_argument(
-        "--force", action="store_true", help="replace an output that is not COCO JSON; never what is read"
-    )
+    parser.add_argument("--force", action="store_true", help="replace an output that is not COCO JSON; never the input")
     parser.add_argument("--format", default="auto", help="auto, coco, voc, yolo, labelme or csv (%(default)s)")
     parser.add_argument("--images", type=Path, help="folder of the images, if it is not the format's usual one")
     parser.add_argument("--classes", type=Path, help="file of class names in their order, one a line (or data.yaml)")

@@ -13,7 +13,7 @@ from .train import choose_for_folder
 
 INTERMIXED = True
 EXIT_ERRORS = 1
-STOPPED = "stopped; what was read of the images is kept for the next call"
+STOPPED = "stopped; the images read so far are kept for the next call"
 EXAMPLES = """
 Examples:
   a folder of your own images         retina doctor my_folder

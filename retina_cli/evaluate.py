@@ -21,7 +21,7 @@ Examples:
                                                   DATASETS.VAL_IMAGES images
   predictions of any detector          retina evaluate --predictions coco_instances_results.json \\
                                                   --ground-truth val.json --images images
-  what predict wrote                   retina evaluate --predictions predictions/predictions.json \\
+  detections of retina predict         retina evaluate --predictions predictions/predictions.json \\
                                                   --ground-truth val.json
 """
 
@@ -31,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "weights", nargs="?", default="", metavar="WEIGHTS",
         help="checkpoint or folder of a run (MODEL.WEIGHTS of --config-file)",
     )  # fmt: skip
-    parser.add_argument("--config-file", default="", metavar="FILE", help="YAML (what WEIGHTS say of their model)")
+    parser.add_argument("--config-file", default="", metavar="FILE", help="YAML (the description in WEIGHTS)")
     parser.add_argument(
-        "--predictions", type=Path, metavar="FILE", help="COCO results or what predict wrote (.json, .csv)"
+        "--predictions", type=Path, metavar="FILE", help="COCO results, or a .json or .csv file of retina predict"
     )
     parser.add_argument("--ground-truth", type=Path, metavar="FILE", help="COCO JSON that the predictions are for")
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images, for pictures")

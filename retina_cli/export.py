@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("weights", metavar="WEIGHTS", help="checkpoint, .pth or .pkl, or the folder of a run")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="file to write")
     parser.add_argument("--format", help=f"{', '.join(FORMATS)} (by the suffix of FILE)")
-    parser.add_argument("--config-file", default="", metavar="FILE", help="YAML (what WEIGHTS say of their model)")
+    parser.add_argument("--config-file", default="", metavar="FILE", help="YAML (the description in WEIGHTS)")
     parser.add_argument(
         "--classes", metavar="A,B,...", help="names of the classes (the checkpoint's, or its data set's)"
     )

@@ -21,7 +21,7 @@ COMMANDS = {
     "quickstart": ("data", "sample set, training, evaluation and pictures in minutes"),
     "sample": ("data", "write the built-in sample set: digits on photographs"),
     "convert": ("data", "write boxes in VOC, YOLO, LabelMe or CSV form as COCO JSON"),
-    "doctor": ("data", "find what would spoil a training, before it starts"),
+    "doctor": ("data", "find mistakes that would spoil a training"),
     "configs": ("training", "list and copy the configs that come with the plugin"),
     "train": ("training", "train a detector, or score a checkpoint"),
     "study": ("training", "run the paper's ablations on a data set and report them"),
@@ -38,13 +38,12 @@ GROUPS = ("data", "training", "looking", "shipping")  # in the order of the work
 EXAMPLES = """
 Examples:
   train on a folder of Pascal VOC, YOLO, LabelMe, CSV or COCO boxes
-    retina train --config-file configs/retina_R18_FPN_scratch.yaml OUTPUT_DIR output/mine \\
-        DATASETS.TRAIN_PATH my_folder DATASETS.VAL_FRACTION 0.2 MODEL.RETINANET.NUM_CLASSES 0
-  find objects with what was trained
-    retina predict output/mine/model_final.pth photos --output found
+    retina train my_folder
+  find objects with the trained detector
+    retina predict output/my_folder photos --output found
   see whether the anchors fit the boxes
     retina analyze anchors --config-file my.yaml --output output/anchors
-  the paper's comparison of alphas, small: what it would take
+  the paper's comparison of alphas, small: its time and disk space
     retina study run alpha --config-file configs/study/small.yaml --dry-run
 """
 

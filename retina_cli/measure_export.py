@@ -15,7 +15,7 @@ Example:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("weights", metavar="WEIGHTS", help="checkpoint that the files were exported from")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help=".onnx, .pt or .pt2")
-    parser.add_argument("--config-file", default="", metavar="FILE", help="YAML (what WEIGHTS say of their model)")
+    parser.add_argument("--config-file", default="", metavar="FILE", help="YAML (the description in WEIGHTS)")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON record to write")
     parser.add_argument("--opts", nargs="*", default=[], metavar="KEY VALUE", help="config keys, such as DATASETS.TEST")
 

@@ -23,7 +23,7 @@ Exit status: 0; 1 if a file could not be read or drawn (the others are done); 2 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("weights", metavar="WEIGHTS", help="checkpoint, or the folder of a run")
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="image, video, folder, pattern or camera index")
-    parser.add_argument("--config-file", metavar="FILE", help="YAML (what WEIGHTS say of their model)")
+    parser.add_argument("--config-file", metavar="FILE", help="YAML (the description in WEIGHTS)")
     parser.add_argument(
         "--output", type=Path, default=Path("predictions"), metavar="DIR", help="folder to write into (%(default)s)"
     )
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recursive", action="store_true", help="take the folders inside a folder too")
     parser.add_argument("--no-draw", action="store_true", help="write no pictures and videos")
     parser.add_argument("--frames", type=int, metavar="N", help="most frames to read from each video or camera (all)")
-    parser.add_argument("--device", help="such as cpu or cuda:1 (the config's, or what there is)")
+    parser.add_argument("--device", help="such as cpu or cuda:1 (the config's, or an available one)")
     parser.add_argument("--opts", nargs="*", default=[], metavar="KEY VALUE", help="config keys, last of all")
 
 

@@ -7,9 +7,9 @@ EXIT_FAILED = 1
 STOPPED = "stopped; the same command goes on where it stopped"
 EXAMPLES = """
 Examples:
-  what there is                        retina study list
+  all studies                          retina study list
   Table 1b on the sample set, small    retina study run gamma --config-file configs/study/small.yaml --seeds 0,1,2
-  what that would take                 retina study run gamma --config-file configs/study/small.yaml --dry-run
+  its time and disk space              retina study run gamma --config-file configs/study/small.yaml --dry-run
   all of it on two GPUs, your data     retina study run all --config-file my.yaml --devices 0,1 --output output/mine
   the page to look at                  retina study report --input output/study --output output/report
 """

@@ -1,4 +1,4 @@
-"""Choose a config for a folder of somebody's own images, by what is in it and on the machine."""
+"""Choose a config that fits a folder of one's own images and the machine."""
 
 import os
 from collections.abc import Sequence

@@ -73,7 +73,7 @@ def load_saved_config(path: Path, keep: Callable[[str], bool]) -> dict[str, Any]
     """Read the ``config.yaml`` that a run has left, which may come from a stranger: dotted key -> value.
 
     Args:
-        keep: True for the keys to return; what the others are set to has no effect.
+        keep: True for the keys to return; the values of the others have no effect.
 
     Raises:
         SetupError: the file cannot be read, or names other files in ``_BASE_``: a run writes all its keys.

@@ -67,7 +67,7 @@ def parse_yaml(
     """Parse a YAML text; return its nodes, which have line numbers, and its value, (None, None) if it is empty.
 
     Args:
-        source: what the text is and where it comes from, to begin messages with.
+        source: kind and place of the text, to begin messages with.
         place: form of the place behind it, where the text is not YAML.
         plain: take Python objects in it as plain data, and create none; else they are refused.
 

@@ -286,7 +286,7 @@ def as_paths(path: str | os.PathLike | Sequence[str | os.PathLike]) -> tuple[Pat
 
 
 def _register_content(name: str, content: BoxSet, class_names: list[str], folder: Path) -> None:
-    """Write the COCO form of a set, register it, and log what was left out of it."""
+    """Write the COCO form of a set, register it, and log its remarks."""
     path = folder / f"{name}.json"
     text = json.dumps(content.to_coco(class_names))
     try:

@@ -58,7 +58,7 @@ def read_coco_results(path: str | Path, dataset_name: str, records: list[dict]) 
 
 
 def read_detections(path: str | Path, truth: Truth) -> Detections:
-    """Read COCO results (a JSON list of image_id, category_id, bbox as XYWH, and score) or what retina predict wrote.
+    """Read COCO results (a JSON list of image_id, category_id, bbox as XYWH, and score) or a file of retina predict.
 
     Raises:
         SetupError: the file has another form, a value is missing or not a finite number, ``truth`` lacks an image or

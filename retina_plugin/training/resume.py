@@ -1,4 +1,4 @@
-"""Decide what a resumed run may change: such values take effect and are recorded, others are refused by name."""
+"""The changes that a resumed run may make: they take effect and are recorded, others are refused by name."""
 
 import json
 from itertools import zip_longest

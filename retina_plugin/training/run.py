@@ -44,7 +44,7 @@ __all__ = ["RunArguments", "evaluate", "run", "set_up"]
 
 logger = logging.getLogger("retina_plugin")
 
-# What an evaluation of its own writes lies here: beside what describes the run, its training writes alone.
+# Folder of the files of an evaluation of its own: only the training writes the files that describe the run.
 EVALUATION_FOLDER = "inference_eval_only"
 
 
@@ -194,7 +194,7 @@ def train(cfg: CfgNode, resume: ResumePoint | bool, facts: dict) -> dict:
 
 
 def say_next(cfg: CfgNode) -> None:
-    """Log the commands that use what the run has left."""
+    """Log the commands that use the results of the run."""
     run = shlex.quote(cfg.OUTPUT_DIR)
     judge = f"retina evaluate {run} for a page about its errors, " if cfg.DATASETS.TEST else ""
     logger.info("next: %sretina predict %s PHOTOS for detections", judge, run)

@@ -34,8 +34,6 @@ NAMES_DATA = (
     "DATASETS.VAL_JSON", "DATASETS.TRAIN_IMAGES", "DATASETS.VAL_IMAGES", "DATASETS.FORMAT", "DATASETS.CLASSES",
     "DATASETS.VAL_FRACTION", "DATASETS.SPLIT_SEED", "DATASETS.SPLIT_GROUP",
 )  # fmt: skip
-
-
 # Of these, the keys that choose a set by themselves.
 NAMES_SET = ("DATASETS.TEST", "DATASETS.TRAIN_PATH", "DATASETS.VAL_PATH", "DATASETS.TRAIN_JSON", "DATASETS.VAL_JSON")
 
@@ -86,7 +84,7 @@ def describe_model(
         opts: KEY VALUE pairs of the user's, over both.
 
     Raises:
-        SetupError: the checkpoint cannot be read, or does not say what model it is of.
+        SetupError: the checkpoint cannot be read, or does not describe its model.
     """
     weights = find_weights(weights)
     given = load_config(get_retina_cfg() if config is None else config, opts)
@@ -117,7 +115,7 @@ def _description(weights: str, content: dict[str, Any]) -> dict[str, Any]:
     beside = Path(weights).with_name("config.yaml")
     if "://" in weights or not beside.is_file():
         raise SetupError(
-            f"{weights} does not say what model it is of, and there is no config.yaml beside it: give the config with "
+            f"{weights} does not describe its model, and there is no config.yaml beside it: give the config with "
             "--config-file, such as configs/retina_R50_FPN.yaml, or your own."
         )
     return read_lazy_config(beside) or load_saved_config(beside, describes_model)

@@ -144,7 +144,10 @@ def _run(weights: Path, ground_truth: Path | None, images: Path | None, output: 
     if ground_truth and not images:
         raise SetupError(f"to run {weights} on --ground-truth {ground_truth}, give the folder of its --images.")
     sets = ["DATASETS.VAL_JSON", str(ground_truth), "DATASETS.VAL_IMAGES", str(images)] if ground_truth else []
-    runs = run_model("", str(weights), output, sets)
+    try:
+        runs = run_model("", str(weights), output, sets)
+    except SetupError as error:  # whose remedies may be options of retina evaluate
+        raise SetupError(f"{error}\nOr compare the detections that retina evaluate stores ({RESULTS}).") from error
     if len(runs) > 1:
         raise SetupError(f"{weights}: DATASETS.TEST has {len(runs)} sets; compare on one: give --ground-truth.")
     return DetectionSet(str(weights), runs[0].truth, runs[0].found, runs[0].image_root, runs[0].origin)

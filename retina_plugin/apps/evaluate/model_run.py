@@ -39,7 +39,7 @@ def run_model(config_file: str, weights: str, output: Path, opts: Sequence[str])
     """Evaluate ``weights`` on DATASETS.TEST; its files (record, log, results) go to ``output``.
 
     Args:
-        config_file: "" takes what the checkpoint says of its model, and the test set of its run.
+        config_file: "" takes the description in the checkpoint, and the test set of its run.
         weights: a checkpoint or a run's folder; "" takes MODEL.WEIGHTS of the config.
 
     Raises:

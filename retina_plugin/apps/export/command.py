@@ -62,7 +62,7 @@ def load_model(config_file: str, weights: str, opts: list[str]) -> TrainedModel:
     """Open a trained model on the CPU, for an export.
 
     Args:
-        config_file: "" for what the checkpoint says of its model.
+        config_file: "" for the description in the checkpoint.
 
     Raises:
         SetupError: a mistake in the config; or the checkpoint is missing, invalid or lacks part of the model.

@@ -63,7 +63,7 @@ class RetinaPredictor:
     ):
         """
         Args:
-            config: a YAML file, a cfg (it is not changed), or None for what the checkpoint says of its model.
+            config: a YAML file, a cfg (it is not changed), or None for the description in the checkpoint.
             weights: a checkpoint of this plugin or of Detectron2, or the folder of a run.
             device: such as "cpu" or "cuda:1"; None for MODEL.DEVICE, or for the device that replaces it if missing.
             score_threshold: in [0, 1]; detections with a lower score are dropped. None for

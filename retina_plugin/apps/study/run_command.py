@@ -78,7 +78,7 @@ def show_plan(runs: list[PlannedRun], devices: list[str], *, retry_failed: bool)
 
 @contextmanager
 def each_message_once() -> Iterator[None]:
-    """Show what the rows say of the machine and the data once: each message, on whatever row it comes first."""
+    """Show each message once; the rows of a study have the same about machine and data."""
     seen: set[str] = set()
 
     def is_new(record: logging.LogRecord) -> bool:

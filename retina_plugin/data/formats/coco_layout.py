@@ -21,7 +21,7 @@ _MOST_NAMES = 1000  # so many names, evenly spread, tell which folder holds the 
 
 
 def find_files(folder: Path, subset: str) -> tuple[list[Path], list[Remark]]:
-    """Return the COCO JSON file of a part of ``folder``, or for "" one of each part, and what there is to say.
+    """Return the COCO JSON file of a part of ``folder``, or for "" one of each part, and remarks.
 
     Args:
         subset: "train" or "val", by the name of a file or of its folders; "" for everything.

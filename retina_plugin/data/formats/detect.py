@@ -1,4 +1,4 @@
-"""Which format a file or folder has: the one that most of its annotation files are of, by what is in them.
+"""The format of a file or folder: that of most of its annotation files, by their content.
 
 A format of a tool that is not read is named, with the formats that the tool can export too.
 """
@@ -55,7 +55,8 @@ def detect_format(path: Path) -> str:
         suffix = path.suffix.lower()
         if suffix not in _KINDS or suffix == ".txt":
             raise SetupError(
-                f"{path}: no known format ends in {suffix or 'nothing'}: give a folder, or one of {_NAMES}."
+                f"{path} is no file of annotations by its suffix: give the folder of the set, or the .json, .csv, "
+                ".yaml or .data file of all of it."
             )
         return _refuse_foreign(_KINDS[suffix](path) or _FIRST_GUESS.get(suffix, "yolo"), path)
     kinds: dict[str, list[Path]] = {}
@@ -146,5 +147,5 @@ _KINDS: dict[str, Callable[[Path], str]] = {
     ".yml": lambda file: "",
     ".data": lambda file: "",
 }
-# The reader that says what is wrong with the file, where nothing is known of it.
+# The reader that names the fault of a file of unknown content.
 _FIRST_GUESS = {".xml": "voc", ".json": "coco", ".csv": "csv"}

@@ -1,4 +1,4 @@
-"""Which image an annotation means, for all formats: the one tolerance of names and the one limit on what does not pair.
+"""Which image an annotation means, for all formats: one tolerance for names, one limit on files without a partner.
 
 Names are compared without regard to letter case, Unicode form and the kind of slash; of a path from another machine the
 end counts, and a name may lack its suffix or have another one.

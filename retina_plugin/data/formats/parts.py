@@ -1,4 +1,4 @@
-"""Parts of a set: what its folders, file names and lists say is for training, validation or test."""
+"""The parts of a set for training, validation and test, by the names of its folders, files and lists."""
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
