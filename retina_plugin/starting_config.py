@@ -44,7 +44,7 @@ class StartingConfig:
     """A shipped config and the keys to set over it."""
 
     base: str
-    values: dict[str, Any]  # dotted key -> value
+    values: dict[str, Any]  # dotted key -> value, the keys of a group one after the other
     reasons: dict[str, str]  # dotted key -> why
 
     @property
@@ -54,30 +54,16 @@ class StartingConfig:
 
     def as_yaml(self) -> str:
         """Return a config file with a reason for each choice."""
-        tree: dict[str, Any] = {}
-        for key, value in self.values.items():
+        lines, inside = [], []
+        for key, value in {"_BASE_": self.base, **self.values}.items():
             *groups, name = key.split(".")
-            node = tree
-            for group in groups:
-                node = node.setdefault(group, {})
-            node[name] = value
-        lines = [f'_BASE_: "{self.base}"' + self._comment("_BASE_")]
-        lines += self._lines(tree, "", "")
+            known = len(os.path.commonprefix([groups, inside]))
+            lines += [f"{'  ' * depth}{groups[depth]}:" for depth in range(known, len(groups))]
+            text = yaml.safe_dump(value, default_flow_style=True, width=1000, allow_unicode=True)
+            reason = f"  # {self.reasons[key]}" if key in self.reasons else ""
+            lines.append(f"{'  ' * len(groups)}{name}: {text.removesuffix('...' + chr(10)).strip()}{reason}")
+            inside = groups
         return "\n".join(lines) + "\n"
-
-    def _lines(self, tree: dict[str, Any], indent: str, prefix: str) -> list[str]:
-        lines = []
-        for name, value in tree.items():
-            if isinstance(value, dict):
-                lines += [f"{indent}{name}:", *self._lines(value, f"{indent}  ", f"{prefix}{name}.")]
-            else:
-                text = yaml.safe_dump(value, default_flow_style=True, width=1000, allow_unicode=True)
-                text = text.removesuffix("...\n").strip()
-                lines.append(f"{indent}{name}: {text}{self._comment(prefix + name)}")
-        return lines
-
-    def _comment(self, key: str) -> str:
-        return f"  # {self.reasons[key]}" if key in self.reasons else ""
 
 
 def choose_config(folder: str | os.PathLike, opts: Sequence[Any] = ()) -> StartingConfig:

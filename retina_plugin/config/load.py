@@ -7,7 +7,7 @@ import ast
 import difflib
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,10 @@ from .keys import REMOVED_KEYS, add_retina_config, get_retina_cfg
 from .shipped import find_config
 from .yaml_source import base_files, find_line, load_yaml
 
-__all__ = ["config_difference", "config_values", "load_base_config", "load_config", "load_saved_config", "set_values"]
+__all__ = [
+    "config_difference", "config_values", "load_base_config", "load_config", "load_saved_config", "set_values",
+    "with_values",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -181,6 +184,17 @@ def set_values(cfg: CfgNode, pairs: Iterable[tuple[str, Any]], place: Callable[[
         except (KeyError, ValueError) as error:
             raise SetupError(f"{error.args[0] if error.args else error} ({place(str(key))})") from error
     return notes
+
+
+def with_values(cfg: CfgNode, values: Mapping[str, Any]) -> CfgNode:
+    """Return a frozen copy of ``cfg`` with other values: dotted key -> value of the key's type."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    for key, value in values.items():
+        group, name = _find(cfg, key)
+        group[name] = value
+    cfg.freeze()
+    return cfg
 
 
 def _find(cfg: CfgNode, key: str) -> tuple[CfgNode, str]:

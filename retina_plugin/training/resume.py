@@ -12,7 +12,7 @@ from detectron2.solver import LRMultiplier
 from detectron2.utils import comm
 from torch import nn
 
-from ..config.load import config_difference, load_config
+from ..config.load import config_difference, load_config, with_values
 from ..data.class_names import config_class_names
 from ..errors import SetupError, name_some
 from ..weights.checkpointer import loading_rules
@@ -96,19 +96,12 @@ def _keep_start(cfg: CfgNode, before: CfgNode) -> tuple[CfgNode, list[str]]:
     """Give MODEL.WEIGHTS and the words of MODEL.LOAD that a resumed run does not read the values of its start."""
     words = loading_rules(cfg) - START_WORDS | loading_rules(before) & START_WORDS
     kept = {"WEIGHTS": before.MODEL.WEIGHTS, "LOAD": "+".join(sorted(words)) or "strict"}
-    unread = {key: cfg.MODEL[key] for key, value in kept.items() if cfg.MODEL[key] != value}
     if loading_rules(cfg) == words:
-        unread.pop("LOAD", None)
-    if not unread:
-        return cfg, []
-    cfg = cfg.clone()
-    cfg.defrost()
-    for key in unread:
-        cfg.MODEL[key] = kept[key]
-    cfg.freeze()
-    return cfg, [
-        f"--resume does not read MODEL.{key} {value}: the run began with {kept[key] or 'random weights'}"
-        for key, value in unread.items()
+        del kept["LOAD"]
+    kept = {key: value for key, value in kept.items() if cfg.MODEL[key] != value}
+    return with_values(cfg, {f"MODEL.{key}": value for key, value in kept.items()}), [
+        f"--resume does not read MODEL.{key} {cfg.MODEL[key]}: the run began with {value or 'random weights'}"
+        for key, value in kept.items()
     ]
 
 

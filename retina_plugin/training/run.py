@@ -14,7 +14,7 @@ from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from ..config.load import config_difference, load_base_config, load_config
+from ..config.load import config_difference, load_base_config, load_config, with_values
 from ..config.shipped import find_config
 from ..data.class_names import config_class_names
 from ..data.register import keep_converted
@@ -125,7 +125,8 @@ def set_up(
     hide_cuda_home()
     with terminal_essentials(verbose=args.verbose):
         # Detectron2 opens the file of its arguments, to log it, and writes config.yaml into the folder.
-        default_setup(with_output_dir(cfg, folder), argparse.Namespace(**{**vars(args), "config_file": config_file}))
+        arguments = argparse.Namespace(**{**vars(args), "config_file": config_file})
+        default_setup(with_values(cfg, {"OUTPUT_DIR": str(folder)}), arguments)
     logger.handlers[:] = logging.getLogger("detectron2").handlers  # from here on into its log file too
     escape_control_characters("detectron2", "fvcore", "retina_plugin")
     for warning in warnings:
@@ -150,15 +151,6 @@ def write_config_difference(changed: dict[str, tuple], output_dir: Path, *, fres
         keep_previous(output_dir / name)
     lines = [f"{key}: {json.dumps(value)}  # was {json.dumps(base)}\n" for key, (base, value) in changed.items()]
     (output_dir / "config_diff.yaml").write_text("".join(lines), encoding="utf-8")
-
-
-def with_output_dir(cfg: CfgNode, folder: Path) -> CfgNode:
-    """Return ``cfg`` with another OUTPUT_DIR."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.OUTPUT_DIR = str(folder)
-    cfg.freeze()
-    return cfg
 
 
 def record_path(cfg: CfgNode, name: str) -> Path | None:
@@ -235,8 +227,4 @@ def evaluate(cfg: CfgNode, resume: ResumePoint | bool, facts: dict) -> dict:
 
 def original_sizes(cfg: CfgNode) -> CfgNode:
     """Return ``cfg`` without resizing of test images: the augmentation resizes them, and twice would blur them."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.INPUT.MIN_SIZE_TEST = 0
-    cfg.freeze()
-    return cfg
+    return with_values(cfg, {"INPUT.MIN_SIZE_TEST": 0})

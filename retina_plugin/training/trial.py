@@ -26,6 +26,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 from torch import nn
 
+from ..config.load import with_values
 from ..data.mapper import RetinaDatasetMapper
 from ..data.order import ORDERED_SAMPLERS
 from ..errors import SetupError, first_line, name_some
@@ -67,9 +68,7 @@ def build_on_trial(cfg: CfgNode) -> tuple[nn.Module, torch.optim.Optimizer]:
     Raises:
         SetupError: a part cannot be built; the message names it and its keys.
     """
-    cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size()).clone()
-    cfg.defrost()
-    cfg.MODEL.DEVICE = "cpu"
+    cfg = with_values(DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size()), {"MODEL.DEVICE": "cpu"})
     with _part("model", "MODEL"):
         model = build_without_weights(cfg)
     with _part("optimizer", "SOLVER"):

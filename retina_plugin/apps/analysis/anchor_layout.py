@@ -11,6 +11,7 @@ from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.meta_arch.retinanet import RetinaNet
 from torch import Tensor
 
+from ...config.load import with_values
 from ...errors import SetupError
 from ...modeling import OctaveAnchorGenerator
 from ...ops.anchors import best_anchors, grid_sizes
@@ -88,12 +89,8 @@ def build_detector(cfg: CfgNode, config_file: str) -> tuple[RetinaNet, AnchorLay
     Raises:
         SetupError: the config builds no RetinaNet, or a level has no anchors or no upright boxes.
     """
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.RETINANET.NUM_CLASSES = max(
-        1, cfg.MODEL.RETINANET.NUM_CLASSES
-    )  # 0 means "as in the data"; any number will do
+    num_classes = max(1, cfg.MODEL.RETINANET.NUM_CLASSES)  # 0 means "as in the data"; any number will do
+    cfg = with_values(cfg, {"MODEL.DEVICE": "cpu", "MODEL.RETINANET.NUM_CLASSES": num_classes})
     name = cfg.MODEL.META_ARCHITECTURE
     if name not in META_ARCH_REGISTRY or not issubclass(META_ARCH_REGISTRY.get(name), RetinaNet):
         raise SetupError(

@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 
 import retina_plugin
 
+from ...config.load import with_values
 from .detector import PADDING_CLASS, ExportableDetector
 
 __all__ = ["build_metadata", "metadata_as_text", "sidecar_path"]
@@ -23,9 +24,7 @@ def build_metadata(cfg: CfgNode, detector: ExportableDetector, class_names: list
         weights: path of the checkpoint; only its file name is kept.
     """
     # The config without the folders of the machine that trained the model.
-    portable = cfg.clone()
-    portable.defrost()
-    portable.MODEL.WEIGHTS, portable.OUTPUT_DIR = os.path.basename(cfg.MODEL.WEIGHTS), ""
+    portable = with_values(cfg, {"MODEL.WEIGHTS": os.path.basename(cfg.MODEL.WEIGHTS), "OUTPUT_DIR": ""})
     return {
         "model": cfg.MODEL.META_ARCHITECTURE,
         "classes": class_names,

@@ -44,10 +44,8 @@ def checkpoint_megabytes(run: PlannedRun) -> float:
     """Estimate the size of a checkpoint of ``run``: weights and the optimiser's state. The model takes no memory."""
     cfg = load_config(run.config_file, run.opts)
     cfg.MODEL.DEVICE = "meta"
-    cfg.MODEL.RETINANET.NUM_CLASSES = (
-        cfg.MODEL.RETINANET.NUM_CLASSES or 1
-    )  # 0 means "as in the data"; a small part of the model
-    cfg.MODEL.ROI_HEADS.NUM_CLASSES = cfg.MODEL.ROI_HEADS.NUM_CLASSES or 1
+    for node in (cfg.MODEL.RETINANET, cfg.MODEL.ROI_HEADS):
+        node.NUM_CLASSES = node.NUM_CLASSES or 1  # 0 means "as in the data"; a small part of the model
     with torch.device("meta"):
         model = build_model(cfg)
     num_bytes = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())

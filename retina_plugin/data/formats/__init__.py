@@ -1,9 +1,9 @@
 """Readers of annotation formats: each makes a ``BoxSet`` of a file or folder."""
 
 import contextlib
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from unicodedata import normalize
 
 from ...errors import SetupError
 from ..image_paths import bounded_by, refuse_line_breaks
@@ -61,21 +61,15 @@ def read_boxes(
         file_format = detect_format(path) if file_format == "auto" else file_format
         options = {"yolo": {"classes": classes}, "coco": {"open_images": not checked_later}}.get(file_format, {})
         found = FORMATS[file_format].read(path, images, subset, **options)
-    if file_format != "coco":
-        _normalise_classes(found)
+    if file_format != "coco":  # two programs may write one name in two Unicode forms
+        found.given_classes = found.given_classes and [normalize("NFC", name) for name in found.given_classes]
+        for image in found.images:
+            image.boxes = [box._replace(class_name=normalize("NFC", box.class_name)) for box in image.boxes]
     if classes:
         found.given_classes = list(classes)
     found = found.check_names() if checked_later and file_format == "coco" else found.clean()
     refuse_line_breaks([*(image.path for image in found.images), *found.class_names], str(path))
     return found
-
-
-def _normalise_classes(found: BoxSet) -> None:
-    """Give equal names of classes one Unicode form, so that files of two programs do not make two classes of them."""
-    if found.given_classes is not None:
-        found.given_classes = [unicodedata.normalize("NFC", name) for name in found.given_classes]
-    for image in found.images:
-        image.boxes = [box._replace(class_name=unicodedata.normalize("NFC", box.class_name)) for box in image.boxes]
 
 
 @contextlib.contextmanager

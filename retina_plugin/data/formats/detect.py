@@ -85,7 +85,10 @@ def detect_format(path: Path) -> str:
     found = [kind for kind in _NAMES.split(", ") if counts[kind] > _STRAY_SHARE * most]
     if not found and counts:
         found = counts.most_common(1)[0][:1]
-    if not found and (find_names_files(path) or _has_labels_folder(path)):
+    yamls = [] if found else [file for file in path.iterdir() if file.suffix.lower() in (".yaml", ".yml")]
+    if not found and (
+        find_names_files(path) or (path / "labels").is_dir() or any("names" in read_yaml(file) for file in yamls)
+    ):
         found = ["yolo"]
     found = found or guesses[:1]
     if not found:
@@ -102,11 +105,6 @@ def _refuse_foreign(kind: str, file: Path) -> str:
     if kind in _FOREIGN:
         raise SetupError(f"{file} is {_FOREIGN[kind]}.")
     return kind
-
-
-def _has_labels_folder(folder: Path) -> bool:
-    yamls = [file for file in folder.iterdir() if file.suffix.lower() in (".yaml", ".yml")]
-    return (folder / "labels").is_dir() or any("names" in read_yaml(file) for file in yamls)
 
 
 def kind_of_json(file: Path) -> str:

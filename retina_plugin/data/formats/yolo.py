@@ -123,7 +123,9 @@ def _read_line(
     count = len(words)
     is_polygon = count >= 7 and count % 2 == 1 and not has_keypoints
     if count != 5 and not is_polygon and not (has_keypoints and count > 5):
-        raise SetupError(f"{origin}: a line must be class cx cy w h, got {_describe_length(count)}.")
+        found = f"{count} word{'s' if count > 1 else ''}: separate them by spaces"
+        found = "6 numbers: a detection with its score? Train on labels" if count == 6 else found
+        raise SetupError(f"{origin}: a line must be class cx cy w h, got {found}.")
     try:
         number, *values = map(float, words if is_polygon else words[:5])
         if not number.is_integer():
@@ -155,9 +157,3 @@ def _read_line(
         raise SetupError(f"{origin}: w and h must be at least 0, got {words[3]} and {words[4]}.")
     box = ((cx - w / 2) * width, (cy - h / 2) * height, (cx + w / 2) * width, (cy + h / 2) * height)
     return Box(*box, class_name, origin)
-
-
-def _describe_length(count: int) -> str:
-    if count == 6:
-        return "6 numbers: a detection with its score? Train on labels"
-    return f"{count} word{'s' if count > 1 else ''}: separate them by spaces"

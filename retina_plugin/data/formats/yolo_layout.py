@@ -52,7 +52,7 @@ def find_layout(path: Path, images: Path | None, subset: str, classes: list[str]
     is_narrow = path.is_file() and places and all(place.is_dir() for _, place in places) and images is None
     files = [image for _, place in places for image in list_files(place, IMAGE_SUFFIXES)] if is_narrow else None
     index = ImageIndex(images or folder, files)
-    lists = _Lists(folder, index, _base(folder, content))
+    lists = _Lists(index, _base(folder, content))
     for part, place in places:
         lists.add(part, place)
     is_complete = bool(lists.parts)
@@ -163,15 +163,14 @@ def _lists_of_folder(folder: Path, index: ImageIndex) -> Iterator[tuple[str, Pat
             yield part, file
 
 
+@dataclass
 class _Lists:
     """Collects the parts of images that a description or lists name."""
 
-    def __init__(self, folder: Path, index: ImageIndex, base: Path):
-        self.folder = folder
-        self.index = index
-        self.base = base
-        self.parts: dict[Path, set[str]] = {}
-        self.files: set[Path] = set()
+    index: ImageIndex
+    base: Path
+    parts: dict[Path, set[str]] = field(default_factory=dict)
+    files: set[Path] = field(default_factory=set)
 
     def add(self, part: str, place: Path) -> None:
         """Add the images of a folder, or of a list of them.
@@ -249,6 +248,6 @@ def _descend(folder: Path, names: list[str]) -> Path | None:
 def _labels_beside(images: Path) -> Path | None:
     """The folder of labels that belongs to a folder of images."""
     last = max((i for i, name in enumerate(images.parts) if fold(name) in IMAGE_WORDS), default=None)
-    return (
-        None if last is None else _descend(Path(*images.parts[:last]), ["labels", *map(fold, images.parts[last + 1 :])])
-    )
+    if last is None:
+        return None
+    return _descend(Path(*images.parts[:last]), ["labels", *map(fold, images.parts[last + 1 :])])
