@@ -198,10 +198,9 @@ def check_evaluation(cfg: CfgNode) -> Iterator[Finding]:
     if not test.BEST_METRIC:
         if patience > 0:
             yield value_error(
-                f"SOLVER.EARLY_STOPPING.PATIENCE is {patience}, but TEST.BEST_METRIC is empty: set it to what shall "
-                "get better, such as bbox/AP."
+                f"SOLVER.EARLY_STOPPING.PATIENCE is {patience}, but TEST.BEST_METRIC is empty: set it to a metric, "
+                "such as bbox/AP."
             )
-            return
         return
     if not cfg.DATASETS.TEST:
         yield value_error(

@@ -41,7 +41,7 @@ class SetSummary:
 
 @dataclass(frozen=True)
 class DataSummary:
-    """Counts by name of the data set, and sentences about what is probably not meant."""
+    """Counts by name of the data set, and sentences about probable mistakes."""
 
     sets: dict[str, SetSummary] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)

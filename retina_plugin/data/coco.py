@@ -246,7 +246,7 @@ def shorten(value: Any) -> str:
 
 
 def _image_fault(image: Any, needs_size: bool) -> str:
-    """Say what an image's record lacks, as the end of a sentence; "" for nothing."""
+    """Name the fault of an image's record, as the end of a sentence; "" for none."""
     sides = ("width", "height") if needs_size else ()
     if not isinstance(image, dict):
         return f"must be an object with id, file_name, width and height, got {shorten(image)!r}"
@@ -264,7 +264,7 @@ def _image_fault(image: Any, needs_size: bool) -> str:
 
 
 def _annotation_fault(annotation: Any, class_of: dict[int, int], keys: tuple[str, ...]) -> str:
-    """Say what an annotation's record lacks, as the end of a sentence; "" for nothing."""
+    """Name the fault of an annotation's record, as the end of a sentence; "" for none."""
     if not isinstance(annotation, dict):
         return f"must be an object with {', '.join(keys)}, got {shorten(annotation)!r}"
     for key in keys:

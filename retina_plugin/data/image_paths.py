@@ -1,4 +1,4 @@
-"""What the files of a data set may name: files inside its folders, in names of one line (docs/security.md).
+"""The paths that the files of a data set may name: inside its folders, in one line (docs/security.md).
 
 ``bounded_by`` puts a bound in force while a set is read: ``check_named`` and ``open_named`` keep to it in every format.
 """
@@ -68,7 +68,7 @@ def bounded_by(roots: Iterable[str | Path], source: str, *, allow_outside: bool)
 
     Args:
         roots: folders that the user has named.
-        source: what is read, for messages.
+        source: the set, for messages.
         allow_outside: refuse nothing.
     """
     token = _bound.set(None if allow_outside else _Bound(_Inside(roots), source))

@@ -1,4 +1,4 @@
-"""By how much the images of a data set are scaled before the network sees them."""
+"""The scales by which the images of a data set are resized for the network."""
 
 from collections.abc import Callable, Sequence
 

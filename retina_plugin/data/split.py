@@ -16,7 +16,7 @@ GROUPS = "folder, column:NAME or regex:PATTERN"
 
 
 def split_set(whole: BoxSet, fraction: float, seed: int, group: str = "") -> tuple[BoxSet, BoxSet]:
-    """(train, val) of a set; ``remarks`` stay with train, where what the split could not keep is added.
+    """(train, val) of a set; ``remarks`` stay with train, which also gets those of the split.
 
     Groups go to val in the order of a hash of seed and name until it has ``fraction`` of the images, so that a few
     further files move few others. A class that then has no box in train gets the first group that holds it back.

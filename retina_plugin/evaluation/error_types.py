@@ -42,6 +42,12 @@ class ErrorBreakdown:
     kinds: np.ndarray  # (D,) index into ERRORS; -1 for a correct detection
     excused: np.ndarray  # (D,) True for a false detection in a crowd of its class
 
+    @property
+    def rows(self) -> list[tuple[str, int | None, float | None]]:
+        """Name, number and points lost of each type; the last two are the gains without false positives or misses."""
+        types = [(name, self.counts[name], self.lost[name]) for name in ERRORS]
+        return [*types, ("all false positives", None, self.false_positives), ("all misses", None, self.false_negatives)]
+
 
 def break_down(truth: Truth, found: Detections) -> ErrorBreakdown:
     """Give every error its type and cost; every AP is None if there is no box.

@@ -10,7 +10,7 @@ from .bootstrap import ap_intervals
 from .boxes import Detections, Truth
 from .calibration import Calibration, OperatingPoint, best_points, calibration
 from .coco_scores import AT_50, AT_75, RECALLS, Scores, known, score
-from .error_types import ERRORS, ErrorBreakdown, break_down
+from .error_types import ErrorBreakdown, break_down
 from .mistakes import UNMATCHED, ImageMistakes, confusion_matrix, mistakes_per_image, unmatched_detections
 
 __all__ = ["FEWEST", "Evaluation", "class_rows", "curves", "evaluate_detections", "write_evaluation", "write_tables"]
@@ -150,8 +150,6 @@ def _tables(evaluation: Evaluation) -> dict[str, tuple[list[str], list[list]]]:
     """Build the tables: name -> columns and rows."""
     truth, errors, mistakes = evaluation.truth, evaluation.errors, evaluation.mistakes
     classes = class_rows(evaluation)
-    lost = [[name, errors.counts[name], errors.lost[name]] for name in ERRORS]
-    lost += [["all false positives", None, errors.false_positives], ["all misses", None, errors.false_negatives]]
     bins = [
         [kind, b.name, b.low, b.high, b.boxes, b.ap, b.ap50]
         for kind, group in (("size", evaluation.scores.sizes), ("aspect", evaluation.scores.aspects))
@@ -178,7 +176,7 @@ def _tables(evaluation: Evaluation) -> dict[str, tuple[list[str], list[list]]]:
         "ap": (["metric", "percent"], [list(item) for item in evaluation.scores.summary.items()]),
         "classes": (list(classes[0]), [list(row.values()) for row in classes]),
         "size_and_aspect": (["kind", "range", "low", "high", "boxes", "AP", "AP50"], bins),
-        "errors": (["error", "count", "AP50_lost"], lost),
+        "errors": (["error", "count", "AP50_lost"], errors.rows),
         "confusion": (["truth", "predicted", "count"], confused),
         "calibration": (bin_keys, [[b[key] for key in bin_keys] for b in evaluation.calibration.bins]),
         "images": (["image_id", "file_name", "missed", "wrong", "sum_of_wrong_scores"], per_image),

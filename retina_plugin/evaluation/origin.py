@@ -1,4 +1,4 @@
-"""The origin of stored detections: a JSON file beside a results file says of which set and settings they are."""
+"""The origin of stored detections: a JSON file beside a results file names their set and settings."""
 
 import hashlib
 import logging

@@ -1,6 +1,6 @@
-"""Build and run the parts of a training on trial, to find what Detectron2 refuses before anything is written.
+"""Build and run the parts of a training on trial, to find values that Detectron2 refuses before a file is written.
 
-``config/rules.py`` has the values of single keys that are known to fail. What it does not know fails here, in one
+``config/rules.py`` has the values of single keys that are known to fail. Others fail here, in one
 sentence, and not at the start or at the very end of a training. A training and ``retina doctor`` run the same trials.
 """
 

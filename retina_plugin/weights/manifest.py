@@ -98,7 +98,7 @@ def anchors_of(model: nn.Module) -> dict[str, Any] | None:
 
 
 def manifest_fault(manifest: Any) -> str:
-    """Say what a manifest has that ``build_manifest`` does not write, as the end of a sentence; "" for nothing."""
+    """Name a part of a manifest that ``build_manifest`` never writes, as the end of a sentence; "" for none."""
     if manifest is None:
         return ""
     if not isinstance(manifest, dict):

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from ...evaluation.comparison import Comparison, Difference
-from ...evaluation.error_types import ERRORS
 from ..report.pages import Table, number, render
 from .pictures import draw_image
 
@@ -48,10 +47,8 @@ def comparison_page(
          None if d.interval is None else "beyond chance" if d.beyond_chance else "within chance"]
         for d in comparison.classes
     ]  # fmt: skip
-    a, b = comparison.first.errors, comparison.second.errors
-    errors = [[name, a.counts[name], b.counts[name], a.lost[name], b.lost[name]] for name in ERRORS]
-    errors.append(["all false positives", None, None, a.false_positives, b.false_positives])
-    errors.append(["all misses", None, None, a.false_negatives, b.false_negatives])
+    sides = zip(comparison.first.errors.rows, comparison.second.errors.rows, strict=True)
+    errors = [[a[0], a[1], b[1], a[2], b[2]] for a, b in sides]
     error_columns = ["Error", "Number A", "Number B", "AP50 lost A", "AP50 lost B"]
     class_columns = ["Class", "Boxes", "A", "B", "B - A", "Low", "High", "Difference"]
     return render(

@@ -35,11 +35,8 @@ def evaluation_page(evaluation: Evaluation, *, title: str, image_root: str | Non
     names = {"class": "Class", "boxes": "Boxes", "predictions": "Detections", "threshold": "Best threshold"}
     columns = [names.get(key, key[0].upper() + key[1:]) for key in classes[0]]
     digits = (0, 0, 1, 1, 1, 3, 3, 3, 3)
-    error_rows = [
-        *([name, errors.counts[name], errors.lost[name], ERRORS[name]] for name in ERRORS),
-        ["all false positives", None, errors.false_positives, "if no detection were wrong"],
-        ["all misses", None, errors.false_negatives, "if no box were missed"],
-    ]
+    meanings = [*ERRORS.values(), "if no detection were wrong", "if no box were missed"]
+    error_rows = [[*row, meaning] for row, meaning in zip(errors.rows, meanings, strict=True)]
     shapes = [[b.name, b.boxes, b.ap, b.ap50] for b in (*scores.sizes, *scores.aspects) if b.boxes]
     bins = [
         [f"{b['low']:.1f} to {b['high']:.1f}", b["count"], b["score"], b["right"],

@@ -1,4 +1,4 @@
-"""The typed form of the JSON of a study: what a field may hold is checked once, when the file is read.
+"""The typed form of the JSON of a study: the type of each field is checked once, when the file is read.
 
 A study folder may come from a stranger, or be half written. A field of another type than its own ends in one sentence
 with the file and the line; unknown fields are ignored.
@@ -172,7 +172,7 @@ def read_object(path: Path) -> Fields:
     """Read the JSON object in a file.
 
     Raises:
-        SetupError: it is missing, damaged, no regular file or no object, or holds what no record holds.
+        SetupError: it is missing, damaged, no regular file or no object, or has a value that no record has.
     """
     refuse_link(path)
     return parse_object(read_text(path, MAX_BYTES), str(path))
@@ -200,7 +200,7 @@ def parse_object(text: str, where: str) -> Fields:
 
 
 def _find_fault(value: Any) -> str:
-    """Say what keeps a value from being written to a page or to JSON again; "" for nothing."""
+    """Name the fault that keeps a value from being written to a page or to JSON again; "" for none."""
     if isinstance(value, int | float) and not (
         math.isfinite(value) if isinstance(value, float) else abs(value) < 2**63
     ):

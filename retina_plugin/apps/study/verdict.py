@@ -133,7 +133,7 @@ UNIFORM: dict[str, Callable[[RunRecord], Any]] = {
 
 
 def run_warnings(folder: StudyFolder) -> list[str]:
-    """List what weakens a comparison of the runs: different code, machines or schedules, changed code, missing runs."""
+    """List the weak points of a comparison: different code, machines or schedules, changed code, missing runs."""
     records = [run.record for run in folder.runs.values() if run.status == "finished"]
     warnings = []
     for title, fact in UNIFORM.items():

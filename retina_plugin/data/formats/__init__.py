@@ -55,7 +55,7 @@ def read_boxes(
         raise SetupError(f"{path} does not exist: give the folder or file of the annotations.")
     if file_format not in ("auto", *FORMATS):
         raise SetupError(f"The format must be auto or one of {', '.join(FORMATS)}, got {file_format!r}.")
-    # A file that the user names may be a link: what lies beside the file itself is inside too.
+    # A file that the user names may be a link: the folder of its target is inside too.
     own = [path] if path.is_dir() else [path.parent, path.resolve().parent]
     with bounded_by([*own, *([images] if images else [])], str(path), allow_outside=allow_outside):
         file_format = detect_format(path) if file_format == "auto" else file_format

@@ -14,7 +14,7 @@ from ...errors import SetupError
 from ..images import read_sizes
 from .box_set import AnnotatedImage, Box, BoxSet, check_claimed_size
 from .files import list_files, read_lines, read_names
-from .pairing import ImageIndex, check_pairs, fold, images_in_use
+from .pairing import ImageIndex, check_pairs, fold
 from .parts import part_of, part_of_name, pick_files
 
 __all__ = ["is_box_file", "read"]
@@ -124,9 +124,7 @@ def _find_images(rows: Sequence[_Row], root: Path, source: str) -> dict[str, Pat
         index = ImageIndex(root)
         places.update({name: place for name in missing if (place := index.find(name))})
         missing = [name for name in missing if not os.path.exists(places[name])]
-        known = set(places.values())
-        lonely = [image for image in images_in_use(index, known) if image not in known]
-        check_pairs(source, missing, len(places), lonely, index, "path")
+        check_pairs(source, missing, len(places), set(places.values()), index, "path")
     return places
 
 

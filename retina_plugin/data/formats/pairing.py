@@ -1,4 +1,4 @@
-"""Which image an annotation means, for all formats: one tolerance for names, one limit on files without a partner.
+"""The image that an annotation means, for all formats: one tolerance for names, one limit on files without a partner.
 
 Names are compared without regard to letter case, Unicode form and the kind of slash; of a path from another machine the
 end counts, and a name may lack its suffix or have another one.
@@ -82,7 +82,7 @@ class ImageIndex:
     def __init__(self, folder: Path, files: Sequence[Path] | None = None):
         """
         Args:
-            folder: what names of images start from.
+            folder: where the names of images start.
             files: the images; by default those of the folder and its subfolders.
 
         Raises:
@@ -172,21 +172,22 @@ def _names_apart(folders: Sequence[str]) -> list[str]:
 
 
 def check_pairs(
-    source: str, orphans: Sequence[object], total: int, lonely: Sequence[Path], index: ImageIndex, kind: str
-) -> None:
-    """Refuse a set where more than ``MAX_UNPAIRED_SHARE`` of the annotations have no image.
+    source: str, orphans: Sequence[object], total: int, annotated: Collection[Path], index: ImageIndex, kind: str
+) -> list[Path]:
+    """Return the images in use without an annotation; refuse more than MAX_UNPAIRED_SHARE annotations without an image.
 
     Args:
         orphans: annotation files, or the names of images that they give, without an image.
         total: number of all annotations.
-        lonely: images without an annotation.
+        annotated: images with an annotation.
         kind: of the annotations, for the message.
 
     Raises:
         SetupError: showing three of each side by side.
     """
+    lonely = [image for image in images_in_use(index, annotated) if image not in annotated]
     if len(orphans) <= MAX_UNPAIRED_SHARE * total:
-        return
+        return lonely
     if not index.files:
         raise SetupError(f"{source}: none of {total} {kind}s has its image in {index.folder}: {IMAGES_REMEDY}")
     shown, others = (", ".join(_show(n, source) for n in names[:_SHOWN]) for names in (orphans, lonely or index.files))
@@ -263,8 +264,7 @@ def find_pairs(
         raise others[0]
     found.remarks += [Remark("file left out, it is no annotation", str(error)) for error in others]
     known = {image for _, _, image in pairs}
-    lonely = [image for image in images_in_use(index, known) if image not in known]
-    check_pairs(found.source, orphans, len(files) - len(others), lonely, index, f"{kind} file")
+    lonely = check_pairs(found.source, orphans, len(files) - len(others), known, index, f"{kind} file")
     if not subset:
         found.remarks += [Remark(f"image left out: it has no {kind} file", str(image)) for image in lonely]
     if not tells_parts:

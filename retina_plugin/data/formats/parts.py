@@ -38,9 +38,9 @@ def part_of(path: Path, root: Path) -> str:
 def pick_part(
     items: Sequence[Item], subset: str, parts_of: Callable[[Item], str | Collection[str]], source: str
 ) -> tuple[list[Item], list[Remark]]:
-    """Keep what is for ``subset``: "train" or "val"; everything for "", or where the set says nothing.
+    """Keep the items of ``subset``, "train" or "val"; all of them for "", or if no item has a part.
 
-    A set without a part to validate on is validated on its test part, which a remark says; else on what has no part.
+    A set without a part to validate on is validated on its test part, with a remark; else on the items without a part.
 
     Args:
         parts_of: the part of an item, "" if it has none; or its parts.

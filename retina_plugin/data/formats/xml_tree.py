@@ -19,7 +19,7 @@ MAX_ELEMENTS = 250_000
 
 @dataclass
 class Element:
-    """A tag, its text without the spaces around it, its line and what is in it."""
+    """A tag, its text without the spaces around it, its line and its child tags."""
 
     tag: str
     line: int

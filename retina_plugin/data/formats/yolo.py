@@ -110,8 +110,7 @@ def _pair(layout: YoloLayout, found: BoxSet) -> dict[Path, Path]:
             f"{found.source}: none of {len(files)} images has a label file, such as {example} for {files[0]}: "
             "put it beside the image, or in a folder labels beside the folder of the images."
         )
-    lonely = [image for image in images_in_use(layout.index, labels) if image not in labels]
-    check_pairs(found.source, orphans, len(labels) + len(orphans), lonely, layout.index, "label file")
+    check_pairs(found.source, orphans, len(labels) + len(orphans), labels, layout.index, "label file")
     found.remarks += [Remark("label file left out: it has no image", str(file)) for file in orphans]
     return labels
 

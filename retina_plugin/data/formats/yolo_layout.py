@@ -63,7 +63,7 @@ def find_layout(path: Path, images: Path | None, subset: str, classes: list[str]
         index = ImageIndex(index.folder, [*index.files, *outside])
     if not index.files:
         raise SetupError(f"{path} has no images in {index.folder} (YOLO): {IMAGES_REMEDY}")
-    # A data.yaml that is named may lie anywhere: what it names counts, not the folder that it is in.
+    # A data.yaml that is named may lie anywhere: its own folder is none of the set.
     own = [] if is_narrow else [folder]
     folders = {image.parent for image in index.files if is_narrow or not image.is_relative_to(folder)}
     folders |= {other for place in folders if (other := _labels_beside(place))}
