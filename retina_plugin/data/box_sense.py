@@ -33,7 +33,7 @@ def box_places(content: DatasetContent, rows: np.ndarray, values: list | None = 
         image = content.box_images[row]
         # Text for NaN and infinity, which JSON has no numbers for.
         box = [round(float(n), 2) if np.isfinite(n) else str(n) for n in content.boxes[row]]
-        place = {"file": content.file_names[image], "image_id": content.image_ids[image]}
+        place = content.place(image)
         if content.annotation_ids[row] != "none":  # as where a loader gives no ids
             place["annotation_id"] = content.annotation_ids[row]
         places.append({**place, "bbox": box, **({} if values is None else {"value": values[k]})})

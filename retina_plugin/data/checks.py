@@ -154,9 +154,7 @@ def check_headers(content: DatasetContent, headers: Mapping[int, ImageHeader]) -
     for check, rows in (("image-unreadable", [i for i in faults if i not in set(deep)]), ("image-deep", deep)):
         if rows:
             listed = join_faults([f"{content.file_names[i]} {faults[i]}" for i in rows])
-            places = [
-                {"file": content.file_names[i], "image_id": content.image_ids[i], "value": faults[i]} for i in rows
-            ]
+            places = [content.place(i, value=faults[i]) for i in rows]
             text = f"{content.name}: {len(rows)} of {len(headers)} images cannot be used: {listed}"
             remedy = MISSING_REMEDY if all(faults[i] == MISSING for i in rows) else None
             yield finding(check, content.name, text, remedy, places=places)
@@ -173,8 +171,7 @@ def check_vanishing(cfg: CfgNode, content: DatasetContent, *, for_training: bool
                 f"{content.name}: {len(rows)} of {len(content.sizes)} images cannot be resized: "
                 f"{content.file_names[i]} {describe_vanishing(cfg, tuple(content.sizes[i]), pick)}"
             )
-            places = [{"file": content.file_names[i], "image_id": content.image_ids[i]} for i in rows]
-            yield finding("image-vanishes", content.name, text, places=places)
+            yield finding("image-vanishes", content.name, text, places=map(content.place, rows))
 
 
 def check_boxes(content: DatasetContent) -> Iterator[Finding]:

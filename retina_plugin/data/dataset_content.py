@@ -54,6 +54,10 @@ class DatasetContent:
         """Indices of the images that are files of this machine."""
         return [i for i, name in enumerate(self.file_names) if name and "://" not in name]
 
+    def place(self, image: int, **more: object) -> dict[str, object]:
+        """The place of a finding: the file and id of an image by its index, and ``more``."""
+        return {"file": self.file_names[image], "image_id": self.image_ids[image], **more}
+
     def add_boxes(self, rows: list[tuple[list[float], int, int, Hashable]]) -> None:
         """Take over the boxes: XYWH, index of the image, index of the class, and annotation id of each."""
         boxes, images, classes, ids = zip(*rows, strict=True) if rows else ([], [], [], [])

@@ -94,10 +94,7 @@ def check_evaluation(cfg: CfgNode, test: list[DatasetContent]) -> Iterator[Findi
                 "TEST.DETECTIONS_PER_IMAGE",
                 f"{content.name}: {len(full)} of {len(boxes)} images have more boxes (up to {boxes.max()}) than "
                 f"TEST.DETECTIONS_PER_IMAGE {limit}",
-                places=[
-                    {"file": content.file_names[i], "image_id": content.image_ids[i], "value": int(boxes[i])}
-                    for i in full
-                ],
+                places=[content.place(i, value=int(boxes[i])) for i in full],
             )
 
 
@@ -156,5 +153,5 @@ def check_empty_images(cfg: CfgNode, content: DatasetContent) -> Iterator[Findin
             "image-without-boxes",
             content.name,
             f"{content.name}: {len(empty)} of {len(content.image_ids)} images have no box and are {kept}",
-            places=[{"file": content.file_names[i], "image_id": content.image_ids[i]} for i in empty],
+            places=map(content.place, empty),
         )

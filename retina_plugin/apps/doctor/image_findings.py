@@ -20,7 +20,7 @@ def find_image_faults(content: DatasetContent, scans: Mapping[str, ImageScan]) -
     # One file under two ids is found where the records are read.
     copies = [(first, k) for first, k in copies if content.file_names[first] != content.file_names[k]]
     if copies:
-        places = [_place(content, k, f"same as {content.file_names[first]}") for first, k in copies]
+        places = [content.place(k, value=f"same as {content.file_names[first]}") for first, k in copies]
         what = f"{content.name}: {len(copies)} of {len(rows)} images are the same file as another"
         yield finding("image-twice", content.name, what, places=places)
 
@@ -35,18 +35,15 @@ def find_leaks(train: DatasetContent, test: DatasetContent, scans: Mapping[str, 
     of = f"of {len(test_rows)} images of {test.name}"
     if same:
         places = [
-            _place(test, test_rows[j], f"same as {train.file_names[train_rows[i]]}") for j, i in sorted(same.items())
+            test.place(test_rows[j], value=f"same as {train.file_names[train_rows[i]]}")
+            for j, i in sorted(same.items())
         ]
         yield finding("leak-exact", test.name, f"{len(same)} {of} are in {train.name} too", places=places)
     near = {j: pair for j, pair in find_near(train_scans, test_scans).items() if j not in same}
     if near:
         places = [
-            _place(test, test_rows[j], f"like {train.file_names[train_rows[i]]} (correlation {correlation:.2f})")
+            test.place(test_rows[j], value=f"like {train.file_names[train_rows[i]]} (correlation {correlation:.2f})")
             for j, (i, correlation) in sorted(near.items(), key=lambda item: -item[1][1])
         ]
         what = f"{len(near)} {of} look like an image of {train.name}"
         yield finding("leak-near", test.name, what, places=places)
-
-
-def _place(content: DatasetContent, i: int, value: str) -> dict:
-    return {"file": content.file_names[i], "image_id": content.image_ids[i], "value": value}
