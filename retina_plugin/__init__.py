@@ -31,29 +31,10 @@ from .modeling import (
 from .training import RetinaTrainer, build_hooks, build_optimizer
 
 __all__ = [
-    "CLASSIFICATION_LOSS_REGISTRY",
-    "ClassificationLoss",
-    "CrossEntropyLoss",
-    "FocalLoss",
-    "FocalLossStar",
-    "FocalRetinaNet",
-    "LossNormalizer",
-    "OHEMLoss",
-    "OctaveAnchorGenerator",
-    "RetinaPredictor",
-    "RetinaTrainer",
-    "SafeMatcher",
-    "SetupError",
-    "TrainingState",
-    "add_retina_config",
-    "build_hooks",
-    "build_inference_model",
-    "build_optimizer",
-    "find_config",
-    "fold_batch_norms",
-    "get_retina_cfg",
-    "load_config",
-    "register_boxes",
-]
+    "CLASSIFICATION_LOSS_REGISTRY", "ClassificationLoss", "CrossEntropyLoss", "FocalLoss", "FocalLossStar",
+    "FocalRetinaNet", "LossNormalizer", "OHEMLoss", "OctaveAnchorGenerator", "RetinaPredictor", "RetinaTrainer",
+    "SafeMatcher", "SetupError", "TrainingState", "add_retina_config", "build_hooks", "build_inference_model",
+    "build_optimizer", "find_config", "fold_batch_norms", "get_retina_cfg", "load_config", "register_boxes",
+]  # fmt: skip
 
 register_sample_datasets()

@@ -26,14 +26,9 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _KINDS = {
-    float: "a float",
-    int: "a whole number",
-    bool: "True or False",
-    str: "text",
-    list: "a list",
-    tuple: "a list",
+    float: "a float", int: "a whole number", bool: "True or False", str: "text", list: "a list", tuple: "a list",
     type(None): "a value",
-}
+}  # fmt: skip
 
 
 def load_config(config: str | os.PathLike | CfgNode, opts: Iterable[Any] = ()) -> CfgNode:

@@ -18,20 +18,8 @@ from .normalizer import LossNormalizer, TrainingState
 from .torchvision_parts import TorchvisionAnchorGenerator
 
 __all__ = [
-    "CLASSIFICATION_LOSS_REGISTRY",
-    "ClassificationLoss",
-    "CrossEntropyLoss",
-    "FocalLoss",
-    "FocalLossStar",
-    "FocalRetinaNet",
-    "HardExampleMiner",
-    "LossNormalizer",
-    "OHEMLoss",
-    "OctaveAnchorGenerator",
-    "SafeMatcher",
-    "TorchvisionAnchorGenerator",
-    "TrainingState",
-    "build_classification_loss",
-    "build_inference_model",
+    "CLASSIFICATION_LOSS_REGISTRY", "ClassificationLoss", "CrossEntropyLoss", "FocalLoss", "FocalLossStar",
+    "FocalRetinaNet", "HardExampleMiner", "LossNormalizer", "OHEMLoss", "OctaveAnchorGenerator", "SafeMatcher",
+    "TorchvisionAnchorGenerator", "TrainingState", "build_classification_loss", "build_inference_model",
     "fold_batch_norms",
-]
+]  # fmt: skip

@@ -11,13 +11,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from ..ops.winograd import transform_kernel, winograd_conv2d
 
 __all__ = [
-    "PRECISIONS",
-    "bfloat16_is_fast",
-    "build_inference_model",
-    "fold_batch_norms",
-    "trains_channels_last",
+    "PRECISIONS", "bfloat16_is_fast", "build_inference_model", "fold_batch_norms", "trains_channels_last",
     "use_winograd",
-]
+]  # fmt: skip
 
 # Values of MODEL.PRECISION, the arithmetic of backbone and head. "winograd" is fp32 by another algorithm.
 PRECISIONS = ("fp32", "winograd", "bf16")

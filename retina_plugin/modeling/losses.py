@@ -11,14 +11,9 @@ from ..errors import require, require_one_of, require_retina_config
 from .mining import HardExampleMiner
 
 __all__ = [
-    "CLASSIFICATION_LOSS_REGISTRY",
-    "ClassificationLoss",
-    "CrossEntropyLoss",
-    "FocalLoss",
-    "FocalLossStar",
-    "OHEMLoss",
+    "CLASSIFICATION_LOSS_REGISTRY", "ClassificationLoss", "CrossEntropyLoss", "FocalLoss", "FocalLossStar", "OHEMLoss",
     "build_classification_loss",
-]
+]  # fmt: skip
 
 CLASSIFICATION_LOSS_REGISTRY = Registry("CLASSIFICATION_LOSS")
 CLASSIFICATION_LOSS_REGISTRY.__doc__ = """

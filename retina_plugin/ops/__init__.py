@@ -7,14 +7,6 @@ from .mining import select_hard_examples
 from .terms import FocalTerm
 
 __all__ = [
-    "FocalTerm",
-    "LossCDF",
-    "anchor_losses",
-    "dense_classification_loss",
-    "focal_loss_cdf",
-    "negative_terms",
-    "octave_sizes",
-    "positive_terms",
-    "select_hard_examples",
-    "term_weights",
-]
+    "FocalTerm", "LossCDF", "anchor_losses", "dense_classification_loss", "focal_loss_cdf", "negative_terms",
+    "octave_sizes", "positive_terms", "select_hard_examples", "term_weights",
+]  # fmt: skip

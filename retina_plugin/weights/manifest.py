@@ -19,13 +19,9 @@ __all__ = ["anchors_of", "build_manifest", "describes_model", "disagreements", "
 
 # Weights that were trained with other values of these keys do not fit.
 PART_OF_THE_WEIGHTS = (
-    "MODEL.BACKBONE.NAME",
-    "INPUT.FORMAT",
-    "MODEL.PIXEL_MEAN",
-    "MODEL.PIXEL_STD",
-    "MODEL.RESNETS.STRIDE_IN_1X1",
+    "MODEL.BACKBONE.NAME", "INPUT.FORMAT", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "MODEL.RESNETS.STRIDE_IN_1X1",
     "MODEL.RETINANET.BBOX_REG_WEIGHTS",
-)
+)  # fmt: skip
 # The keys that a file of somebody else may set: they describe the model, its input and the choice of its detections.
 # Permissions (MODEL.LOAD, DATASETS.ALLOW_OUTSIDE_PATHS) and places to read from or write to are not among them
 # (docs/security.md).

@@ -11,13 +11,8 @@ from torch.fx.experimental import _config as shape_config
 from .detector import ExportableDetector
 
 __all__ = [
-    "DYNAMIC_AXES",
-    "EXAMPLE_SHAPE",
-    "exported_program_settings",
-    "to_safetensors",
-    "to_torch_export",
-    "to_torchscript",
-]
+    "DYNAMIC_AXES", "EXAMPLE_SHAPE", "exported_program_settings", "to_safetensors", "to_torch_export", "to_torchscript",
+]  # fmt: skip
 
 # Shape of the example images: N, 3, H, W. Sizes are all different and no level has a single row or column, because
 # the tracer would treat a size of 1, or one equal to another, as a constant.

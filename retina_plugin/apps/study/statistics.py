@@ -11,15 +11,8 @@ from typing import NamedTuple
 from scipy import stats
 
 __all__ = [
-    "SIGNIFICANCE",
-    "Ordering",
-    "Paired",
-    "compare_ordering",
-    "holm",
-    "mean_std",
-    "paired_difference",
-    "welch_test",
-]
+    "SIGNIFICANCE", "Ordering", "Paired", "compare_ordering", "holm", "mean_std", "paired_difference", "welch_test",
+]  # fmt: skip
 
 SIGNIFICANCE = 0.05  # convention: a p-value below it is called beyond seed noise
 
