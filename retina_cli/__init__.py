@@ -16,7 +16,10 @@ class UsageError(ValueError):
 def leading_path(words: list[str]) -> tuple[str, list[str]]:
     """Split the words after the options into a path, "" if there is none, and KEY VALUE pairs.
 
-    Pairs are of an even number, so the first of an odd number of words is the path.
+    The first word is a path if it exists or the number of words is odd; a word in capitals only if both hold.
     """
-    is_key = bool(words) and words[0].isupper() and not os.path.exists(words[0])
-    return (words[0], words[1:]) if len(words) % 2 and not is_key else ("", words)
+    if not words:
+        return "", words
+    exists, is_odd = os.path.exists(words[0]), len(words) % 2 == 1
+    is_path = (exists and is_odd) if words[0].isupper() else (exists or is_odd)
+    return (words[0], words[1:]) if is_path else ("", words)

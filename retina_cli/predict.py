@@ -1,7 +1,12 @@
 """``retina predict``: a trained detector on images, folders, videos or a camera."""
 
 import argparse
+import re
 from pathlib import Path
+
+from . import UsageError
+
+CONFIG_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+")
 
 EXIT_NOT_ALL = 1
 STOPPED = "stopped: what was found so far is written"
@@ -39,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predict; 1 if not every file could be read."""
+    for word in args.inputs:
+        if CONFIG_KEY.fullmatch(word) and not Path(word).exists():
+            raise UsageError(f"{word} is a config key: give KEY VALUE pairs behind --opts.")
     from retina_plugin.apps.predict.run import predict_sources
     from retina_plugin.errors import SetupError
 

@@ -83,15 +83,16 @@ def choose_for_folder(args: argparse.Namespace) -> bool:
     if args.config_file:
         args.opts = ["DATASETS.TRAIN_PATH", folder, *opts]
         return False
-    if "OUTPUT_DIR" not in opts:
+    if "OUTPUT_DIR" not in opts[::2]:
         place = Path(folder).resolve()
         opts = ["OUTPUT_DIR", os.path.join("output", (place if place.is_dir() else place.parent).name), *opts]
-    earlier = Path(opts[opts.index("OUTPUT_DIR") + 1], CHOSEN)
+    from retina_plugin.config.load import load_config
+    from retina_plugin.starting_config import SMALL, choose_config
+
+    earlier = Path(load_config(SMALL, opts).OUTPUT_DIR, CHOSEN)
     if getattr(args, "resume", False) and earlier.is_file():
         args.config_file, args.opts = str(earlier), opts
         return False
-    from retina_plugin.starting_config import choose_config
-
     chosen = choose_config(folder, opts)
     args.chosen = chosen.as_yaml()
     args.config_file, args.opts = chosen.base, [*chosen.opts, *opts]

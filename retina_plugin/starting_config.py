@@ -12,7 +12,7 @@ import yaml
 from detectron2.utils.file_io import Detectron2Handler
 from iopath.common.file_io import get_cache_dir
 
-from .config.load import load_config
+from .config.load import config_values, load_config
 from .config.shipped import find_config
 from .data.formats import read_boxes
 from .data.formats.box_set import BoxSet
@@ -33,6 +33,7 @@ STEP = 32  # the network pads to multiples of it
 LEAST_TRAIN_SIDE = 0.875  # of the test side: the range of the shipped examples
 # Length of the training: epochs of the shipped examples (16), within what a small set needs and a CPU can do.
 EPOCHS, LEAST_ITERATIONS = 16, 600
+MOST_EPOCHS = 400  # beyond it retina doctor warns (schedule-long)
 MOST_ITERATIONS = {"cpu": 3000, "gpu": 90000}
 GPU_BATCH, RATE_PER_IMAGE = 8, 0.01 / 16  # the paper's rate and batch (Sec. 4.1), scaled linearly
 EVALUATIONS = 5
@@ -44,7 +45,7 @@ class StartingConfig:
     """A shipped config and the keys to set over it."""
 
     base: str
-    values: dict[str, Any]  # dotted key -> value, the keys of a group one after the other
+    values: dict[str, Any]  # dotted key -> value
     reasons: dict[str, str]  # dotted key -> why
 
     @property
@@ -54,8 +55,16 @@ class StartingConfig:
 
     def as_yaml(self) -> str:
         """Return a config file with a reason for each choice."""
-        lines, inside = [], []
-        for key, value in {"_BASE_": self.base, **self.values}.items():
+        lines, inside = [f'_BASE_: "{self.base}"' + f"  # {self.reasons['_BASE_']}" * ("_BASE_" in self.reasons)], []
+        first: dict[str, int] = {}  # place of a group's first key, where all of them are written
+        for key in self.values:
+            for depth in range(key.count(".") + 1):
+                first.setdefault(key.rsplit(".", depth)[0], len(first))
+        places = {
+            key: [first[key.rsplit(".", depth)[0]] for depth in range(key.count("."), -1, -1)] for key in self.values
+        }
+        for key in sorted(self.values, key=places.get):
+            value = self.values[key]
             *groups, name = key.split(".")
             known = len(os.path.commonprefix([groups, inside]))
             lines += [f"{'  ' * depth}{groups[depth]}:" for depth in range(known, len(groups))]
@@ -103,16 +112,18 @@ def choose_config(folder: str | os.PathLike, opts: Sequence[Any] = ()) -> Starti
     has_gpu = torch.cuda.is_available()
     values: dict[str, Any] = {"DATASETS.TRAIN_PATH": str(folder)}
     reasons = {}
+    annotated = sum(bool(image.boxes) for image in train.images)  # a training leaves out the others
     if any(key.startswith("DATASETS.VAL_") for key in opts[::2]):
-        images = len(train.images)
+        images = annotated
     elif has_split:
         values["DATASETS.VAL_PATH"] = str(folder)
-        images = len(train.images)
-        reasons["DATASETS.VAL_PATH"] = f"its own split: {images} images to train, {len(val.images)} to validate"
+        images = annotated
+        parts = f"{len(train.images)} images to train, {len(val.images)} to validate"
+        reasons["DATASETS.VAL_PATH"] = f"its own split: {parts}"
     else:
         values["DATASETS.VAL_FRACTION"] = VAL_FRACTION
         reasons["DATASETS.VAL_FRACTION"] = f"it names no part for validation: a fifth of {len(train.images)} images"
-        images = round(len(train.images) * (1 - VAL_FRACTION))
+        images = max(round(annotated * (1 - VAL_FRACTION)), 1)
     weights = load_config(find_config(PRETRAINED)).MODEL.WEIGHTS
     cached = Path(get_cache_dir(), "detectron2", weights.removeprefix(Detectron2Handler.PREFIX))
     if not has_gpu:
@@ -130,7 +141,8 @@ def choose_config(folder: str | os.PathLike, opts: Sequence[Any] = ()) -> Starti
     values |= _sizes(train, has_gpu, reasons)
     batch = GPU_BATCH if base == PRETRAINED else load_config(find_config(base)).SOLVER.IMS_PER_BATCH
     most = MOST_ITERATIONS["gpu" if has_gpu else "cpu"]
-    iterations = min(max(round(EPOCHS * images / batch / 100) * 100, LEAST_ITERATIONS), most)
+    least = min(LEAST_ITERATIONS, MOST_EPOCHS * images // batch)
+    iterations = max(min(max(round(EPOCHS * images / batch / 100) * 100, least), most), EVALUATIONS)
     if base == PRETRAINED:
         values |= {"SOLVER.IMS_PER_BATCH": batch, "SOLVER.BASE_LR": RATE_PER_IMAGE * batch}
         reasons["SOLVER.BASE_LR"] = "the paper's 0.01 for 16 images, scaled"
@@ -138,9 +150,12 @@ def choose_config(folder: str | os.PathLike, opts: Sequence[Any] = ()) -> Starti
         values["SOLVER.CHECKPOINT_PERIOD"] = iterations // EVALUATIONS
     values["SOLVER.MAX_ITER"] = iterations
     reasons["SOLVER.MAX_ITER"] = f"{iterations * batch / images:.0f} times each image; more is better, and takes longer"
-    values["TEST.EVAL_PERIOD"] = iterations // EVALUATIONS
     values["TEST.BEST_METRIC"] = "bbox/AP"
     reasons["TEST.BEST_METRIC"] = "keeps model_best.pth"
+    given = config_values(load_config(find_config(base), [*StartingConfig(base, values, {}).opts, *opts]))
+    for key in (key for key in opts[::2] if key != "OUTPUT_DIR"):
+        values[key], reasons[key] = given[key], "as given"
+    values.setdefault("TEST.EVAL_PERIOD", max(values["SOLVER.MAX_ITER"] // EVALUATIONS, 1))
     return StartingConfig(base, values, reasons)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode
 from torch import nn
 
@@ -92,6 +93,8 @@ def describe_model(
     if config is None:
         cfg = get_retina_cfg()
         set_values(cfg, _description(weights, content).items(), lambda key: weights)
+        if not torch.cuda.is_available():  # Detectron2's default; the checkpoint names no device
+            cfg.MODEL.DEVICE = "mps" if torch.backends.mps.is_available() else "cpu"
         cfg = load_config(cfg, opts)
     else:
         cfg = given

@@ -109,6 +109,10 @@ class RetinaTrainer(DefaultTrainer):
                 raise RunFault(self._hook(StepGuard).describe_lost_worker(said)) from None
             raise
 
+    def after_train(self) -> None:
+        self.iter = min(self.iter, self.max_iter)  # Detectron2 counts one more after a loop that had nothing to do
+        super().after_train()
+
     def resume_or_load(self, resume: bool | ResumePoint = True) -> None:
         """Resume or load as Detectron2 does; a resumed run continues with the next batch.
 

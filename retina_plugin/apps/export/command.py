@@ -56,6 +56,8 @@ def export(args: argparse.Namespace) -> None:
         write_whole(written[1], json.dumps(metadata, indent=1) + "\n")
     for path in written:
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
+    if args.format == "onnx":
+        print(f"Next: python {written[1]} {written[0]} PHOTO")
 
 
 def load_model(config_file: str, weights: str, opts: list[str]) -> TrainedModel:

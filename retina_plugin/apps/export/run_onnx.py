@@ -30,6 +30,8 @@ def detect(session, info, path):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
     text = session.get_modelmeta().custom_metadata_map
     info = {key: json.loads(text[key]) for key in ("input", "resize", "classes", "num_classes")}
