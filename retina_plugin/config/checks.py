@@ -137,11 +137,10 @@ def check_output_dir(cfg: CfgNode) -> Iterator[Finding]:
 def check_precision(cfg: CfgNode) -> Iterator[Finding]:
     precision, device = cfg.MODEL.PRECISION, cfg.MODEL.DEVICE
     if precision == "bf16" and not bfloat16_is_fast(device):
-        yield finding(
-            "precision-slow",
-            "MODEL.PRECISION",
-            f"MODEL.PRECISION bf16: {device} has no instructions for it, so it will be several times slower than fp32",
+        text = (
+            f"MODEL.PRECISION bf16: {device} has no instructions for it, so it will be several times slower than fp32"
         )
+        yield finding("precision-slow", "MODEL.PRECISION", text)
     if precision == "winograd" and device != "cpu":
         yield finding(
             "precision-unused", "MODEL.PRECISION", f"MODEL.PRECISION winograd does nothing on {device}: it is for a CPU"
@@ -162,11 +161,8 @@ def check_matcher(cfg: CfgNode) -> Iterator[Finding]:
         )
         return
     if 1 not in labels:
-        yield finding(
-            "no-positive-label",
-            "MODEL.RETINANET.IOU_LABELS",
-            f"MODEL.RETINANET.IOU_LABELS {labels} has no 1: hardly any anchor will be positive",
-        )
+        text = f"MODEL.RETINANET.IOU_LABELS {labels} has no 1: hardly any anchor will be positive"
+        yield finding("no-positive-label", "MODEL.RETINANET.IOU_LABELS", text)
 
 
 def check_resnet(cfg: CfgNode) -> Iterator[Finding]:
@@ -183,11 +179,8 @@ def check_resnet(cfg: CfgNode) -> Iterator[Finding]:
         )
         return
     if not cfg.MODEL.WEIGHTS and resnets.NORM == "FrozenBN":
-        yield finding(
-            "frozen-bn-from-scratch",
-            "MODEL.RESNETS.NORM",
-            "MODEL.WEIGHTS is empty and MODEL.RESNETS.NORM is FrozenBN: training from scratch with FrozenBN diverges",
-        )
+        text = "MODEL.WEIGHTS is empty and MODEL.RESNETS.NORM is FrozenBN: training from scratch with FrozenBN diverges"
+        yield finding("frozen-bn-from-scratch", "MODEL.RESNETS.NORM", text)
 
 
 def check_other_heads(cfg: CfgNode) -> Iterator[Finding]:
@@ -196,13 +189,11 @@ def check_other_heads(cfg: CfgNode) -> Iterator[Finding]:
     for name in ("NUM_CLASSES", "SCORE_THRESH_TEST", "NMS_THRESH_TEST"):
         value = cfg.MODEL.ROI_HEADS[name]
         if value != default.MODEL.ROI_HEADS[name]:
-            yield finding(
-                "other-head-key",
-                f"MODEL.ROI_HEADS.{name}",
+            text = (
                 f"MODEL.ROI_HEADS.{name} {value} has no effect on RetinaNet: set MODEL.RETINANET.{name} "
-                f"(now {cfg.MODEL.RETINANET[name]})",
-                "",
+                f"(now {cfg.MODEL.RETINANET[name]})"
             )
+            yield finding("other-head-key", f"MODEL.ROI_HEADS.{name}", text, "")
 
 
 def _backbone_levels(cfg: CfgNode) -> list[str] | None:
@@ -288,11 +279,8 @@ def check_anchors(cfg: CfgNode) -> Iterator[Finding]:
         return
     if "SIZES" in per_level:
         if not isinstance(generator.SIZES[0], (list, tuple)) and len(cfg.MODEL.RETINANET.IN_FEATURES) > 1:
-            yield finding(
-                "anchor-sizes-flat",
-                "MODEL.ANCHOR_GENERATOR.SIZES",
-                f"MODEL.ANCHOR_GENERATOR.SIZES is one flat list, so every level gets all of {list(generator.SIZES)}",
-            )
+            text = f"MODEL.ANCHOR_GENERATOR.SIZES is one flat list, so every level gets all of {list(generator.SIZES)}"
+            yield finding("anchor-sizes-flat", "MODEL.ANCHOR_GENERATOR.SIZES", text)
     counts = [len(ratios) for ratios in per_level["ASPECT_RATIOS"]]
     for level, sizes in enumerate(per_level.get("SIZES", [])):
         counts[level] *= len(sizes)
@@ -305,11 +293,8 @@ def check_anchors(cfg: CfgNode) -> Iterator[Finding]:
     for name, lists in per_level.items():
         repeated = next((items for items in lists if len(set(items)) < len(items)), None)
         if repeated:
-            yield finding(
-                "anchor-twice",
-                f"MODEL.ANCHOR_GENERATOR.{name}",
-                f"MODEL.ANCHOR_GENERATOR.{name} has a value twice in {repeated}: the same anchors stand there twice",
-            )
+            text = f"MODEL.ANCHOR_GENERATOR.{name} has a value twice in {repeated}: the same anchors stand there twice"
+            yield finding("anchor-twice", f"MODEL.ANCHOR_GENERATOR.{name}", text)
 
 
 _COMMON_CHECKS = (check_names, check_pixels, check_output_dir, *TRAINING_CHECKS)

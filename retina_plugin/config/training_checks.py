@@ -41,11 +41,8 @@ def check_schedule(cfg: CfgNode) -> Iterator[Finding]:
             )
             return
         if beyond := [step for step in steps if step > last]:
-            yield finding(
-                "steps-beyond-end",
-                "SOLVER.STEPS",
-                f"SOLVER.STEPS {tuple(beyond)} are beyond SOLVER.MAX_ITER {last}: these decays never happen",
-            )
+            text = f"SOLVER.STEPS {tuple(beyond)} are beyond SOLVER.MAX_ITER {last}: these decays never happen"
+            yield finding("steps-beyond-end", "SOLVER.STEPS", text)
     if solver.LR_SCHEDULER_NAME == "WarmupStepWithFixedGammaLR" and solver.NUM_DECAYS < 1:
         yield value_error(
             f"SOLVER.NUM_DECAYS must be 1 or more with WarmupStepWithFixedGammaLR, got {solver.NUM_DECAYS}."
@@ -56,20 +53,15 @@ def check_schedule(cfg: CfgNode) -> Iterator[Finding]:
         yield value_error(f"SOLVER.BASE_LR_END must be in [0, BASE_LR {solver.BASE_LR:g}], got {end:g}: 0 is usual.")
         return
     if solver.WARMUP_ITERS > last:
-        yield finding(
-            "warmup-beyond-end",
-            "SOLVER.WARMUP_ITERS",
-            f"SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS} is above SOLVER.MAX_ITER {last}: BASE_LR is never reached",
-        )
+        text = f"SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS} is above SOLVER.MAX_ITER {last}: BASE_LR is never reached"
+        yield finding("warmup-beyond-end", "SOLVER.WARMUP_ITERS", text)
     rule_lr = RULE_LR * solver.IMS_PER_BATCH / RULE_BATCH
     if solver.BASE_LR > _LR_MARGIN * rule_lr:
-        yield finding(
-            "lr-high",
-            "SOLVER.BASE_LR",
+        text = (
             f"SOLVER.BASE_LR {solver.BASE_LR:g} is high for IMS_PER_BATCH {solver.IMS_PER_BATCH}: the linear rule "
-            f"({RULE_LR} for {RULE_BATCH} images) gives {rule_lr:g}; the loss may diverge",
-            f"Set SOLVER.BASE_LR {rule_lr:g}.",
+            f"({RULE_LR} for {RULE_BATCH} images) gives {rule_lr:g}; the loss may diverge"
         )
+        yield finding("lr-high", "SOLVER.BASE_LR", text, f"Set SOLVER.BASE_LR {rule_lr:g}.")
 
 
 def check_batch(cfg: CfgNode) -> Iterator[Finding]:
@@ -88,12 +80,8 @@ def check_batch(cfg: CfgNode) -> Iterator[Finding]:
         )
         return
     if cfg.TEST.EVAL_PERIOD > 0 and not cfg.DATASETS.TEST:
-        yield finding(
-            "nothing-evaluated",
-            "DATASETS.TEST",
-            f"TEST.EVAL_PERIOD is {cfg.TEST.EVAL_PERIOD}, but DATASETS.TEST is empty: nothing will be evaluated",
-            severity=WARNING,
-        )
+        text = f"TEST.EVAL_PERIOD is {cfg.TEST.EVAL_PERIOD}, but DATASETS.TEST is empty: nothing will be evaluated"
+        yield finding("nothing-evaluated", "DATASETS.TEST", text, severity=WARNING)
 
 
 # Sampler of Detectron2's -> the keys of DATALOADER or DATASETS that it reads, which not every release has.

@@ -101,21 +101,19 @@ def check_evaluation(cfg: CfgNode, test: list[DatasetContent]) -> Iterator[Findi
 def check_scales(cfg: CfgNode, train: list[DatasetContent], test: list[DatasetContent]) -> Iterator[Finding]:
     low, high = (median_scale(cfg, train, pick) for pick in (min, max))
     if high > _ENLARGED:
-        yield finding(
-            "images-enlarged",
-            "INPUT.MIN_SIZE_TRAIN",
+        text = (
             f"INPUT.MIN_SIZE_TRAIN {tuple(cfg.INPUT.MIN_SIZE_TRAIN)} enlarges half of the training images "
-            f"{high:.1f} times or more",
+            f"{high:.1f} times or more"
         )
+        yield finding("images-enlarged", "INPUT.MIN_SIZE_TRAIN", text)
     scale = median_scale(cfg, test, None)
     if train and test and not low / _SCALES_APART <= scale <= high * _SCALES_APART:
-        yield finding(
-            "test-size-apart",
-            "INPUT.MIN_SIZE_TEST",
+        text = (
             f"INPUT.MIN_SIZE_TEST {cfg.INPUT.MIN_SIZE_TEST} scales test images by {scale:.2f}, but "
             f"INPUT.MIN_SIZE_TRAIN {tuple(cfg.INPUT.MIN_SIZE_TRAIN)} training images by {low:.2f} to {high:.2f} "
-            "(medians)",
+            "(medians)"
         )
+        yield finding("test-size-apart", "INPUT.MIN_SIZE_TEST", text)
     elif train and test and not low <= scale <= high:  # the same scale where MAX_SIZE binds both
         yield from check_side_outside(cfg)
 
@@ -125,11 +123,8 @@ def check_side_outside(cfg: CfgNode) -> Iterator[Finding]:
     if 0 in (side, *sides) or min(sides) <= side <= max(sides):  # 0 keeps an image's own size
         return
     bound, words = (min(sides), "below the smallest") if side < min(sides) else (max(sides), "above the largest")
-    yield finding(
-        "test-size-outside",
-        "INPUT.MIN_SIZE_TEST",
-        f"INPUT.MIN_SIZE_TEST {side} is {words} side of training, {bound} of INPUT.MIN_SIZE_TRAIN {sides}",
-    )
+    text = f"INPUT.MIN_SIZE_TEST {side} is {words} side of training, {bound} of INPUT.MIN_SIZE_TRAIN {sides}"
+    yield finding("test-size-outside", "INPUT.MIN_SIZE_TEST", text)
 
 
 def check_unlearned_classes(content: DatasetContent) -> Iterator[Finding]:
@@ -149,9 +144,5 @@ def check_empty_images(cfg: CfgNode, content: DatasetContent) -> Iterator[Findin
     empty = np.setdiff1d(np.arange(len(content.image_ids)), content.box_images)
     if len(empty) and len(content.boxes):
         kept = "left out of training" if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS else "background"
-        yield finding(
-            "image-without-boxes",
-            content.name,
-            f"{content.name}: {len(empty)} of {len(content.image_ids)} images have no box and are {kept}",
-            places=map(content.place, empty),
-        )
+        text = f"{content.name}: {len(empty)} of {len(content.image_ids)} images have no box and are {kept}"
+        yield finding("image-without-boxes", content.name, text, places=map(content.place, empty))
