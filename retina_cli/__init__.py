@@ -5,12 +5,19 @@ It stands beside the plugin, not in it: importing retina_plugin takes the second
 """
 
 import os
+from pathlib import Path
 
-__all__ = ["UsageError", "leading_path"]
+__all__ = ["UsageError", "check_image_folder", "leading_path"]
 
 
 class UsageError(ValueError):
     """A mistake in the arguments, found without retina_plugin. The message has the option, the rule and the remedy."""
+
+
+def check_image_folder(folder: Path | None) -> None:
+    """Refuse an ``--images`` that is no folder; None passes."""
+    if folder and not folder.is_dir():
+        raise UsageError(f"--images {folder} is not a folder: give the one where the file names of the images start.")
 
 
 def leading_path(words: list[str]) -> tuple[str, list[str]]:

@@ -5,7 +5,7 @@ import logging
 import shlex
 from pathlib import Path
 
-from . import UsageError
+from . import UsageError, check_image_folder
 
 COCO_LIMIT = 100  # detections of an image
 
@@ -49,10 +49,7 @@ def run(args: argparse.Namespace) -> None:
         if getattr(args, name) < least:
             flag = name.replace("_", "-")
             raise UsageError(f"--{flag} must be at least {least}, got {getattr(args, name)}.")
-    if args.images and not args.images.is_dir():
-        raise UsageError(
-            f"--images {args.images} is not a folder: give the one that the file_name of the images are in."
-        )
+    check_image_folder(args.images)
     from retina_plugin.apps.evaluate.compare_page import comparison_page, verdict
     from retina_plugin.apps.evaluate.inputs import check_same_truth, different_settings, load_detections
     from retina_plugin.apps.report.files import write_page

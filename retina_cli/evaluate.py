@@ -6,7 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
-from . import UsageError, leading_path
+from . import UsageError, check_image_folder, leading_path
 
 INTERMIXED = True
 COCO_LIMIT = 100  # detections of an image
@@ -96,10 +96,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f"config keys ({args.opts[0]}) say nothing to --predictions: leave them out.")
     if not args.predictions and (args.ground_truth or args.images):
         raise UsageError("--ground-truth and --images go with --predictions; a model is evaluated on DATASETS.TEST.")
-    if args.images and not args.images.is_dir():
-        raise UsageError(
-            f"--images {args.images} is not a folder: give the one that the file_name of the images are in."
-        )
+    check_image_folder(args.images)
     if args.score_threshold is not None and not 0 <= args.score_threshold <= 1:
         raise UsageError(f"--score-threshold must be in [0, 1], got {args.score_threshold}.")
     if args.max_detections is not None and args.max_detections < 1:

@@ -63,7 +63,7 @@ def from_predict_json(path: Path, content: dict, truth: Truth) -> list[dict]:
     except (KeyError, TypeError) as error:
         raise SetupError(
             f"{path} must have the form of retina predict (images with id, file_name, width and height, categories "
-            f"with id and name, annotations with image_id, category_id, bbox and score): {error!r} is missing."
+            f"with id and name, annotations with image_id, category_id, bbox and score), got {error!r}."
         ) from error
     info = content.get("info")
     least = info.get("score_threshold") if isinstance(info, dict) else None

@@ -109,7 +109,7 @@ def _results_on(truth: Truth, stored: list[Path], run: Path, weights: Path | Non
     origins = {results: read_origin(results) for results in stored}
     if not any(origins.values()):
         _refuse_several(stored)
-        logger.warning("%s does not say of which set it is: taken as detections on %s", stored[0], truth.source)
+        logger.warning("%s does not name its set: taken as detections on %s", stored[0], truth.source)
         return stored[0]
     fingerprint, reasons = truth.fingerprint(), []
     for results, origin in origins.items():
