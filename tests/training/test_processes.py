@@ -129,19 +129,21 @@ def test_parts_and_skipped_steps_of_two_processes(two_process_folder, make_batch
 
 
 @pytest.mark.parametrize(
-    ("words", "gpus", "message"),
+    ("changes", "gpus", "message"),
     [
-        (["--num-gpus", "2"], 0, "--num-gpus 2: this machine shows 0 GPUs. Give 1, or --num-processes"),
-        (["--num-gpus", "9"], 8, "--num-gpus 9: this machine shows 8 GPUs. Give 8"),
-        (["--num-gpus", "2", "--num-processes", "2"], 2, "not both"),
-        (["--num-processes", "-1"], 0, "--num-processes must be 1 or more, got -1"),
-        (["--dist-timeout", "0"], 0, "--dist-timeout must be above 0 seconds, got 0"),
+        ({"num_gpus": 2}, 0, "--num-gpus 2: this machine shows 0 GPUs. Give 1, or --num-processes"),
+        ({"num_gpus": 9}, 8, "--num-gpus 9: this machine shows 8 GPUs. Give 8"),
+        ({"num_gpus": 2, "num_processes": 2}, 2, "not both"),
+        ({"num_processes": -1}, 0, "--num-processes must be 1 or more, got -1"),
+        ({"dist_timeout": 0}, 0, "--dist-timeout must be above 0 seconds, got 0"),
     ],
 )
-def test_impossible_numbers_of_processes(monkeypatch, words, gpus, message):
+def test_impossible_numbers_of_processes(monkeypatch, changes, gpus, message):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    args = build_parser("train").parse_args([])  # which refuses some of them itself
+    vars(args).update(changes)
     with pytest.raises(SetupError, match=message):
-        processes.start(pytest.fail, build_parser("train").parse_args(words))
+        processes.start(pytest.fail, args)
 
 
 TORCHRUN = {
