@@ -18,7 +18,7 @@ Examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    what = "COCO results JSON, a run's folder, or weights"
+    what = "COCO results, a file of retina predict, a run's folder, or weights"
     parser.add_argument("first", type=Path, metavar="A", help=what)
     parser.add_argument("second", type=Path, metavar="B", help="the same of the other side")
     parser.add_argument("--ground-truth", type=Path, metavar="FILE", help="COCO JSON (the test set of the runs)")
