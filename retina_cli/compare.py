@@ -51,17 +51,26 @@ def run(args: argparse.Namespace) -> None:
             raise UsageError(f"--{flag} must be at least {least}, got {getattr(args, name)}.")
     check_image_folder(args.images)
     from retina_plugin.apps.evaluate.compare_page import comparison_page, verdict
-    from retina_plugin.apps.evaluate.inputs import check_same_truth, different_settings, load_detections
+    from retina_plugin.apps.evaluate.inputs import (
+        check_same_truth,
+        different_settings,
+        load_detections,
+        with_same_classes,
+    )
     from retina_plugin.apps.report.files import write_page
+    from retina_plugin.evaluation.boxes import read_truth
     from retina_plugin.evaluation.comparison import compare, write_comparison
     from retina_plugin.evaluation.evaluate import evaluate_detections
+    from retina_plugin.weights.files import newest_checkpoint
 
     logging.basicConfig(format="%(levelname)s: %(message)s")
     sides = [
         load_detections(source, ground_truth=args.ground_truth, images=args.images, output=args.output / letter)
         for source, letter in zip((args.first, args.second), "AB", strict=True)
     ]
-    check_same_truth(sides[0].truth, sides[1].truth)
+    reference = read_truth(args.ground_truth, quiet=True) if args.ground_truth else sides[0].truth
+    sides = with_same_classes(sides, reference.class_names)
+    check_same_truth(sides[0].truth, sides[1].truth, (args.first, args.second))
     evaluations = [evaluate_detections(side.truth, side.found, limit=args.max_detections) for side in sides]
     comparison = compare(*evaluations, samples=args.samples, seed=args.seed)
     settings = different_settings(sides[0].origin, sides[1].origin)
@@ -79,12 +88,14 @@ def run(args: argparse.Namespace) -> None:
     for line in settings:
         print(line)
     for difference in comparison.overall:
-        print(verdict(difference))
+        print(verdict(difference, len(sides[0].truth.image_ids)))
     print(f"{args.output / 'index.html'}, and the same numbers in {', '.join(path.name for path in paths)}")
     better = args.second if (comparison.overall[0].value or 0) >= 0 else args.first
     is_results = better.suffix.lower() in (".json", ".csv")
     words = ["--predictions", str(better), "--ground-truth", sides[0].truth.source] if is_results else [str(better)]
-    print(f"Next: look at {args.output / 'index.html'}; all about one side: retina evaluate {shlex.join(words)}")
+    works = Path(words[-1]).is_file() or (not is_results and newest_checkpoint(better))
+    more = f"; all about one side: retina evaluate {shlex.join(words)}" if works else ""
+    print(f"Next: look at {args.output / 'index.html'}{more}")
 
 
 def different_names(first: Path, second: Path) -> tuple[str, str]:

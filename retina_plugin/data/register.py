@@ -26,7 +26,7 @@ from .split import split_set
 
 __all__ = [
     "allows_outside", "as_paths", "fill_num_classes", "keep_converted", "known_class_names", "register_boxes",
-    "register_config_datasets",
+    "register_config_datasets", "source_of",
 ]  # fmt: skip
 
 # Prefix of the config's keys, name in the catalog, key of DATASETS that takes the name.
@@ -39,7 +39,7 @@ SHIPPED_SETS = (
 # Pascal VOC's list of a validation part.
 _OWN_LIST = "ImageSets/Main/val.txt"
 # Names of the sets that were converted: their reader has checked the paths of the images.
-_converted: set[str] = set()
+_converted: dict[str, str] = {}  # name -> the folder or file that was converted
 # Names of other sets whose paths may leave their image folder, by the last config that named them.
 _allowed_outside: set[str] = set()
 
@@ -47,6 +47,11 @@ _allowed_outside: set[str] = set()
 def allows_outside(name: str) -> bool:
     """True if the annotations of a registered set may name images outside their folder."""
     return name in _converted or name in _allowed_outside
+
+
+def source_of(name: str) -> str:
+    """Return where the boxes of a registered set come from: the folder or file that was converted, or its JSON file."""
+    return _converted.get(name) or str(MetadataCatalog.get(name).json_file)
 
 
 def register_boxes(
@@ -136,7 +141,7 @@ def register_config_datasets(
                     f"DATASETS.{prefix}_{given} is {json_file or image_root!r}, but DATASETS.{prefix}_{lacking} is "
                     f"empty: set it to {needed}."
                 )
-            _converted.discard(name)
+            _converted.pop(name, None)
             _register(name, os.path.expanduser(json_file), os.path.expanduser(image_root))
         elif isinstance(content, BoxSet):
             _register_content(name, content, class_names, folder or _temporary_folder())
@@ -298,7 +303,7 @@ def _register_content(name: str, content: BoxSet, class_names: list[str], folder
         raise SetupError(f"{path}, the COCO form of {content.source}, cannot be written: {error.strerror}.") from error
     _register(name, str(path), str(content.root))
     MetadataCatalog.get(name).thing_classes = class_names
-    _converted.add(name)
+    _converted[name] = content.source
     logger = logging.getLogger(__name__)
     logger.info("%s: %d images of %s", name, len(content.images), content.source)
     for sentence in summarise_remarks(content.remarks):
@@ -318,7 +323,7 @@ def _temporary_folder() -> Path:
 
 def keep_converted(folder: Path) -> None:
     """Copy the COCO form of converted sets from the temporary folder into ``folder``, and read it from there."""
-    for name in _converted & set(DatasetCatalog):
+    for name in _converted.keys() & set(DatasetCatalog):
         metadata = MetadataCatalog.get(name)
         path = Path(metadata.json_file)
         if path.parent == _temporary_folder():

@@ -44,9 +44,19 @@ class Truth:
         return np.bincount(self.classes[~self.crowd], minlength=len(self.class_ids))
 
     @property
+    def classes_with_boxes(self) -> set[str]:
+        return {self.class_names[k] for k in np.unique(self.classes)}
+
+    @property
     def regions(self) -> np.ndarray:
         """(M,) True for regions of many objects: the IoU with one is the part of a detection inside."""
         return self.crowd if self.difficult is None else self.crowd & ~self.difficult
+
+    def with_classes(self, ids: dict[str, int]) -> "Truth":
+        """Give the classes other ids (name -> id, in the order of the classes); those without a box may be left out."""
+        at = {name: k for k, name in enumerate(ids)}
+        classes = np.array([at[self.class_names[k]] for k in self.classes.tolist()], dtype=np.int64)
+        return replace(self, class_names=list(ids), class_ids=list(ids.values()), classes=classes)
 
     def fingerprint(self) -> str:
         """Compute a hash of the content: ids and sizes of the images, ids and names of the classes, and the boxes.

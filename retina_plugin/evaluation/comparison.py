@@ -8,14 +8,17 @@ import numpy as np
 from .bootstrap import draw_images, interval, resampled_ap
 from .coco_scores import known, mean_of_known
 from .error_types import ERRORS
-from .evaluate import Evaluation, write_tables
+from .evaluate import FEWEST, Evaluation, write_tables
 
 __all__ = ["Comparison", "Difference", "compare", "write_comparison"]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric of A and B in percent, and the 95 % interval of B - A over resampled images; None if unknown."""
+    """A metric of A and B in percent, and the 95 % interval of B - A over resampled images; None if unknown.
+
+    There is no interval of fewer than FEWEST images.
+    """
 
     name: str
     boxes: int
@@ -58,15 +61,16 @@ def compare(first: Evaluation, second: Evaluation, *, samples: int, seed: int) -
     draws = draw_images(len(truth.image_ids), samples, seed)
     ap, ap50 = zip(*(resampled_ap(truth, side.found, side.scores, draws) for side in (first, second)), strict=True)
     gains = ap[1] - ap[0]
+    bounds = interval if len(truth.image_ids) >= FEWEST else lambda values: None
     boxes = int(truth.class_counts.sum())
     overall = [
         Difference(name, boxes, first.scores.summary[name], second.scores.summary[name],
-                   interval(mean_of_known(values[1], 1) - mean_of_known(values[0], 1)))
+                   bounds(mean_of_known(values[1], 1) - mean_of_known(values[0], 1)))
         for name, values in (("AP", ap), ("AP50", ap50))
     ]  # fmt: skip
     classes = [
         Difference(name, int(truth.class_counts[k]), *(known(side.scores.class_ap[k]) for side in (first, second)),
-                   interval(gains[:, k]))
+                   bounds(gains[:, k]))
         for k, name in enumerate(truth.class_names)
     ]  # fmt: skip
     fewer = first.mistakes.total - second.mistakes.total

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,22 @@ class Origin:
     weights: str  # path of the checkpoint; "" for the model of a training in progress
     weights_sha256: str
     results_sha256: str  # of the results file itself
+    classes: dict[str, int] = field(default_factory=dict)  # name -> id in the results; {} in older files
 
     def describe(self) -> str:
         return f"{self.data_set} ({self.ground_truth})"
+
+    def find_set(self, truth: Truth) -> Truth | None:
+        """Return ``truth`` with the ids of classes in these detections; None if they were made for another set.
+
+        An evaluation takes the order of classes from the weights, and a set that is read again has its own.
+        """
+        if truth.fingerprint() == self.fingerprint:
+            return truth
+        if not truth.classes_with_boxes <= self.classes.keys():
+            return None
+        other = truth.with_classes(self.classes)
+        return other if other.fingerprint() == self.fingerprint else None
 
 
 def settings_of(cfg: CfgNode) -> dict[str, Any]:
@@ -76,6 +89,7 @@ def write_origin(results: Path, truth: Truth, *, data_set: str, settings: dict[s
         weights=weights,
         weights_sha256=hash_file(Path(weights)) if is_file else "",
         results_sha256=hash_file(results),
+        classes=dict(zip(truth.class_names, truth.class_ids, strict=True)),
     )
     write_json(origin_path(results), asdict(origin))
 
@@ -96,8 +110,11 @@ def read_origin(results: Path) -> Origin | None:
         return None
     try:
         origin = Origin(**load_json(path))
-        texts = {**vars(origin), "settings": ""}.values()
-        if not isinstance(origin.settings, dict) or not all(isinstance(text, str) for text in texts):
+        texts = {**vars(origin), "settings": "", "classes": ""}.values()
+        mappings = isinstance(origin.settings, dict) and isinstance(origin.classes, dict)
+        if not mappings or not all(isinstance(text, str) for text in texts):
+            raise TypeError("a value of another type")
+        if not all(type(class_id) is int for class_id in origin.classes.values()):
             raise TypeError("a value of another type")
     except (TypeError, ValueError, OSError) as error:  # JSON's and Unicode's errors are ValueErrors
         raise SetupError(f"{path} is not what an evaluation writes beside its detections: remove it.") from error
@@ -107,14 +124,17 @@ def read_origin(results: Path) -> Origin | None:
     return origin
 
 
-def check_origin(results: Path, truth: Truth) -> None:
-    """Refuse detections that were made for another set; those of unknown origin pass.
+def check_origin(results: Path, truth: Truth) -> dict[int, str]:
+    """Return the classes by their ids in the results; refuse detections that were made for another set.
+
+    Those of unknown origin pass, with the ids of ``truth``.
 
     Raises:
         SetupError: the set of the detections has other images, classes or boxes than ``truth``.
     """
     origin = read_origin(results)
-    if origin and origin.fingerprint != truth.fingerprint():
+    own = origin.find_set(truth) if origin else truth
+    if own is None:
         here = describe_truth(truth)
         here = "as many images and boxes, with other values" if here == origin.ground_truth else here
         raise SetupError(
@@ -122,3 +142,4 @@ def check_origin(results: Path, truth: Truth) -> None:
             "the ground truth that they were made for, or run the model on this set. If only boxes were corrected "
             f"since, remove {origin_path(results)}."
         )
+    return dict(zip(own.class_ids, own.class_names, strict=True))

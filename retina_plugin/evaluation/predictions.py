@@ -68,7 +68,7 @@ def read_detections(path: str | Path, truth: Truth) -> Detections:
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "does not exist"
         raise SetupError(f"the predictions {path} {kind}: give a COCO results file (coco_instances_results.json).")
-    check_origin(path, truth)
+    name_of = check_origin(path, truth)
     if path.suffix.lower() == ".csv":
         entries = from_predict_csv(path, truth)
     else:
@@ -85,11 +85,13 @@ def read_detections(path: str | Path, truth: Truth) -> Detections:
             f"got {type(entries).__name__}.{hint}"
         )
     image_of = {image_id: i for i, image_id in enumerate(truth.image_ids)}
-    class_of = {class_id: k for k, class_id in enumerate(truth.class_ids)}
     for i, entry in enumerate(entries):
         _check_entry(entry, f"{path}: detection {i + 1}")
     _check_known(entries, "image_id", image_of, "images", f"{path}", truth)
-    _check_known(entries, "category_id", class_of, "categories", f"{path}", truth)
+    _check_known(entries, "category_id", name_of, "categories", f"{path}", truth)
+    number = {name: k for k, name in enumerate(truth.class_names)}
+    class_of = {class_id: number[name] for class_id, name in name_of.items() if name in number}
+    entries = [entry for entry in entries if entry["category_id"] in class_of]  # others have no box here
     images = np.array([image_of[entry["image_id"]] for entry in entries], dtype=np.int64)
     scores = np.array([entry["score"] for entry in entries], dtype=float)
     found = Detections(

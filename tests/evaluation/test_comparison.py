@@ -5,10 +5,11 @@ import pytest
 from hand_made_boxes import distinct, from_coco, make_found, make_truth
 from random_coco import random_set
 
+from retina_plugin.apps.evaluate.compare_page import comparison_page, verdict
 from retina_plugin.evaluation.bootstrap import draw_images, interval, resampled_ap
 from retina_plugin.evaluation.coco_scores import score
 from retina_plugin.evaluation.comparison import compare
-from retina_plugin.evaluation.evaluate import evaluate_detections
+from retina_plugin.evaluation.evaluate import FEWEST, evaluate_detections
 
 ONE, TWO, FAR = [0, 0, 10, 10], [20, 0, 10, 10], [80, 80, 10, 10]
 
@@ -66,10 +67,10 @@ def test_interval_is_of_the_known_values():
     assert interval(np.array([np.nan])) is None
 
 
-def two_sides():
-    truth = make_truth([(i, 0, ONE) for i in range(6)] + [(i, 1, TWO) for i in range(6)], images=6)
-    first = make_found([(i, 0, ONE, 0.9) for i in range(6)])
-    second = make_found([(i, 0, ONE, 0.9) for i in range(5)] + [(i, 1, TWO, 0.8) for i in range(6)])
+def two_sides(images=FEWEST):
+    truth = make_truth([(i, k, box) for i in range(images) for k, box in enumerate((ONE, TWO))], images=images)
+    first = make_found([(i, 0, ONE, 0.9) for i in range(images)])
+    second = make_found([(i, 0, ONE, 0.9) for i in range(images - 1)] + [(i, 1, TWO, 0.8) for i in range(images)])
     return evaluate_detections(truth, first, limit=100), evaluate_detections(truth, second, limit=100)
 
 
@@ -77,16 +78,28 @@ def test_differences_by_class():
     first, second = two_sides()
     comparison = compare(first, second, samples=200, seed=0)
     cat, dog = comparison.classes
-    # B misses one of six cats: recall 5/6 = 0.833, 84 of 101 recalls.
-    assert (cat.first, cat.second) == (pytest.approx(100), pytest.approx(100 * 84 / 101))
+    # B misses one of ten cats: recall 0.9, 91 of 101 recalls.
+    assert (cat.first, cat.second) == (pytest.approx(100), pytest.approx(100 * 91 / 101))
     assert cat.interval[0] < cat.value < 0 and cat.interval[1] == 0 and not cat.beyond_chance  # it may not be drawn
     assert (dog.first, dog.value, dog.interval) == (0, pytest.approx(100), (pytest.approx(100), pytest.approx(100)))
     assert dog.beyond_chance and comparison.overall[0].beyond_chance
-    assert comparison.overall[0].value == pytest.approx((100 * 84 / 101 - 100 + 100) / 2)
+    assert comparison.overall[0].value == pytest.approx((100 * 91 / 101 - 100 + 100) / 2)
+
+
+@pytest.mark.parametrize("images", [1, FEWEST - 1])
+def test_few_images_are_no_ground_for_an_interval(images):
+    comparison = compare(*two_sides(images), samples=20, seed=0)
+    for difference in comparison.overall + comparison.classes:
+        assert difference.value is not None and difference.interval is None and not difference.beyond_chance
+    said = verdict(comparison.overall[0], images)
+    page = comparison_page(comparison, title="", sources=("a", "b"), image_root=None, pictures=0)
+    words = f"{'1 image is' if images == 1 else '9 images are'} too few to say how far AP would move with other images."
+    assert said.endswith(f": a difference of {comparison.overall[0].value:+.1f}. {words}") and words in page
+    assert not any(word in said + page for word in ("beyond chance", "within chance", "explains", "bootstrap"))
 
 
 def test_who_wins_where():
-    first, second = two_sides()
+    first, second = two_sides(6)
     comparison = compare(first, second, samples=2, seed=0)
     # A misses the dog everywhere, B the cat of the last image.
     assert comparison.fewer_mistakes.tolist() == [1, 1, 1, 1, 1, 0]

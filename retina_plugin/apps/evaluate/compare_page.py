@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ...evaluation.comparison import Comparison, Difference
 from ..report.pages import Table, number, render
+from .page import too_few
 from .pictures import draw_image
 
 __all__ = ["comparison_page", "verdict"]
@@ -59,7 +60,8 @@ def comparison_page(
         num_boxes=int(comparison.first.truth.class_counts.sum()),
         sources=list(zip("AB", sources, strict=True)),
         settings=settings,
-        verdict=verdict(comparison.overall[0]),
+        too_few=too_few(len(comparison.first.truth.image_ids)),
+        verdict=verdict(comparison.overall[0], len(comparison.first.truth.image_ids)),
         num_equal=int((gain == 0).sum()),
         overall=Table("AP of both", ["Metric", "A", "B", "B - A", "95 % interval"], overall),
         classes=Table("AP by class", class_columns, classes, text=(0, 7), sortable=True),
@@ -69,17 +71,17 @@ def comparison_page(
     )
 
 
-def verdict(difference: Difference) -> str:
-    """Put the difference into a sentence."""
-    if difference.value is None or difference.interval is None:
+def verdict(difference: Difference, num_images: int) -> str:
+    """Put a difference on ``num_images`` images into a sentence."""
+    if difference.value is None:
         return f"{difference.name} cannot be compared: there is no annotated box."
-    low, high = difference.interval
     first, second = number(difference.first), number(difference.second)
+    values = f"{difference.name} {first} (A) and {second} (B): a difference of {difference.value:+.1f}"
+    if difference.interval is None:
+        return f"{values}. {too_few(num_images)}".rstrip()
+    low, high = difference.interval
     meaning = "beyond" if difference.beyond_chance else "within"
-    return (
-        f"{difference.name} {first} (A) and {second} (B): a difference of {difference.value:+.1f}, 95 % interval "
-        f"{low:+.1f} to {high:+.1f}, {meaning} what the choice of images explains."
-    )
+    return f"{values}, 95 % interval {low:+.1f} to {high:+.1f}, {meaning} what the choice of images explains."
 
 
 def _draw(comparison: Comparison, i: int, image_root: str) -> tuple[str, list[tuple[str, str]]] | None:

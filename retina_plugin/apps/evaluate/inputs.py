@@ -1,14 +1,15 @@
 """Inputs of a comparison: detections from a results file, a run's folder or a checkpoint, with their ground truth."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ...data.register import allows_outside
+from ...data.register import allows_outside, source_of
 from ...errors import SetupError
 from ...evaluation.boxes import Detections, Truth, read_truth
 from ...evaluation.coco_evaluator import RESULTS
@@ -19,7 +20,7 @@ from ...training.trained_model import run_config
 from ...weights.files import FINAL, newest_checkpoint
 from .model_run import run_model
 
-__all__ = ["check_same_truth", "different_settings", "load_detections"]
+__all__ = ["check_same_truth", "different_settings", "load_detections", "with_same_classes"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,8 @@ def load_detections(source: Path, *, ground_truth: Path | None, images: Path | N
         json_file = str(ground_truth)
     root = str(images or root)
     truth = read_truth(json_file, root, allow_outside=allow_outside)
+    if ground_truth is None:
+        truth = replace(truth, source=source_of(stored[0].parent.name))
     results = source
     if source.is_dir():
         results = _results_on(truth, stored, source, weights, cfg)
@@ -111,11 +114,11 @@ def _results_on(truth: Truth, stored: list[Path], run: Path, weights: Path | Non
         _refuse_several(stored)
         logger.warning("%s does not name its set: taken as detections on %s", stored[0], truth.source)
         return stored[0]
-    fingerprint, reasons = truth.fingerprint(), []
+    reasons = []
     for results, origin in origins.items():
         if origin is None:
             continue
-        if origin.fingerprint != fingerprint:
+        if origin.find_set(truth) is None:
             reasons.append(f"{results} has those on {origin.describe()}")
         elif cfg is not None and origin.settings != settings_of(cfg):
             reasons.append(f"{results} has those with other settings")
@@ -153,28 +156,58 @@ def _run(weights: Path, ground_truth: Path | None, images: Path | None, output: 
     return DetectionSet(str(weights), runs[0].truth, runs[0].found, runs[0].image_root, runs[0].origin)
 
 
-def check_same_truth(first: Truth, second: Truth) -> None:
-    """Refuse ground truths that differ in an image, class or box.
+def with_same_classes(sides: Sequence[DetectionSet], order: Sequence[str]) -> list[DetectionSet]:
+    """Match the classes of two sides by their names, and number them in ``order``, others behind.
+
+    A class that one side alone has is left out there, with its detections, if it has no box.
+    """
+    shared = set.intersection(*(set(side.truth.class_names) for side in sides))
+    place = {name: i for i, name in enumerate(order)}
+    matched = []
+    for side in sides:
+        kept = shared | side.truth.classes_with_boxes
+        names = sorted((n for n in side.truth.class_names if n in kept), key=lambda n: place.get(n, len(place)))
+        ids = {name: i for i, name in enumerate(names, 1)}
+        classes = np.array([ids.get(name, 0) - 1 for name in side.truth.class_names], dtype=np.int64)[
+            side.found.classes
+        ]
+        found = replace(side.found, classes=classes).where(classes >= 0)
+        matched.append(replace(side, truth=side.truth.with_classes(ids), found=found))
+    return matched
+
+
+def check_same_truth(first: Truth, second: Truth, names: Sequence[object] = "AB") -> None:
+    """Refuse ground truths that differ in an image, class or box; ids of classes may differ.
+
+    Args:
+        names: the two sides, for the message.
 
     Raises:
         SetupError: with the first difference.
     """
+
+    def differs(difference: str) -> SetupError:
+        return SetupError(
+            f"the two sides have different ground truth, {names[0]} on {first.source} and {names[1]} on "
+            f"{second.source}: {difference}. Compare detections of the same images: give --ground-truth with --images, "
+            "or evaluate both on one set (retina evaluate RUN FOLDER) and compare the outputs."
+        )
+
     for what, a, b in (
         ("classes", first.class_names, second.class_names),
-        ("category ids", first.class_ids, second.class_ids),
         ("image ids", first.image_ids, second.image_ids),
         ("image files", first.file_names, second.file_names),
     ):
         if a != b:
             i = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
             shown = [repr(values[i]) if i < len(values) else "none" for values in (a, b)]
-            raise _differs(first, second, f"{len(a)} and {len(b)} {what}; number {i + 1} is {shown[0]} and {shown[1]}")
+            raise differs(f"{len(a)} and {len(b)} {what}; number {i + 1} is {shown[0]} and {shown[1]}")
     if len(first.boxes) != len(second.boxes):
-        raise _differs(first, second, f"{len(first.boxes)} and {len(second.boxes)} boxes")
+        raise differs(f"{len(first.boxes)} and {len(second.boxes)} boxes")
     arrays = ("sizes", "images", "classes", "boxes", "areas", "crowd")
     changed = next((name for name in arrays if not np.array_equal(getattr(first, name), getattr(second, name))), None)
     if changed:
-        raise _differs(first, second, f"other {changed}")
+        raise differs(f"other {changed}")
 
 
 def different_settings(first: Origin | None, second: Origin | None) -> list[str]:
@@ -186,10 +219,3 @@ def different_settings(first: Origin | None, second: Origin | None) -> list[str]
         for key in sorted(first.settings.keys() | second.settings.keys())
         if first.settings.get(key) != second.settings.get(key)
     ]
-
-
-def _differs(first: Truth, second: Truth, difference: str) -> SetupError:
-    return SetupError(
-        f"the two sides have different ground truth, {first.source} and {second.source}: {difference}. "
-        "Compare detections of the same images: give --ground-truth, or evaluate both on one set."
-    )

@@ -3,13 +3,13 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from detectron2.data import MetadataCatalog
 
 from ...config.load import load_config
-from ...data.register import allows_outside
+from ...data.register import allows_outside, source_of
 from ...errors import SetupError
 from ...evaluation.boxes import Detections, Truth, read_truth
 from ...evaluation.coco_evaluator import RESULTS
@@ -67,5 +67,6 @@ def run_model(config_file: str, weights: str, output: Path, opts: Sequence[str])
         results = output / "inference_eval_only" / name / RESULTS
         limit = cfg.TEST.DETECTIONS_PER_IMAGE
         found, origin = read_detections(results, truth), read_origin(results)
+        truth = replace(truth, source=source_of(name))
         runs.append(ModelRun(name, cfg.MODEL.WEIGHTS, truth, found, root, limit, origin))
     return runs

@@ -12,12 +12,19 @@ from ..report.plots import Panel
 from .pictures import draw_image
 from .plots import bin_plot, error_plot, pr_plot, reliability_plot
 
-__all__ = ["evaluation_page"]
+__all__ = ["evaluation_page", "too_few"]
 
 # Keep a page of 1,000 classes below 10 MB; the CSV files have everything.
 MAX_PICTURES = 12
 MAX_CURVES = 24
 MAX_MATRIX = 20
+
+
+def too_few(num_images: int) -> str:
+    """Put it into a sentence that these images are too few for an interval; "" if they are not."""
+    verb = "is" if num_images == 1 else "are"
+    sentence = f"{count(num_images, 'image')} {verb} too few to say how far AP would move with other images."
+    return sentence if num_images < FEWEST else ""
 
 
 def evaluation_page(evaluation: Evaluation, *, title: str, image_root: str | None, pictures: int = MAX_PICTURES) -> str:
@@ -57,7 +64,7 @@ def evaluation_page(evaluation: Evaluation, *, title: str, image_root: str | Non
         error_panel=error_plot(errors),
         confusion=_confusion(evaluation),
         num_unmatched=int(evaluation.unmatched.sum()),
-        fewest=FEWEST,
+        too_few=too_few(len(truth.image_ids)),
         confusion_iou=CONFUSION_IOU,
         background_iou=BACKGROUND_IOU,
         curves=panels,

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
+from export_tools import build
 from PIL import Image
 from tiny_coco import HEIGHT, WIDTH, changed, make_coco
 
 from retina_cli.main import main
 from retina_plugin.apps.evaluate import inputs
+from retina_plugin.data.register import register_config_datasets
 from retina_plugin.errors import SetupError
 from retina_plugin.evaluation.boxes import read_truth
 from retina_plugin.evaluation.origin import origin_path, read_origin, settings_of, write_origin
@@ -113,9 +116,105 @@ def test_an_origin_with_a_value_of_another_type_is_refused(store, capsys):
         assert "found.origin.json is not what an evaluation writes" in capsys.readouterr().err
 
 
-def run_of(store, tiny_cfg, name, weights=b"weights"):
+def reordered(**more):
+    """The same set with its classes in another order, under other ids."""
+    content, ids = make_coco(), {5: 2, 7: 1}
+    for annotation in content["annotations"]:
+        annotation["category_id"] = ids[annotation["category_id"]]
+    names = {"dog": 1, "cat": 2} | more
+    return content | {"categories": [{"id": i, "name": name} for name, i in names.items()]}
+
+
+@pytest.mark.parametrize("more", [{}, {"pets": 0}, {"bird": 3}], ids=["order", "unused_first", "unused_last"])
+def test_classes_are_matched_by_their_names(store, capsys, more):
+    """Detections of an evaluation, with the ids of its weights, on the file whose classes have another order."""
+    found = store("found.json", number=2)
+    Path("other.json").write_text(json.dumps(reordered(**more)))
+    assert main(["compare", str(found), str(store("all.json")), "--ground-truth", "other.json"]) == 0
+    said = capsys.readouterr().out
+    assert "AP50 75.2 (A) and 100.0 (B): a difference of +24.8. 2 images are too few" in said
+    rows = Path("output/comparison/differences.csv").read_text().splitlines()[3:]
+    assert [row.split(",")[0] for row in rows] == [
+        *("pets" for _ in range("pets" in more)),
+        "dog",
+        "cat",
+        *(["bird"] if "bird" in more else []),
+    ]
+    # And what the last line says to run.
+    assert "--predictions all.json --ground-truth other.json" in said
+    assert main(["evaluate", "--predictions", "all.json", "--ground-truth", "other.json"]) == 0
+
+
+def test_detections_of_a_class_that_the_set_lacks_are_left_out(store, tiny_cfg):
+    content = make_coco()
+    content["categories"].append({"id": 9, "name": "pets"})
+    Path("pets.json").write_text(json.dumps(content))
+    found = Path("found.json")
+    found.write_text(json.dumps([*detections(3), detections(1)[0] | {"category_id": 9}]))
+    write_origin(found, read_truth("pets.json"), data_set="custom_val", settings=settings_of(tiny_cfg), weights="")
+    assert len(read_detections(found, read_truth("truth.json"))) == 3
+    assert len(read_detections(found, read_truth("pets.json"))) == 4
+
+
+@pytest.mark.parametrize("more", [{}, {"pets": 0}])
+def test_runs_on_one_set_with_classes_in_another_order(store, tiny_cfg, clean_catalog, capsys, more):
+    for name, content in (("one", make_coco()), ("two", reordered(**more))):
+        Path(f"{name}.json").write_text(json.dumps(content))
+        ids = {c["name"]: c["id"] for c in content["categories"]}
+        run = run_of(store, tiny_cfg, name, json_file=f"{name}.json")
+        results = run / "inference/custom_val" / RESULTS
+        entries = detections(3)
+        for entry in entries:
+            entry["category_id"] = ids[{7: "dog", 5: "cat"}[entry["category_id"]]]
+        results.write_text(json.dumps(entries))
+        write_origin(
+            results, read_truth(f"{name}.json"), data_set="custom_val", settings=settings_of(tiny_cfg), weights=""
+        )
+    assert main(["compare", "one", "two"]) == 0
+    assert ap_of(capsys.readouterr().out).startswith("AP 100.0 (A) and 100.0 (B): a difference of +0.0")
+    rows = Path("output/comparison/differences.csv").read_text().splitlines()[3:]
+    assert [row.split(",")[0] for row in rows] == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("where", ["run", "evaluation"])
+def test_folders_are_compared_whose_classes_have_another_order(store, tiny_cfg, clean_catalog, capsys, where):
+    """A folder of YOLO files lists dog, cat; the weights of A know cat, dog, and those of B dog, cat."""
+    folder = build("ultralytics_images_train", Path("pets")).path
+    tiny_cfg.DATASETS.VAL_PATH = [str(folder)]
+    register_config_datasets(tiny_cfg)
+    place = "inference" if where == "run" else "inference_eval_only"
+    truth = read_truth(MetadataCatalog.get("custom_val").json_file)
+    for name, ids in (("A", {"cat": 1, "dog": 2}), ("B", {"dog": 1, "cat": 2})):
+        own = truth.with_classes(ids)
+        results = Path(name, place, "custom_val", RESULTS)
+        results.parent.mkdir(parents=True)
+        entries = [
+            {"image_id": own.image_ids[i], "category_id": own.class_ids[k], "bbox": box, "score": 0.9}
+            for i, k, box in zip(own.images.tolist(), own.classes.tolist(), own.boxes.tolist(), strict=True)
+        ]
+        results.write_text(json.dumps(entries))
+        write_origin(results, own, data_set="custom_val", settings=settings_of(tiny_cfg), weights="")
+        (results.parents[2] if where == "run" else results.parents[1]).joinpath("config.yaml").write_text(
+            tiny_cfg.dump()
+        )
+    assert main(["compare", "A", "B"]) == 0
+    said = capsys.readouterr().out
+    assert "AP 100.0 (A) and 100.0 (B): a difference of +0.0. 4 images are too few" in said
+    assert said.endswith("Next: look at output/comparison/index.html\n")  # neither has a model to evaluate
+    assert json.loads(Path("output/comparison/comparison.json").read_text())["ground_truth"] == "pets"
+    # Another folder: the sides and their folders are named.
+    tiny_cfg.DATASETS.VAL_PATH = [str(build("labelimg_voc", Path("cells")).path)]
+    next(Path("B").rglob("config.yaml")).write_text(tiny_cfg.dump())
+    next(Path("B").rglob("*.origin.json")).unlink()
+    next(Path("B").rglob(RESULTS)).write_text("[]")
+    assert main(["compare", "A", "B"]) == 2
+    said = capsys.readouterr().err
+    assert "different ground truth, A on pets and B on cells: 4 and 9 image ids" in said and "/tmp" not in said
+
+
+def run_of(store, tiny_cfg, name, weights=b"weights", json_file="truth.json"):
     """A run that was evaluated on truth.json, whose config.yaml names it."""
-    tiny_cfg.DATASETS.VAL_JSON, tiny_cfg.DATASETS.VAL_IMAGES = "truth.json", "images"
+    tiny_cfg.DATASETS.VAL_JSON, tiny_cfg.DATASETS.VAL_IMAGES = json_file, "images"
     store(f"{name}/inference/custom_val/{RESULTS}")
     Path(name, "config.yaml").write_text(tiny_cfg.dump())
     if weights:
