@@ -40,6 +40,8 @@ DUMPS = {
     "detectron2.data.datasets.coco": ("Loaded ", "Loading "),
     "detectron2.checkpoint.c2_model_loading": ("Following weights matched",),
 }  # fmt: skip
+# Logger -> first words of warnings that are expected: the category ids of a file need not count from 1.
+EXPECTED = {"detectron2.data.datasets.coco": ("\nCategory ids in annotations are not in [1, #categories]!",)}
 LOGGERS = ("detectron2", "fvcore", "retina_plugin")
 WRITER_PERIOD = 20  # iterations between two lines of losses: Detectron2's DefaultTrainer.build_hooks
 _PROGRESS = re.compile(r"Inference done (\d+)/(\d+)")
@@ -65,7 +67,7 @@ def remove_former_handlers() -> None:
 def terminal_essentials(*, verbose: bool) -> Iterator[None]:
     """Hide DUMPS on the terminal, unless ``verbose``; wrap Detectron2's ``default_setup`` in it.
 
-    Warnings and errors are always shown. The file has everything.
+    Errors are always shown, and warnings except for EXPECTED. The file has everything.
     """
     root = logging.getLogger("detectron2")
 
@@ -104,7 +106,8 @@ def describe_scores(results: Mapping) -> list[str]:
 
 def _is_essential(record: logging.LogRecord) -> bool:
     name = record.name.replace("d2.", "detectron2.", 1) if record.name.startswith("d2.") else record.name
-    return record.levelno >= logging.WARNING or not record.getMessage().startswith(DUMPS.get(name, ()))
+    hidden = (EXPECTED if record.levelno >= logging.WARNING else DUMPS).get(name, ())
+    return not record.getMessage().startswith(hidden)
 
 
 @contextmanager
@@ -118,7 +121,7 @@ def figures_later() -> Iterator[None]:
     def is_shown(record: logging.LogRecord) -> bool:
         nonlocal last_tenth
         if record.levelno >= logging.WARNING:
-            return True
+            return _is_essential(record)
         if not (progress := _PROGRESS.match(record.getMessage())):
             return False
         done, total = map(int, progress.groups())
