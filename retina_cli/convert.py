@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     from retina_plugin.data.formats.detect import kind_of_json
     from retina_plugin.data.formats.files import read_names
     from retina_plugin.data.split import split_set
-    from retina_plugin.errors import SetupError, printable
+    from retina_plugin.errors import SetupError, count, printable
     from retina_plugin.files import write_whole
 
     names = [args.output]
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
     for path, part in parts.items():
         empty = sum(not image.boxes for image in part.images)
         num_boxes = part.class_counts.total()
-        print(f"{path}: {len(part.images)} images ({empty} without objects), {num_boxes} boxes")
+        print(f"{path}: {count(len(part.images), 'image')} ({empty} without objects), {count(num_boxes, 'box')}")
     width = max((len(printable(name)) for name in whole.class_names), default=0)
     for name in whole.class_names:
         counts = "".join(f"  {part.class_counts[name]:7}" for part in parts.values())

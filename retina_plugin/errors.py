@@ -5,8 +5,9 @@ import sys
 from collections.abc import Iterable
 
 __all__ = [
-    "EXIT_DIVERGED", "EXIT_INTERRUPTED", "EXIT_SETUP", "EXIT_STATUSES", "RunFault", "SetupError", "first_line",
-    "name_some", "one_line", "print_error", "printable", "require", "require_retina_config", "user_message",
+    "EXIT_DIVERGED", "EXIT_INTERRUPTED", "EXIT_SETUP", "EXIT_STATUSES", "RunFault", "SetupError", "count",
+    "first_line", "name_some", "one_line", "print_error", "printable", "require", "require_retina_config",
+    "user_message",
 ]  # fmt: skip
 
 EXIT_SETUP = 2  # a mistake that the user can fix
@@ -84,6 +85,12 @@ def name_some(names: Iterable[object], most: int = 5) -> str:
     names = [str(name) for name in names]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def count(amount: int, noun: str) -> str:
+    """ "1 image", "2 images", "2 boxes"."""
+    plural = "es" if noun.endswith(("s", "x")) else "s"
+    return f"{amount} {noun}{'' if amount == 1 else plural}"
 
 
 def print_error(error: BaseException) -> None:

@@ -154,7 +154,10 @@ def coco(scenes=SCENES, name: Callable = lambda stem: f"{stem}.jpg", first: int 
             {"id": i, "file_name": name(stem), "width": w, "height": h} for i, (stem, (w, h), _) in enumerate(scenes, 1)
         ],
         "annotations": [{"id": i, **annotation} for i, annotation in enumerate(annotations, 1)],
-        "categories": [{"id": i, "name": n, "supercategory": ""} for i, n in enumerate(categories, first)],
+        "categories": [
+            {"id": i, "name": n, "supercategory": "none" if n in extra else next(iter(extra), "")}
+            for i, n in enumerate(categories, first)
+        ],
     }
 
 
@@ -428,7 +431,8 @@ def roboflow_coco(folder: Path) -> Export:
         draw(place, scenes, name=roboflow_name)
         write(place / "_annotations.coco.json", coco(scenes, roboflow_name, first=0, extra=["pets"]))
 
-    return Export(folder, roboflow(folder, write_part), ["pets", *CLASSES], ROBOFLOW_PARTS)
+    remarks = ("'pets' is the supercategory of all others and has no box",)
+    return Export(folder, roboflow(folder, write_part), CLASSES, ROBOFLOW_PARTS, remarks=remarks)
 
 
 @tool("roboflow_createml")

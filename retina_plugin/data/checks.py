@@ -11,7 +11,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..errors import SetupError
+from ..errors import SetupError, count, name_some
 from ..findings import ERROR, NOTE, WARNING, Finding, finding, raise_first_error
 from .box_sense import box_places
 from .boxes import find_box_faults
@@ -25,6 +25,7 @@ __all__ = ["DataSummary", "check_datasets", "check_headers", "check_sets"]
 
 # Headers looked at in one set: seconds on a local disk. Beyond it an evenly spaced sample stands for the set.
 MAX_IMAGES = 20_000
+_LISTED_CLASSES = 20  # at most in a remedy
 _MANY = 5_000  # from here on a line in the log says why it takes a while
 
 
@@ -62,7 +63,8 @@ def check_datasets(cfg: CfgNode, *, train: bool) -> DataSummary:
         files = {name: set(content.file_names) - {""} for name, content in contents.items()}
         for train_name, test_name in itertools.product(cfg.DATASETS.TRAIN, cfg.DATASETS.TEST):
             if shared := files[train_name] & files[test_name]:
-                text = f"{len(shared)} images of {test_name} are in {train_name} too"
+                verb = "is" if len(shared) == 1 else "are"
+                text = f"{count(len(shared), 'image')} of {test_name} {verb} in {train_name} too"
                 found.append(finding("leak-exact", test_name, text, "AP on them does not show generalisation."))
         found += raise_first_error(find_doubtful(cfg, contents))
     sets = {
@@ -75,8 +77,8 @@ def check_datasets(cfg: CfgNode, *, train: bool) -> DataSummary:
     logger = logging.getLogger(__name__)
     for name, counts in sets.items():
         logger.info(
-            "%s: %d images, %d of them with annotations, %d boxes, %d classes",
-            name, counts.images, counts.images_with_annotations, counts.boxes, len(counts.class_names),
+            "%s: %s, %d of them with annotations, %s, %s", name, count(counts.images, "image"),
+            counts.images_with_annotations, count(counts.boxes, "box"), count(len(counts.class_names), "class"),
         )  # fmt: skip
     for warning in summary.warnings:
         logger.warning("%s", warning)
@@ -204,7 +206,7 @@ def _check_classes(
         highest = max(content.class_counts, default=-1)
         if names is not None and len(names) != number and len(first.class_names or ()) != number:
             listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-            text = f"{key} is {number}, but {content.name} has {len(names)} classes ({listed})"
+            text = f"{key} is {number}, but {content.name} has {count(len(names), 'class')} ({listed})"
             remedy = (
                 f"Set {key} {len(names)}, or 0 to take it from the data."
                 if for_training
@@ -236,7 +238,7 @@ def _check_annotated(content: DatasetContent, *, for_training: bool) -> Iterator
     if not num_images:  # a loader whose content is not known
         return
     if not len(content.boxes):
-        text = f"{name}: no image has an annotation ({num_images} images, crowds not counted)"
+        text = f"{name}: no image has an annotation ({count(num_images, 'image')}, crowds not counted)"
         if for_training:
             remedy = f"Look at {content.source}."
             yield finding("no-boxes", name, f"{text}: there is nothing to learn from", remedy)
@@ -245,7 +247,16 @@ def _check_annotated(content: DatasetContent, *, for_training: bool) -> Iterator
         return
     unused = [cls for i, cls in enumerate(content.class_names or []) if not content.class_counts[i]]
     if unused:
-        effect, severity = ("cannot be learned", WARNING) if for_training else ("have no AP", NOTE)
-        text = f"{name}: no box of {len(unused)} classes, so they {effect}: {', '.join(unused[:10])}"
+        one = len(unused) == 1
+        effect, severity = (
+            ("cannot be learned", WARNING) if for_training else ("has no AP" if one else "have no AP", NOTE)
+        )
+        who = "it" if one else "they"
+        text = f"{name}: no box of {count(len(unused), 'class')}, so {who} {effect}: {name_some(unused, 10)}"
         places = [{"file": content.source, "value": cls} for cls in unused]
-        yield finding("class-without-boxes", name, text, severity=severity, places=places)
+        used = [cls for cls in content.class_names if cls not in unused]
+        by_path = name in ("custom_train", "custom_val") and len(used) <= _LISTED_CLASSES
+        remedy = (
+            f'Annotate {"it" if one else "them"}, or list the others: DATASETS.CLASSES "{used}".' if by_path else None
+        )
+        yield finding("class-without-boxes", name, text, remedy, severity=severity, places=places)

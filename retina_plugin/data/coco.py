@@ -20,8 +20,8 @@ from .image_paths import refuse_line_breaks, refuse_outside
 from .safe_json import is_number, load_json
 
 __all__ = [
-    "REMEDY", "class_names_in_order", "is_difficult", "is_usable", "read_coco", "read_coco_json", "record_findings",
-    "shorten",
+    "REMEDY", "class_names_in_order", "find_group", "is_difficult", "is_usable", "names_with_boxes", "read_coco",
+    "read_coco_json", "record_findings", "shorten",
 ]  # fmt: skip
 
 REMEDY = "Set DETECTRON2_DATASETS to the folder of Detectron2's sets, or DATASETS.TRAIN_JSON / VAL_JSON to your file."
@@ -74,6 +74,9 @@ def read_coco(
     data = read_coco_json(name, json_file, drop_twins=not for_detectron2)
     path = PathManager.get_local_path(str(json_file))
     faults: list[str] = []
+    group = None if for_detectron2 else find_group(data)
+    if group:
+        data["categories"] = [category for category in data["categories"] if category is not group]
     images = _usable(data["images"], "image", path, faults, lambda image: _image_fault(image, for_detectron2))
     kinds = {type(image["id"]) for image in images}
     if len(kinds) > 1 or not kinds <= {int, str}:
@@ -85,6 +88,9 @@ def read_coco(
     content = CocoFile(name, path, class_names_in_order(data), class_of, images, [], rest=rest)
 
     records, doubtful = data.get("annotations"), []
+    if group:
+        text = f"category 0 {group['name']!r} is the supercategory of all others and has no box, so it is no class"
+        doubtful.append(f"{text} (DATASETS.CLASSES can list it)")
     if records is None and not needs_boxes:
         doubtful.append(f"{name}: {path} has no annotations: detections are saved, AP is not computed")
     elif not isinstance(records, list):
@@ -197,8 +203,7 @@ def read_coco_json(name: str, json_file: str, *, drop_twins: bool = False) -> di
             raise SetupError(f"{name}: a category in {path} needs a whole number as id and a name, got {category!r}.")
     refuse_line_breaks((category["name"] for category in categories), f"{name}: {path}")
     names = Counter(category["name"] for category in categories)
-    records = content.get("annotations")
-    used = {str(a.get("category_id")) for a in records if isinstance(a, dict)} if isinstance(records, list) else set()
+    used = _used_ids(content)
     plain = [each for each in categories if names[each["name"]] == 1 or str(each["id"]) in used]
     if drop_twins and plain:
         content["categories"] = categories = plain
@@ -216,6 +221,26 @@ def read_coco_json(name: str, json_file: str, *, drop_twins: bool = False) -> di
 def class_names_in_order(content: dict[str, Any]) -> list[str]:
     """The names of the categories by id: the order in which Detectron2 numbers the classes."""
     return [category["name"] for category in sorted(content["categories"], key=lambda category: category["id"])]
+
+
+def names_with_boxes(content: dict[str, Any]) -> set[str]:
+    """The names of the categories that annotations have."""
+    used = _used_ids(content)
+    return {category["name"] for category in content["categories"] if str(category["id"]) in used}
+
+
+def find_group(content: dict[str, Any]) -> dict[str, Any] | None:
+    """The category that Roboflow writes for all classes: id 0, the others' supercategory, without annotations."""
+    group = next((category for category in content["categories"] if category["id"] == 0), None)
+    others = [category for category in content["categories"] if category is not group]
+    if group is None or not others or "0" in _used_ids(content):
+        return None
+    return group if all(category.get("supercategory") == group["name"] for category in others) else None
+
+
+def _used_ids(content: dict[str, Any]) -> set[str]:
+    records = content.get("annotations")
+    return {str(a.get("category_id")) for a in records if isinstance(a, dict)} if isinstance(records, list) else set()
 
 
 def is_difficult(annotation: dict) -> bool:

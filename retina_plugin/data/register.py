@@ -15,9 +15,9 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
-from ..errors import SetupError
+from ..errors import SetupError, count, name_some
 from ..files import write_whole
-from .coco import class_names_in_order, read_coco_json
+from .coco import class_names_in_order, find_group, names_with_boxes, read_coco_json
 from .formats import FORMATS, read_boxes
 from .formats.box_set import BoxSet, Remark, join_sets, order_classes, summarise_remarks
 from .formats.files import read_names
@@ -113,7 +113,7 @@ def register_config_datasets(
         cfg: a config with the plugin's keys.
         folder: where the COCO JSON of converted sets is kept; None for a temporary one, gone with the process.
         weights_classes: classes of the detector that is evaluated, in their order: those of the sets, if all of a set's
-            are among them.
+            that have boxes are among them.
         defer_faults: a set that cannot be read raises only once it is used, so that others can be examined.
 
     Raises:
@@ -123,6 +123,8 @@ def register_config_datasets(
     logger = logging.getLogger(__name__)
     sets = _read_sets(cfg.DATASETS, weights_classes, defer_faults=defer_faults)
     contents = [content for content in sets.values() if isinstance(content, BoxSet)]
+    for content in contents if weights_classes else ():
+        _leave_out_unknown(content, set(weights_classes))
     class_names = order_classes(contents)
     if contents and not class_names:
         raise SetupError(f"{contents[0].source} has no box in any image: there is no class to learn.")
@@ -148,8 +150,8 @@ def register_config_datasets(
             empty = sum(not image.boxes for image in content.images)
             if empty and prefix == "TRAIN" and cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
                 logger.warning(
-                    "%s: %d images without objects are left out of training; DATALOADER.FILTER_EMPTY_ANNOTATIONS False "
-                    "keeps them", name, empty,
+                    "%s: %s without objects %s left out of training; DATALOADER.FILTER_EMPTY_ANNOTATIONS False keeps "
+                    "%s", name, count(empty, "image"), *(("is", "it") if empty == 1 else ("are", "them")),
                 )  # fmt: skip
         else:
             _remove(name)
@@ -218,10 +220,13 @@ def _read_sets(node: CfgNode, weights_classes: Sequence[str], *, defer_faults: b
     nothing_here = not any(path.exists() for paths in given.values() for path in paths)
     for prefix in () if by_json else ("TRAIN", "VAL"):
         json_file = os.path.expanduser(node[f"{prefix}_JSON"])
-        if node[f"{prefix}_IMAGES"] and os.path.isfile(json_file) and (wanted := classes or list(weights_classes)):
+        if node[f"{prefix}_IMAGES"] and os.path.isfile(json_file):
+            wanted = classes or list(weights_classes)
             with contextlib.suppress(SetupError):  # the file is looked at later
-                names = class_names_in_order(read_coco_json(json_file, json_file))
-                if names != wanted and set(names) <= set(wanted):
+                content = read_coco_json(json_file, json_file)
+                names = class_names_in_order(content)
+                fits = bool(set(names) & set(wanted)) and names_with_boxes(content) <= set(wanted)
+                if names != wanted and (fits or find_group(content)):
                     given[f"{prefix}_JSON"] = (Path(json_file),)
     sets: dict[str, BoxSet | SetupError] = {}
     for key, paths in given.items():
@@ -271,6 +276,16 @@ def _read_sets(node: CfgNode, weights_classes: Sequence[str], *, defer_faults: b
     return sets
 
 
+def _leave_out_unknown(content: BoxSet, known: set[str]) -> None:
+    """Leave classes without boxes that the detector does not know out of an evaluated set, if it knows all others."""
+    boxed = set(content.class_counts)
+    unknown = [name for name in content.class_names if name not in known | boxed]
+    if unknown and boxed <= known and len(unknown) < len(content.class_names):
+        content.given_classes = [name for name in content.class_names if name not in unknown]
+        what = f"not evaluated, since no box has it and the detector does not know it: {name_some(unknown)}"
+        content.remarks.append(Remark(what, content.source))
+
+
 def _read(
     paths: Sequence[Path],
     file_format: str,
@@ -305,7 +320,7 @@ def _register_content(name: str, content: BoxSet, class_names: list[str], folder
     MetadataCatalog.get(name).thing_classes = class_names
     _converted[name] = content.source
     logger = logging.getLogger(__name__)
-    logger.info("%s: %d images of %s", name, len(content.images), content.source)
+    logger.info("%s: %s of %s", name, count(len(content.images), "image"), content.source)
     for sentence in summarise_remarks(content.remarks):
         logger.warning("%s: %s", name, sentence)
 

@@ -41,7 +41,7 @@ def test_check_datasets_ignores_bad_boxes_of_crowds(cfg, register):
     content["annotations"][1]["iscrowd"] = 1
     register(content)
     (warning,) = check_datasets(cfg, train=True).warnings
-    assert "no box of 1 classes" in warning
+    assert "no box of 1 class" in warning
 
 
 def test_check_datasets_warns_of_boxes_that_stick_out(cfg, register):

@@ -98,7 +98,7 @@ def test_check_datasets_warns_of_a_class_without_boxes(cfg, register):
     del content["annotations"][1]
     register(content)
     (warning,) = check_datasets(cfg, train=True).warnings
-    assert "no box of 1 classes" in warning and "cat. Annotate it" in warning
+    assert "no box of 1 class" in warning and "cat. Annotate it" in warning
 
 
 def test_check_datasets_warns_where_train_and_test_share_images(cfg, register):

@@ -12,6 +12,7 @@ from own_folders import SCENES, WRITERS, write_coco, write_csv, write_labelme, w
 
 from retina_plugin.config.keys import get_retina_cfg
 from retina_plugin.config.load import load_config
+from retina_plugin.data.checks import check_datasets
 from retina_plugin.data.register import fill_num_classes, register_boxes, register_config_datasets
 from retina_plugin.errors import SetupError
 from retina_plugin.starting_config import choose_config
@@ -272,3 +273,85 @@ def test_config_of_an_earlier_run_is_read_and_own_sets_are_refused(tmp_path):
     assert "OWN" not in cfg.DATASETS
     with pytest.raises(SetupError, match=r"DATASETS.OWN was removed: list the paths .*register_boxes\(name, path\)"):
         load_config(str(tmp_path / "config.yaml"), ["DATASETS.OWN", "[{'name': 'a', 'path': 'b'}]"])
+
+
+def roboflow(folder: Path) -> tuple[Path, Path]:
+    """The folder of a part of Roboflow's COCO, and its JSON file; its category 0 is the group of the others."""
+    part = build("roboflow_coco", folder).path / "train"
+    return part, part / "_annotations.coco.json"
+
+
+@pytest.mark.parametrize("kind", ["PATH", "JSON"])
+def test_supercategory_without_boxes_is_no_class(tmp_path, caplog, kind):
+    part, file = roboflow(tmp_path)
+    keys = {"TRAIN_PATH": part} if kind == "PATH" else {"TRAIN_JSON": file, "TRAIN_IMAGES": part}
+    cfg = make_cfg(**keys)
+    register_config_datasets(cfg, tmp_path / "run")
+    fill_num_classes(cfg)
+    assert cfg.MODEL.RETINANET.NUM_CLASSES == 2
+    assert MetadataCatalog.get("custom_train").thing_classes == ["dog", "cat"]
+    assert sum("'pets' is the supercategory of all others" in message for message in caplog.messages) == 1
+    cfg = make_cfg(**keys, CLASSES=["pets", "dog", "cat"])  # the classes of an earlier training
+    register_config_datasets(cfg, tmp_path / "again")
+    fill_num_classes(cfg)
+    assert cfg.MODEL.RETINANET.NUM_CLASSES == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data["annotations"][0].update(category_id=0),  # it has a box
+        lambda data: data["categories"][1].update(supercategory="other"),  # it is not the group of all
+        lambda data: [each.update(supercategory="") for each in data["categories"]],
+    ],
+)
+def test_other_categories_0_are_classes(tmp_path, change):
+    part, file = roboflow(tmp_path)
+    data = json.loads(file.read_text())
+    change(data)
+    file.write_text(json.dumps(data))
+    for keys in ({"TRAIN_PATH": part}, {"TRAIN_JSON": file, "TRAIN_IMAGES": part}):
+        cfg = make_cfg(**keys)
+        register_config_datasets(cfg, tmp_path / "run")
+        fill_num_classes(cfg)
+        assert cfg.MODEL.RETINANET.NUM_CLASSES == 3
+
+
+@pytest.mark.parametrize("key", ["VAL_PATH", "VAL_JSON"])
+@pytest.mark.parametrize("known", [["cat", "dog"], ["dog", "cat", "cow"]])
+def test_evaluated_set_may_list_classes_without_boxes(tmp_path, caplog, key, known):
+    part, file = roboflow(tmp_path)
+    data = json.loads(file.read_text())
+    data["categories"] = [{"id": i, "name": n} for i, n in enumerate(["pets", "dog", "cat", "bird"])]
+    file.write_text(json.dumps(data))
+    cfg = make_cfg(**{key: part if key == "VAL_PATH" else file, "VAL_IMAGES": part})
+    register_config_datasets(cfg, tmp_path / "run", weights_classes=known)
+    assert MetadataCatalog.get("custom_val").thing_classes == known
+    said = [message for message in caplog.messages if "not evaluated" in message]
+    assert len(said) == 1 and "the detector does not know it: pets, bird" in said[0]
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.RETINANET.NUM_CLASSES = "FocalRetinaNet", len(known)
+    check_datasets(cfg, train=False)
+    data["annotations"][0]["category_id"] = 3  # a box of a class that it cannot find
+    file.write_text(json.dumps(data))
+    register_config_datasets(cfg, tmp_path / "run2", weights_classes=known)
+    with pytest.raises(SetupError, match="but custom_val has 4 classes"):
+        check_datasets(cfg, train=False)
+
+
+@pytest.mark.parametrize("key", ["TRAIN_PATH", "TRAIN_JSON"])
+def test_remedy_for_a_class_without_boxes_works(tmp_path, key):
+    part, file = roboflow(tmp_path)
+    data = json.loads(file.read_text())
+    data["categories"].append({"id": 3, "name": "bird", "supercategory": "pets"})
+    file.write_text(json.dumps(data))
+    keys = {key: part if key == "TRAIN_PATH" else file, "TRAIN_IMAGES": part}
+    cfg = make_cfg(**keys)
+    register_config_datasets(cfg, tmp_path / "run")
+    fill_num_classes(cfg)
+    said = "\n".join(check_datasets(cfg, train=True).warnings)
+    assert "no box of" in said and "Annotate it, or list the others: DATASETS.CLASSES \"['dog', 'cat']\"." in said
+    cfg = make_cfg(**keys, CLASSES=["dog", "cat"])
+    register_config_datasets(cfg, tmp_path / "run2")
+    fill_num_classes(cfg)
+    assert cfg.MODEL.RETINANET.NUM_CLASSES == 2
+    assert "no box of" not in "\n".join(check_datasets(cfg, train=True).warnings)

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from ...errors import count
 from ...evaluation.error_types import BACKGROUND_IOU, ERRORS
 from ...evaluation.evaluate import FEWEST, Evaluation, class_rows
 from ...evaluation.mistakes import CONFUSION_IOU, UNMATCHED
-from ..report.pages import Table, count, render
+from ..report.pages import Table, render
 from ..report.plots import Panel
 from .pictures import draw_image
 from .plots import bin_plot, error_plot, pr_plot, reliability_plot

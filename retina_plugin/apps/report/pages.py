@@ -14,7 +14,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-__all__ = ["DASH", "Cell", "Table", "count", "number", "render", "visible"]
+from ...errors import count
+
+__all__ = ["DASH", "Cell", "Table", "number", "render", "visible"]
 
 DASH = "\N{EN DASH}"  # an unknown value
 Cell = str | int | float | None
@@ -94,9 +96,3 @@ def number(value: Cell, digits: int = 1) -> str:
     if value is None:
         return DASH
     return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
-
-
-def count(amount: int, noun: str) -> str:
-    """ "1 image", "2 images", "2 boxes"."""
-    plural = "es" if noun.endswith(("s", "x")) else "s"
-    return f"{amount} {noun}{'' if amount == 1 else plural}"

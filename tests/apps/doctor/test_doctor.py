@@ -126,7 +126,7 @@ CONFIG = [
     ("weights-unusable", 1, ["MODEL.WEIGHTS", "absent.pth"], "absent.pth is not a file"),
     ("weights-remote", 0, ["MODEL.WEIGHTS", "https://example.org/a.pth"], "which was not fetched"),
     ("boxes-unreached", 0, ["MODEL.ANCHOR_GENERATOR.BASE_SIZE", "64"], "overlap every anchor by less than"),
-    ("class-without-boxes", 0, NO_TEST, "no box of 1 classes"),
+    ("class-without-boxes", 0, NO_TEST, "no box of 1 class"),
     ("class-rare", 0, [], "1 classes have fewer than 10 boxes: dog (1)"),
     ("nothing-evaluated", 0, NO_TEST, "DATASETS.TEST is empty"),
 ]  # fmt: skip
