@@ -16,12 +16,13 @@ from .config.load import config_values, load_config
 from .config.shipped import find_config
 from .data.formats import read_boxes
 from .data.formats.box_set import BoxSet
-from .data.formats.files import list_files
+from .data.formats.files import list_files, refuse_results
 from .data.images import IMAGE_SUFFIXES
-from .errors import SetupError
+from .errors import SetupError, count
 
 __all__ = ["choose_config"]
 
+LABEL_FOLDERS = ("labels", "Annotations", "annotations", "Labels", "xml", "ann")  # beside a folder of images
 SMALL, PRETRAINED = "configs/retina_R18_FPN_scratch.yaml", "configs/retina_R50_FPN.yaml"
 VAL_FRACTION = 0.2
 # Pixels that the small objects keep after resizing: the smallest anchor of SMALL (docs/own_data.md).
@@ -98,9 +99,17 @@ def choose_config(folder: str | os.PathLike, opts: Sequence[Any] = ()) -> Starti
         photos = list_files(path, IMAGE_SUFFIXES) if path.is_dir() else []
         if not photos or len(photos) < len(list_files(path, [""])):  # other files may be annotations
             raise
+        refuse_results(path)
+        beside = [name for name in LABEL_FOLDERS if (path.absolute().parent / name).is_dir()]
+        if beside:
+            above = os.path.normpath(path / os.pardir) if path.name not in ("", os.pardir) else path.absolute().parent
+            raise SetupError(
+                f"{folder} has {count(len(photos), 'image')} alone; {beside[0]} is beside it: name the folder above, "
+                f"{above}."
+            ) from error
         raise SetupError(
-            f"{folder} has {len(photos)} images and no boxes. Draw the boxes first, for example with labelImg, LabelMe "
-            "or CVAT (docs/own_data.md)."
+            f"{folder} has {count(len(photos), 'image')} and no boxes. Draw the boxes first, for example with "
+            "labelImg, LabelMe or CVAT (docs/own_data.md)."
         ) from error
     if not train.class_counts:
         raise SetupError(f"{folder} has no box in any image to train on: there is no class to learn.")

@@ -10,6 +10,7 @@ from ..image_paths import bounded_by, refuse_line_breaks
 from . import coco, csv_boxes, labelme, voc, yolo
 from .box_set import BoxSet
 from .detect import detect_format
+from .files import refuse_results
 from .pairing import IMAGES_REMEDY
 
 __all__ = ["FORMATS", "detect_format", "read_boxes", "say_options"]
@@ -55,6 +56,8 @@ def read_boxes(
         raise SetupError(f"{path} does not exist: give the folder or file of the annotations.")
     if file_format not in ("auto", *FORMATS):
         raise SetupError(f"The format must be auto or one of {', '.join(FORMATS)}, got {file_format!r}.")
+    if file_format == "auto":
+        refuse_results(path)
     # A file that the user names may be a link: the folder of its target is inside too.
     own = [path] if path.is_dir() else [path.parent, path.resolve().parent]
     with bounded_by([*own, *([images] if images else [])], str(path), allow_outside=allow_outside):

@@ -1,29 +1,105 @@
 """Finding and reading the files of a data set: files of a folder, text, class names."""
 
 import codecs
+import contextlib
 import csv
 import io
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from ...config.safe_yaml import parse_yaml
 from ...errors import SetupError
 from ...reading import free_memory
 from ..image_paths import open_named
 
-__all__ = ["list_files", "read_lines", "read_names", "read_text", "read_yaml"]
+__all__ = ["list_files", "read_lines", "read_names", "read_text", "read_yaml", "refuse_results"]
 
 # A guard: the largest annotation of one image that was seen has 60 kB; a file beyond this is something else.
 MAX_BYTES = 64 * 2**20
 MAX_LINE = 2**20  # characters; eight fields of the size that csv takes
 MAX_YAML_BYTES = 2**20  # a guard: PyYAML reads 50 kB a second
+_HEAD = 4096  # bytes of predictions.json; its first key says what wrote it
+_DATA_SUFFIXES = (".xml", ".json", ".csv", ".txt", ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 _BYTES_A_ROW = 600  # what a short row of a CSV file takes once it is read
 
 
+class _Results(NamedTuple):
+    """What a command of this program leaves in a folder."""
+
+    command: str
+    marks: tuple[frozenset[str], ...]  # names; a folder with all of one set is such a folder
+    stems: frozenset[str]  # of its files
+    folders: frozenset[str] = frozenset()
+
+
+_RESULTS = (
+    _Results(
+        "retina predict", (frozenset({"predictions.json"}),), frozenset({"predictions"}), frozenset({"drawn"})
+    ),
+    _Results(
+        "retina train",
+        tuple(frozenset({"config.yaml", mark}) for mark in ("last_checkpoint", "run_record.json", "metrics.json")),
+        frozenset({"best_metric", "chosen", "config", "config_diff", "curves", "eval_record", "log", "metrics",
+                   "run_record"}),
+        frozenset({"datasets", "inference", "inference_eval_only"}),
+    ),
+    _Results(
+        "retina evaluate", (frozenset({"evaluation.json", "ap.csv"}),),
+        frozenset({"ap", "calibration", "classes", "confusion", "errors", "eval_record", "evaluation", "images",
+                   "pr_curves", "size_and_aspect"}),
+        frozenset({"inference_eval_only"}),
+    ),
+    _Results(
+        "retina compare", (frozenset({"comparison.json", "differences.csv"}),),
+        frozenset({"comparison", "differences", "error_differences", "image_mistakes"}),
+    ),
+)  # fmt: skip
+
+
+def _results_in(folder: str | os.PathLike, names: Collection[str]) -> list[_Results]:
+    """The commands that have left results among the ``names`` in ``folder``."""
+    found = [results for results in _RESULTS if any(mark <= set(names) for mark in results.marks)]
+    return [results for results in found if results.command != "retina predict" or _is_predicted(Path(folder))]
+
+
+def _is_predicted(folder: Path) -> bool:
+    with contextlib.suppress(SetupError), open_named(folder / "predictions.json") as file:
+        return re.search(rb'"description": "retina_plugin [^"]*, retina predict"', file.read(_HEAD)) is not None
+    return False
+
+
+def refuse_results(path: Path) -> None:
+    """Refuse a file or folder that holds nothing but results of a command of this program.
+
+    Raises:
+        SetupError: it does.
+    """
+    folder = path if path.is_dir() else path.parent
+    places = [folder] if path.is_file() else [folder, folder.absolute().parent]
+    for place in places:
+        for results in _results_in(place, os.listdir(place) if os.access(place, os.R_OK | os.X_OK) else ()):
+            if place != folder:
+                is_result = folder.name in results.folders - {"datasets"}
+            elif path.is_file():
+                is_result = path.name.split(".")[0] in results.stems
+            else:
+                is_result = not any("datasets" not in file.parts for file in list_files(path, _DATA_SUFFIXES))
+            if is_result:
+                raise SetupError(
+                    f"{path} is a result of `{results.command}`, not annotated data: name the folder of the boxes and "
+                    "images that you have drawn."
+                )
+
+
 def list_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
-    """Files below ``folder`` with one of ``suffixes`` in either case, sorted; hidden ones are left out."""
+    """Files below ``folder`` with one of ``suffixes`` in either case, sorted.
+
+    Hidden ones are left out, and what the program's own commands have written.
+    """
     wanted = tuple(suffixes)
     found, seen = [], set()
     for parent, folders, names in os.walk(folder, followlinks=True):
@@ -31,7 +107,10 @@ def list_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        own = _results_in(parent, [*folders, *names])
+        left_out = {name for results in own for name in folders if name in results.folders}
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in left_out)
+        names = [name for name in names if not any(name.split(".")[0] in results.stems for results in own)]
         found += [Path(parent, name) for name in names if name.lower().endswith(wanted) and not name.startswith(".")]
     return sorted(found)
 

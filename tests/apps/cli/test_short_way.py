@@ -78,7 +78,7 @@ def test_evaluate_takes_another_folder(folder, capsys):
         (["train"], "give a folder of images with boxes, or --config-file"),
         (["train", "nowhere"], "nowhere does not exist: give a folder"),
         (["doctor"], "give a folder of images with boxes"),
-        (["train", "photos"], "photos has 1 images and no boxes. Draw the boxes first"),
+        (["train", "photos"], "photos has 1 image and no boxes. Draw the boxes first"),
         (["train", "--config-file", "configs/retina_R50_FPN.yaml", "SEED"], "must be KEY VALUE pairs, got 1 words"),
     ],
 )
