@@ -54,7 +54,7 @@ def test_check_datasets_needs_a_set(cfg):
     with pytest.raises(SetupError, match="DATASETS.TEST is empty, so there is nothing to evaluate"):
         check_datasets(cfg, train=False)
     cfg.DATASETS.TRAIN = ()
-    with pytest.raises(SetupError, match="DATASETS.TRAIN is empty. .*DATASETS.TRAIN_JSON"):
+    with pytest.raises(SetupError, match="DATASETS.TRAIN is empty. .*DATASETS.TRAIN_PATH"):
         check_datasets(cfg, train=True)
 
 
