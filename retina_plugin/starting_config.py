@@ -56,7 +56,8 @@ class StartingConfig:
 
     def as_yaml(self) -> str:
         """Return a config file with a reason for each choice."""
-        lines, inside = [f'_BASE_: "{self.base}"' + f"  # {self.reasons['_BASE_']}" * ("_BASE_" in self.reasons)], []
+        reason = self.reasons.get("_BASE_")
+        lines, inside = [f'_BASE_: "{self.base}"' + (f"  # {reason}" if reason else "")], []
         first: dict[str, int] = {}  # place of a group's first key, where all of them are written
         for key in self.values:
             for depth in range(key.count(".") + 1):
