@@ -128,9 +128,9 @@ def test_files_of_strangers_give_no_permission(own_run, key, in_manifest):
     cfg, _ = describe_model(own_run)
     fresh = get_retina_cfg()
     expected = {"MODEL.WEIGHTS": str(path)}
-    for node, name in (("MODEL", "LOAD"), ("MODEL", "WEIGHTS"), ("MODEL", "DEVICE"), ("DATASETS", "TRAIN_PATH")):
+    for node, name in (("MODEL", "LOAD"), ("MODEL", "WEIGHTS"), ("DATASETS", "TRAIN_PATH")):
         assert cfg[node][name] == expected.get(f"{node}.{name}", fresh[node][name])
-    assert cfg.OUTPUT_DIR == fresh.OUTPUT_DIR and not cfg.DATASETS.ALLOW_OUTSIDE_PATHS
+    assert cfg.OUTPUT_DIR == fresh.OUTPUT_DIR and cfg.MODEL.DEVICE != "meta" and not cfg.DATASETS.ALLOW_OUTSIDE_PATHS
     assert not evaluation_config(own_run, None, ["DATASETS.VAL_PATH", str(own_run)]).DATASETS.ALLOW_OUTSIDE_PATHS
     assert not describes_model(key)
 
