@@ -18,7 +18,7 @@ from ..data.register import as_paths
 from ..errors import SetupError, first_line
 from ..modeling import CLASSIFICATION_LOSS_REGISTRY
 from ..prepare import prepare
-from ..weights.checkpointer import LoadReport, build_checkpointer, loading_rules, read_checkpoint
+from ..weights.checkpointer import LoadReport, build_checkpointer, check_weights, loading_rules, read_checkpoint
 from ..weights.files import newest_checkpoint
 from ..weights.manifest import describes_model
 from .trainer import RetinaTrainer
@@ -215,6 +215,8 @@ def load_trained_model(
     """
     if not cfg.MODEL.WEIGHTS:
         raise SetupError("No weights: give a trained checkpoint, by --weights or MODEL.WEIGHTS.")
+    if content is None:
+        check_weights(cfg.MODEL.WEIGHTS)
     try:
         model = RetinaTrainer.build_model(cfg)
     except SetupError:

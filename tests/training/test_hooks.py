@@ -14,6 +14,7 @@ from retina_plugin.config.checks import check_config
 from retina_plugin.errors import SetupError
 from retina_plugin.modeling.losses import CrossEntropyLoss, FocalLoss, OHEMLoss
 from retina_plugin.training.build import build_hooks
+from retina_plugin.training.hooks.curves import CurveHook
 from retina_plugin.training.hooks.loss_shares import LossShareHook, loss_shares
 from retina_plugin.training.hooks.wall_time import WallTimeHook
 from retina_plugin.training.trainer import RetinaTrainer
@@ -154,7 +155,7 @@ def test_period_of_the_config_makes_the_hook(tiny_cfg, period, model, expected):
     trainer = SimpleNamespace(model=torch.nn.Identity(), checkpointer=checkpointer)
     hooks = build_hooks(tiny_cfg, trainer, [PeriodicWriter([]), None])
     assert sum(isinstance(hook, LossShareHook) for hook in hooks) == expected
-    assert isinstance(hooks[-2], PeriodicWriter)
+    assert isinstance(hooks[-3], PeriodicWriter) and isinstance(hooks[-2], CurveHook)  # which reads what it wrote
 
 
 def test_negative_period_is_refused(tiny_cfg):
