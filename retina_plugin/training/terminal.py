@@ -41,7 +41,7 @@ DUMPS = {
     "detectron2.checkpoint.c2_model_loading": ("Following weights matched",),
 }  # fmt: skip
 # Logger -> first words of warnings that are expected: the category ids of a file need not count from 1.
-EXPECTED = {"detectron2.data.datasets.coco": ("\nCategory ids in annotations are not in [1, #categories]!",)}
+EXPECTED = {"detectron2.data.datasets.coco": ("Category ids in annotations are not in [1, #categories]!",)}
 LOGGERS = ("detectron2", "fvcore", "retina_plugin")
 WRITER_PERIOD = 20  # iterations between two lines of losses: Detectron2's DefaultTrainer.build_hooks
 _PROGRESS = re.compile(r"Inference done (\d+)/(\d+)")
@@ -107,7 +107,7 @@ def describe_scores(results: Mapping) -> list[str]:
 def _is_essential(record: logging.LogRecord) -> bool:
     name = record.name.replace("d2.", "detectron2.", 1) if record.name.startswith("d2.") else record.name
     hidden = (EXPECTED if record.levelno >= logging.WARNING else DUMPS).get(name, ())
-    return not record.getMessage().startswith(hidden)
+    return not record.getMessage().lstrip().startswith(hidden)  # a filter that escapes may have indented it
 
 
 @contextmanager
