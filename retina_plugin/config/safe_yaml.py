@@ -72,7 +72,7 @@ def parse_yaml(
         plain: take Python objects in it as plain data, and create none; else they are refused.
 
     Raises:
-        SetupError: it is not YAML, exceeds the limits above, has a tag that asks for code or a value that is none.
+        SetupError: it is not YAML, exceeds the limits above, has a tag that asks for code or a date that is invalid.
     """
     if len(text) > max_characters:
         raise SetupError(f"{source} has more than {max_characters} characters: is it a config?")

@@ -59,7 +59,7 @@ class ProcessStates(HookBase):
 
 
 def use_deterministic_algorithms() -> None:
-    """Use PyTorch's deterministic algorithms in this process; PyTorch warns of each operation that has none."""
+    """Use PyTorch's deterministic algorithms in this process; PyTorch warns of each operation without one."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # PyTorch asks for it, before cuBLAS is loaded
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False  # it picks the fastest algorithm by time

@@ -158,7 +158,7 @@ def record_path(cfg: CfgNode, name: str) -> Path | None:
 
 
 def train(cfg: CfgNode, resume: ResumePoint | bool, facts: dict) -> dict:
-    """Train, evaluate and leave ``OUTPUT_DIR/run_record.json``, whatever the outcome."""
+    """Train, evaluate and leave ``OUTPUT_DIR/run_record.json``, also after an error."""
     with RunRecord(record_path(cfg, "run_record.json"), cfg, **facts) as record:
         trainer = RetinaTrainer(cfg)
         trainer.resume_or_load(resume=resume)
@@ -171,8 +171,7 @@ def train(cfg: CfgNode, resume: ResumePoint | bool, facts: dict) -> dict:
         finally:
             record.update(
                 start_iteration=trainer.start_iter,
-                # Detectron2 counts one more after a loop that had nothing to do.
-                iterations=min(getattr(trainer, "iter", trainer.start_iter), trainer.max_iter),
+                iterations=getattr(trainer, "iter", trainer.start_iter),
                 images_per_batch=trainer.cfg.SOLVER.IMS_PER_BATCH,
                 losses=trainer.last_losses,
                 results=trainer.last_results,

@@ -24,7 +24,7 @@ from .sources import Source, find_sources
 __all__ = ["predict_sources"]
 
 SHOWN = 20  # failed files printed at most; predictions.json lists all
-MOST_VALUES = 3 * 2**25  # 100 MB: colour values of the images in memory at once, whatever --batch says
+MOST_VALUES = 3 * 2**25  # 100 MB: colour values of the images in memory at once; it lowers --batch for large ones
 
 
 @dataclass
