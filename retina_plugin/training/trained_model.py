@@ -88,16 +88,13 @@ def describe_model(
         SetupError: the checkpoint cannot be read, or does not describe its model.
     """
     weights = find_weights(weights)
-    given = load_config(get_retina_cfg() if config is None else config, opts)
-    content = read_checkpoint(weights, trust="trust" in loading_rules(given))
+    cfg = load_config(get_retina_cfg() if config is None else config, opts)
+    content = read_checkpoint(weights, trust="trust" in loading_rules(cfg))
     if config is None:
-        cfg = get_retina_cfg()
-        set_values(cfg, _description(weights, content).items(), lambda key: weights)
+        values = _description(weights, content)
         if not torch.cuda.is_available():  # Detectron2's default; the checkpoint names no device
-            cfg.MODEL.DEVICE = "mps" if torch.backends.mps.is_available() else "cpu"
-        cfg = load_config(cfg, opts)
-    else:
-        cfg = given
+            values["MODEL.DEVICE"] = "mps" if torch.backends.mps.is_available() else "cpu"
+        _set_but(cfg, values, opts, weights)
     cfg.MODEL.WEIGHTS = weights
     classes = (content.get("manifest") or {}).get("classes")
     for node in (cfg.MODEL.RETINANET, cfg.MODEL.ROI_HEADS):
@@ -106,6 +103,11 @@ def describe_model(
     if cfg.MODEL.RETINANET.CLS_LOSS_NAME not in CLASSIFICATION_LOSS_REGISTRY:
         cfg.MODEL.RETINANET.CLS_LOSS_NAME = "FocalLoss"
     return cfg, content
+
+
+def _set_but(cfg: CfgNode, values: dict[str, Any], opts: Sequence[str], source: str) -> None:
+    """Set dotted keys of ``cfg`` that a file has, except for those of the command line, which stand over them."""
+    set_values(cfg, [(key, value) for key, value in values.items() if key not in opts[::2]], lambda key: source)
 
 
 def _description(weights: str, content: dict[str, Any]) -> dict[str, Any]:
@@ -152,15 +154,13 @@ def evaluation_config(
     cfg, _ = describe_model(weights, config, opts)
     beside = Path(cfg.MODEL.WEIGHTS).with_name("config.yaml")
     if any(key in NAMES_SET for key in opts[::2]):
-        forget_data(cfg)  # of a config file: what is named beside these words is another set
-        cfg = load_config(cfg, opts)
+        forget_data(cfg, keep=opts[::2])  # of a config file: what is named beside these words is another set
     elif config is None and beside.is_file() and read_lazy_config(beside) is None:
         saved = load_saved_config(beside, NAMES_DATA.__contains__)
         classes = saved.get("DATASETS.CLASSES")
         if isinstance(classes, list | tuple) and len(classes) == 1 and Path(str(classes[0])).suffix:
             del saved["DATASETS.CLASSES"]  # a file anywhere, whose lines would be shown; the weights know their classes
-        set_values(cfg, saved.items(), lambda key: str(beside))
-        cfg = load_config(cfg, opts)
+        _set_but(cfg, saved, opts, str(beside))
         paths = [path for key in NAMES_SET[1:] for path in as_paths(cfg.DATASETS[key.split(".")[1]] or ())]
         if paths and not any(path.exists() for path in paths):
             raise SetupError(
@@ -195,10 +195,10 @@ def build_described(cfg: CfgNode, content: dict[str, Any], fixed: Iterable[Any] 
     return TrainedModel(cfg, model, find_class_names(cfg, rest), report)
 
 
-def forget_data(cfg: CfgNode) -> None:
-    """Empty the keys of ``cfg`` that name data sets by path; a model with class names needs none."""
+def forget_data(cfg: CfgNode, keep: Sequence[str] = ()) -> None:
+    """Empty the keys of ``cfg`` that name data sets, except for ``keep``; a model with class names needs none."""
     defaults = get_retina_cfg().DATASETS
-    for key in (name.removeprefix("DATASETS.") for name in NAMES_DATA):
+    for key in (name.removeprefix("DATASETS.") for name in NAMES_DATA if name not in keep):
         cfg.DATASETS[key] = defaults[key]
 
 
